@@ -1,0 +1,60 @@
+"""What every agent is: pure functions over a state, and what they are told and return."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from flax import struct
+
+
+class Spec(NamedTuple):
+    """What an agent must know of its data.
+
+    Attributes:
+        observation_dim, action_dim: sizes of one observation and one action.
+        return_mean, return_std: mean and deviation of the dataset's reward-to-go.
+    """
+
+    observation_dim: int
+    action_dim: int
+    return_mean: float
+    return_std: float
+
+
+@struct.dataclass
+class Decision:
+    """What an agent chose and what it weighed, for `n` observations.
+
+    Attributes:
+        actions: (n, h, action_dim), the chosen chunks.
+        candidates: (n, n_pi, h, action_dim), what they were chosen from.
+        values: (n, n_pi), the regularised value of each candidate, in units of reward.
+        index: (n,) int32, which candidate was chosen.
+    """
+
+    actions: jax.Array
+    candidates: jax.Array
+    values: jax.Array
+    index: jax.Array
+
+
+class Agent(NamedTuple):
+    """Pure functions over a state, which is a pytree of arrays.
+
+    Attributes:
+        init: (key) -> State.
+        update: (state, batch, key) -> (State, metrics), one optimiser step of every model.
+        diagnose: (state, batch, key) -> metrics of a held-out batch, without a step.
+        act: (state, observations, key, settings) -> Decision.
+        settings: what the config says of inference; a pytree whose static part selects a program.
+        configure: (**changes) -> settings, with some of them changed.
+        needs_next_actions: whether updates use the recorded next actions.
+    """
+
+    init: Callable
+    update: Callable
+    diagnose: Callable
+    act: Callable
+    settings: struct.PyTreeNode
+    configure: Callable
+    needs_next_actions: bool

@@ -1,0 +1,6 @@
+"""Puts the repository's root on the module path; imported first by every script of this folder."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

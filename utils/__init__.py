@@ -1,0 +1,1 @@
+"""What agents and entry points share; knows no agent."""

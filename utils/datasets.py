@@ -1,0 +1,183 @@
+"""An offline dataset on the device, and batches of action chunks drawn from it inside jit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from utils.errors import UserError
+
+
+@struct.dataclass
+class Dataset:
+    """Rows of recorded trajectories, laid end to end as in OGBench's files.
+
+    The last row of a trajectory is the state where the recording was cut. It is the successor of
+    the row before; it is a transition of its own only where its mask is 0, since then it needs no
+    successor.
+
+    Attributes:
+        observations: (rows, observation_dim) float32.
+        actions: (rows, action_dim) float32.
+        rewards: (rows,) float32.
+        masks: (rows,) float32; 0 where the episode ends by reward, else 1. Masks alone stop the
+            bootstrap.
+        ends: (rows,) int32, the last row of each row's trajectory.
+        starts: (transitions,) int32, the rows that are transitions.
+    """
+
+    observations: jax.Array
+    actions: jax.Array
+    rewards: jax.Array
+    masks: jax.Array
+    ends: jax.Array
+    starts: jax.Array
+
+
+@struct.dataclass
+class Batch:
+    """Transitions over chunks of `h` actions.
+
+    Attributes:
+        observations: (batch, observation_dim).
+        actions: (batch, h, action_dim); zero after a trajectory's cut.
+        action_mask: (batch, h); 1 for steps before the cut.
+        rewards: (batch,) discounted reward sum of the chunk, stopped at the first mask of 0.
+        discounts: (batch,) factor of the bootstrap: discount ** h, or 0 after a mask of 0.
+        next_observations: (batch, observation_dim) after the chunk.
+        next_actions: (batch, h, action_dim) that the data took there.
+        td_mask: (batch,); 1 where reward, successor and (if asked for) next actions lie within the
+            trajectory.
+    """
+
+    observations: jax.Array
+    actions: jax.Array
+    action_mask: jax.Array
+    rewards: jax.Array
+    discounts: jax.Array
+    next_observations: jax.Array
+    next_actions: jax.Array
+    td_mask: jax.Array
+
+
+def build(arrays: dict[str, np.ndarray]) -> Dataset:
+    """Indexes validated arrays (`dataset_files.load`), in host memory.
+
+    Args:
+        arrays: `observations`, `actions`, `terminals` (true at last rows), `rewards`, `masks`.
+
+    Raises:
+        UserError: no trajectory holds a transition.
+    """
+    cuts = np.flatnonzero(arrays['terminals'])
+    lengths = np.diff(cuts, prepend=-1)
+    ends = np.repeat(cuts, lengths)
+    starts = np.flatnonzero((np.arange(len(ends)) < ends) | (arrays['masks'] == 0))
+    if not len(starts):
+        raise UserError('dataset: every trajectory has a single row; two make a transition')
+    return Dataset(
+        observations=np.asarray(arrays['observations'], np.float32),
+        actions=np.asarray(arrays['actions'], np.float32),
+        rewards=np.asarray(arrays['rewards'], np.float32),
+        masks=np.asarray(arrays['masks'], np.float32),
+        ends=ends.astype(np.int32),
+        starts=starts.astype(np.int32),
+    )
+
+
+def check_chunks(dataset: Dataset, chunk_length: int, name: object) -> None:
+    """Checks that a chunk fits in a trajectory.
+
+    Raises:
+        UserError: every trajectory is shorter than `chunk_length`.
+    """
+    _, transitions = np.unique(dataset.ends[dataset.starts], return_counts=True)
+    if chunk_length > transitions.max():
+        raise UserError(
+            f'agent.chunk_length: {chunk_length} is longer than any trajectory of {name} '
+            f'(the longest has {transitions.max()} transitions)'
+        )
+
+
+def sample(
+    dataset: Dataset,
+    key: jax.Array,
+    batch_size: int,
+    chunk_length: int,
+    discount: float,
+    needs_next_actions: bool,
+) -> Batch:
+    """Draws transitions uniformly with replacement; pure, for use inside jit.
+
+    Args:
+        dataset: on the device.
+        key: random key.
+        batch_size, chunk_length, discount: static.
+        needs_next_actions: whether `td_mask` asks for a full chunk of recorded next actions.
+    """
+    choice = jax.random.randint(key, (batch_size,), 0, dataset.starts.shape[0])
+    return gather(dataset, dataset.starts[choice], chunk_length, discount, needs_next_actions)
+
+
+def gather(
+    dataset: Dataset,
+    rows: jax.Array,
+    chunk_length: int,
+    discount: float,
+    needs_next_actions: bool,
+) -> Batch:
+    """Returns the chunks that start at `rows`, (batch,) int32; see `sample`."""
+    steps = jnp.arange(chunk_length)
+    ends = dataset.ends[rows][:, None]
+    chunk = rows[:, None] + steps[None]
+    inside = jnp.minimum(chunk, ends)
+    masks = dataset.masks[inside]
+    exists = (chunk < ends) | ((chunk == ends) & (masks == 0))
+    goes_on = jnp.where(exists, masks, 1.0)
+    survived = jnp.cumprod(goes_on, axis=1)
+    # Reward of step j counts while no earlier step of the chunk ended the episode.
+    before = jnp.concatenate([jnp.ones_like(survived[:, :1]), survived[:, :-1]], axis=1)
+    rewards = before * exists * dataset.rewards[inside] * discount ** steps[None]
+    alive = survived[:, -1]
+    next_chunk = chunk + chunk_length
+    last_needed = next_chunk[:, -1] if needs_next_actions else next_chunk[:, 0]
+    complete = last_needed <= ends[:, 0]
+    next_inside = jnp.minimum(next_chunk, ends)
+    return Batch(
+        observations=dataset.observations[rows],
+        actions=dataset.actions[inside] * exists[..., None],
+        action_mask=exists.astype(jnp.float32),
+        rewards=jnp.sum(rewards, axis=1),
+        discounts=discount**chunk_length * alive,
+        next_observations=dataset.observations[next_inside[:, 0]],
+        next_actions=dataset.actions[next_inside] * (next_chunk <= ends)[..., None],
+        td_mask=jnp.where(alive == 0, 1.0, complete.astype(jnp.float32)),
+    )
+
+
+def rewards_to_go(dataset: Dataset, discount: float) -> np.ndarray:
+    """Monte-Carlo reward-to-go of every row, (rows,) float64, summed up to the trajectory's cut."""
+    rewards, masks = np.float64(dataset.rewards), np.float64(dataset.masks)
+    ends = np.unique(dataset.ends)
+    first = np.concatenate([[0], ends[:-1] + 1])
+    exists = np.zeros(len(rewards))
+    exists[dataset.starts] = 1.0
+    result = np.zeros(len(rewards))
+    following = np.zeros(len(ends))
+    # All trajectories at once, from their last rows backwards.
+    for back in range(int((ends - first).max()) + 1):
+        rows = ends - back
+        within = rows >= first
+        rows = rows[within]
+        following[within] = exists[rows] * (
+            rewards[rows] + discount * masks[rows] * following[within]
+        )
+        result[rows] = following[within]
+    return result
+
+
+def return_scale(dataset: Dataset, discount: float) -> tuple[float, float]:
+    """Mean and deviation of the reward-to-go over all transitions (1 where it does not vary)."""
+    returns = rewards_to_go(dataset, discount)[dataset.starts]
+    deviation = float(returns.std())
+    return float(returns.mean()), deviation if deviation > 1e-6 else 1.0

@@ -1,0 +1,297 @@
+"""Makes OGBench datasets without a network: shards recorded in parallel, then merged.
+
+The bytes of the result depend on the dataset's name, the number of episodes and the seed; never on
+the number of workers or on interruptions.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tqdm
+
+from utils import behaviours
+from utils.errors import UserError, did_you_mean
+
+SHARD_EPISODES = 10
+MAX_ATTEMPTS = 100
+SPLITS = ('train', 'val')
+VERSIONED = ('ogbench', 'mujoco', 'gymnasium', 'numpy')
+
+
+class Source(NamedTuple):
+    """How a dataset is recorded.
+
+    Attributes:
+        env_id: the OGBench environment, without task or dataset type.
+        steps: rows per episode, one more than its transitions.
+        episodes: the official number of training episodes.
+        make_env, record: from `behaviours`.
+    """
+
+    env_id: str
+    steps: int
+    episodes: int
+    make_env: Callable
+    record: Callable
+
+
+def _play(scene: str, episodes: int = 1000) -> Source:
+    return Source(f'{scene}-v0', 1001, episodes, behaviours.make_play_env, behaviours.record_play)
+
+
+def _navigate(maze: str, steps: int = 1001, episodes: int = 1000) -> Source:
+    return Source(
+        f'{maze}-v0', steps, episodes, behaviours.make_maze_env, behaviours.record_navigate
+    )
+
+
+def _stitch(maze: str) -> Source:
+    return Source(f'{maze}-v0', 201, 5000, behaviours.make_maze_env, behaviours.record_stitch)
+
+
+SOURCES = {
+    'cube-single-play-v0': _play('cube-single'),
+    'cube-double-play-v0': _play('cube-double'),
+    'cube-triple-play-v0': _play('cube-triple', episodes=3000),
+    'cube-quadruple-play-v0': _play('cube-quadruple', episodes=5000),
+    'scene-play-v0': _play('scene'),
+    'puzzle-3x3-play-v0': _play('puzzle-3x3'),
+    'puzzle-4x4-play-v0': _play('puzzle-4x4'),
+    'puzzle-4x5-play-v0': _play('puzzle-4x5', episodes=3000),
+    'puzzle-4x6-play-v0': _play('puzzle-4x6', episodes=5000),
+    'pointmaze-medium-navigate-v0': _navigate('pointmaze-medium'),
+    'pointmaze-large-navigate-v0': _navigate('pointmaze-large'),
+    'pointmaze-giant-navigate-v0': _navigate('pointmaze-giant', steps=2001, episodes=500),
+    'pointmaze-teleport-navigate-v0': _navigate('pointmaze-teleport'),
+    'pointmaze-medium-stitch-v0': _stitch('pointmaze-medium'),
+    'pointmaze-large-stitch-v0': _stitch('pointmaze-large'),
+    'pointmaze-giant-stitch-v0': _stitch('pointmaze-giant'),
+    'pointmaze-teleport-stitch-v0': _stitch('pointmaze-teleport'),
+}
+
+
+class Shard(NamedTuple):
+    """A run of consecutive episodes of one split, recorded by one worker into one file."""
+
+    dataset: str
+    seed: int
+    split: str
+    first: int
+    last: int
+    path: str
+
+
+def generate(
+    dataset: str, dataset_dir: Path, episodes: int | None, workers: int, seed: int
+) -> dict:
+    """Makes `dataset` and its validation set (a tenth as many episodes) in `dataset_dir`.
+
+    Interrupted work is taken up where it stopped. A finished set made with the same parameters is
+    left as it is.
+
+    Args:
+        dataset: a key of `SOURCES`.
+        dataset_dir: folder for DATASET.npz, DATASET-val.npz and DATASET.json.
+        episodes: number of training episodes; None for the official number.
+        workers: number of processes.
+        seed: fixes the bytes.
+
+    Returns:
+        The provenance record, as written to DATASET.json.
+
+    Raises:
+        UserError: unknown dataset, or the folder holds a set or shards made otherwise.
+    """
+    source = _source(dataset)
+    parameters = dict(dataset=dataset, episodes=episodes or source.episodes, seed=seed)
+    if min(parameters['episodes'], workers) < 1 or seed < 0:
+        raise UserError('--episodes and --workers must be at least 1, --seed at least 0')
+    parameters['versions'] = {name: importlib.metadata.version(name) for name in VERSIONED}
+    finished = _finished(dataset_dir, dataset, parameters)
+    if finished:
+        return finished
+    shard_dir = dataset_dir / f'.{dataset}.shards'
+    shards = _plan_shards(shard_dir, parameters)
+    counts = _record_all(shards, workers)
+    record = dict(
+        parameters,
+        steps_per_episode=source.steps,
+        plans={split: counts[split][0] for split in SPLITS},
+        plan_successes={split: counts[split][1] for split in SPLITS},
+        files={},
+    )
+    for split in SPLITS:
+        path = _split_path(dataset_dir, dataset, split)
+        merged = [Path(shard.path) for shard in shards if shard.split == split]
+        record['files'][path.name] = _merge(merged, path)
+    _write_json(dataset_dir / f'{dataset}.json', record)
+    shutil.rmtree(shard_dir)
+    return record
+
+
+def _source(dataset: str) -> Source:
+    if dataset not in SOURCES:
+        hint = did_you_mean(dataset, SOURCES)
+        raise UserError(
+            f"--dataset: cannot generate '{dataset}'.{hint} Known: {', '.join(SOURCES)}"
+        )
+    return SOURCES[dataset]
+
+
+def _split_path(dataset_dir: Path, dataset: str, split: str) -> Path:
+    return dataset_dir / (f'{dataset}.npz' if split == 'train' else f'{dataset}-val.npz')
+
+
+def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
+    """Returns the provenance of an equal, finished set; None if there is no set yet."""
+    paths = [_split_path(dataset_dir, dataset, split) for split in SPLITS]
+    provenance = dataset_dir / f'{dataset}.json'
+    if not provenance.exists():
+        # Files without provenance are somebody's own, unless our shards show an unfinished merge.
+        if (
+            any(path.exists() for path in paths)
+            and not (dataset_dir / f'.{dataset}.shards').exists()
+        ):
+            raise UserError(
+                f'{dataset_dir} already holds {dataset} from elsewhere; '
+                'choose another --dataset_dir or move it away'
+            )
+        return None
+    record = json.loads(provenance.read_text())
+    differing = [name for name, value in parameters.items() if record.get(name) != value]
+    if differing:
+        raise UserError(
+            f'{dataset_dir} already holds {dataset} made with other {", ".join(differing)}; '
+            'choose another --dataset_dir or move it away'
+        )
+    missing = [path.name for path in paths if not path.exists()]
+    if missing:
+        raise UserError(
+            f'{provenance} is there but {missing[0]} is not; remove the .json and repeat'
+        )
+    return record
+
+
+def _plan_shards(shard_dir: Path, parameters: dict) -> list[Shard]:
+    marker = shard_dir / 'parameters.json'
+    if marker.exists() and json.loads(marker.read_text()) != parameters:
+        raise UserError(
+            f'{shard_dir} holds shards of other parameters; remove it or choose another '
+            '--dataset_dir'
+        )
+    shard_dir.mkdir(parents=True, exist_ok=True)
+    _write_json(marker, parameters)
+    shards = []
+    for split in SPLITS:
+        total = parameters['episodes']
+        total = total if split == 'train' else max(1, total // 10)
+        for first in range(0, total, SHARD_EPISODES):
+            last = min(first + SHARD_EPISODES, total)
+            path = shard_dir / f'{split}-{first:06d}.npz'
+            shards.append(
+                Shard(parameters['dataset'], parameters['seed'], split, first, last, str(path))
+            )
+    return shards
+
+
+def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
+    """Records the shards that are missing; returns per split (plans, successful plans)."""
+    missing = [shard for shard in shards if not Path(shard.path).exists()]
+    episodes = sum(shard.last - shard.first for shard in shards)
+    left = sum(shard.last - shard.first for shard in missing)
+    name = shards[0].dataset
+    # Spawned, not forked: a forked MuJoCo or JAX process can hang.
+    context = multiprocessing.get_context('spawn')
+    with (
+        tqdm.tqdm(total=episodes, initial=episodes - left, desc=name, unit='episode') as bar,
+        ProcessPoolExecutor(min(workers, max(1, len(missing))), mp_context=context) as pool,
+    ):
+        futures = [pool.submit(record_shard, shard) for shard in missing]
+        try:
+            for future in as_completed(futures):
+                bar.update(future.result())
+        except BrokenProcessPool as error:
+            raise UserError(
+                'a data generation worker died (out of memory?); finished shards are kept: '
+                'repeat the command, with fewer --workers if memory is short'
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    counts = {split: np.zeros(2, np.int64) for split in SPLITS}
+    for shard in shards:
+        with np.load(shard.path) as arrays:
+            counts[shard.split] += arrays['counts']
+    return {split: [int(count) for count in counts[split]] for split in SPLITS}
+
+
+def record_shard(shard: Shard) -> int:
+    """Records and writes one shard, in a worker process; returns its number of episodes."""
+    os.environ.setdefault('MUJOCO_GL', 'disable')
+    warnings.filterwarnings('ignore', message='.*precision lowered by casting.*')
+    import ogbench  # noqa: F401  (registers the environments)
+
+    source = SOURCES[shard.dataset]
+    env = source.make_env(source.env_id, source.steps)
+    recordings = [
+        record_episode(source, env, shard.seed, shard.split, episode)
+        for episode in range(shard.first, shard.last)
+    ]
+    env.close()
+    arrays = _concatenate([recording.episode for recording in recordings])
+    arrays['counts'] = np.array([[r.plans, r.successes] for r in recordings]).sum(axis=0)
+    _write_npz(Path(shard.path), arrays, compress=False)
+    return len(recordings)
+
+
+def record_episode(
+    source: Source, env: object, seed: int, split: str, episode: int
+) -> behaviours.Recording:
+    """Records one episode; attempts that the behaviour rejects are repeated with a fresh seed."""
+    for attempt in range(MAX_ATTEMPTS):
+        seeds = np.random.SeedSequence((seed, SPLITS.index(split), episode, attempt))
+        recording = source.record(env, source.env_id, seeds)
+        if recording.episode is not None:
+            return recording
+    raise UserError(f'{split} episode {episode}: rejected {MAX_ATTEMPTS} times; try another --seed')
+
+
+def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _merge(shards: list[Path], path: Path) -> dict:
+    parts = []
+    for shard in shards:
+        with np.load(shard) as arrays:
+            parts.append({name: arrays[name] for name in arrays.files if name != 'counts'})
+    arrays = _concatenate(parts)
+    _write_npz(path, arrays, compress=True)
+    with path.open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    return dict(sha256=digest, bytes=path.stat().st_size, rows=len(arrays['terminals']))
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray], compress: bool) -> None:
+    partial = path.with_suffix('.partial')
+    with partial.open('wb') as file:
+        (np.savez_compressed if compress else np.savez)(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    partial = path.with_suffix('.partial')
+    partial.write_text(json.dumps(content, indent=2) + '\n')
+    os.replace(partial, path)

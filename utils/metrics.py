@@ -1,0 +1,131 @@
+"""Where numbers go: CSV files, TensorBoard events and, on request, Weights & Biases."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import tensorboardX
+
+from utils.errors import UserError
+
+Row = dict[str, Any]
+
+
+class CsvTable:
+    """A CSV file that only grows; its columns are those of its first row."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def append(self, rows: list[Row]) -> None:
+        """Appends rows that all have the table's columns.
+
+        Raises:
+            UserError: the file has other columns.
+        """
+        columns = list(rows[0])
+        existing = self._columns()
+        if existing not in ([], columns):
+            raise UserError(
+                f'{self._path}: has columns {existing}, not {columns}; move the file away'
+            )
+        with self._path.open('a', newline='') as file:
+            writer = csv.DictWriter(file, columns, extrasaction='raise')
+            if not existing:
+                writer.writeheader()
+            writer.writerows(rows)
+
+    def read(self) -> list[dict[str, str]]:
+        """Returns all rows, as strings; none if there is no file."""
+        if not self._path.exists():
+            return []
+        with self._path.open(newline='') as file:
+            return list(csv.DictReader(file))
+
+    def forget_after(self, step: int) -> None:
+        """Drops the rows of steps after `step`, which a resumed run will write again."""
+        rows = self.read()
+        kept = [row for row in rows if int(row['step']) <= step]
+        if len(kept) == len(rows):
+            return
+        partial = self._path.with_suffix('.partial')
+        with partial.open('w', newline='') as file:
+            writer = csv.DictWriter(file, self._columns())
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(partial, self._path)
+
+    def _columns(self) -> list[str]:
+        if not self._path.exists():
+            return []
+        with self._path.open(newline='') as file:
+            return next(csv.reader(file), [])
+
+
+class RunLog:
+    """The tables of a run and their mirrors; use as a context manager.
+
+    Tables are `train`, `eval` and `episodes`; every row has `step` and `seed`.
+    """
+
+    def __init__(self, run_dir: Path, resume_step: int, wandb_settings: Row | None):
+        """Continues the log of `run_dir` after `resume_step`.
+
+        Args:
+            run_dir: holds NAME.csv for each table and tensorboard/.
+            resume_step: rows of later steps are dropped.
+            wandb_settings: arguments of `wandb.init`, or None for no Weights & Biases.
+        """
+        self._run_dir, self._resume_step = run_dir, resume_step
+        self._boards: dict[int, tensorboardX.SummaryWriter] = {}
+        self._wandb = _start_wandb(wandb_settings)
+        for name in ('train', 'eval', 'episodes'):
+            self._table(name).forget_after(resume_step)
+
+    def __enter__(self) -> 'RunLog':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for board in self._boards.values():
+            board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def write(self, name: str, rows: list[Row]) -> None:
+        """Appends rows to a table; all but single episodes also go to the mirrors."""
+        self._table(name).append(rows)
+        if name == 'episodes':
+            return
+        for row in rows:
+            metrics = {key: value for key, value in row.items() if key not in ('step', 'seed')}
+            board = self._board(row['seed'])
+            for key, value in metrics.items():
+                board.add_scalar(f'{name}/{key}', value, row['step'])
+            board.flush()
+            if self._wandb is not None:
+                tagged = {f'{name}/seed_{row["seed"]}/{key}': v for key, v in metrics.items()}
+                self._wandb.log(tagged | {'step': row['step']})
+
+    def _table(self, name: str) -> CsvTable:
+        return CsvTable(self._run_dir / f'{name}.csv')
+
+    def _board(self, seed: int) -> tensorboardX.SummaryWriter:
+        if seed not in self._boards:
+            self._boards[seed] = tensorboardX.SummaryWriter(
+                str(self._run_dir / 'tensorboard' / f'seed_{seed}'),
+                purge_step=self._resume_step + 1,
+            )
+        return self._boards[seed]
+
+
+def _start_wandb(settings: Row | None) -> Any:
+    if settings is None:
+        return None
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(
+            '--wandb: not installed; pip install wandb, or leave the flag out'
+        ) from error
+    return wandb.init(**settings)

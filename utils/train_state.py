@@ -1,0 +1,50 @@
+"""What is trained: parameters, their slow copy and the optimiser's state."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+Params = Any
+
+
+@struct.dataclass
+class TrainState:
+    """Parameters of one model under training.
+
+    Attributes:
+        params: optimised parameters.
+        target_params: their Polyak average, of the same structure; None where nothing bootstraps.
+        opt_state: state of the optax optimiser.
+    """
+
+    params: Params
+    target_params: Params | None
+    opt_state: optax.OptState
+
+
+def create(params: Params, tx: optax.GradientTransformation, with_target: bool) -> TrainState:
+    """Returns a fresh state; the target starts as a copy, so that buffers can be donated."""
+    target_params = jax.tree.map(jnp.copy, params) if with_target else None
+    return TrainState(params, target_params, tx.init(params))
+
+
+def apply_gradients(
+    state: TrainState, grads: Params, tx: optax.GradientTransformation, tau: float = 0.0
+) -> TrainState:
+    """Returns the state after one optimiser step and one Polyak step of the target.
+
+    Args:
+        state: the state before.
+        grads: gradients, structured like `state.params`.
+        tx: the optimiser that made `state.opt_state`.
+        tau: Polyak step size; unused where there is no target.
+    """
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    target_params = state.target_params
+    if target_params is not None:
+        target_params = optax.incremental_update(params, target_params, tau)
+    return TrainState(params, target_params, opt_state)

@@ -1,0 +1,71 @@
+"""Training as one program: a population of states, and steps that never leave the device."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from utils.datasets import Dataset
+
+State = Any
+Metrics = dict[str, jax.Array]
+Sampler = Callable[[Dataset, jax.Array], Any]
+
+# What a member's seed key is folded with, so that no two streams of a run meet.
+INIT_STREAM, TRAIN_STREAM, EVAL_STREAM, DIAGNOSE_STREAM = range(4)
+
+
+def stream(seed: int, name: int) -> jax.Array:
+    """Returns the key of one of a seed's random streams."""
+    return jax.random.fold_in(jax.random.key(seed), name)
+
+
+def streams(seeds: list[int], name: int) -> jax.Array:
+    """Returns the keys of one stream for every member of a population, (members,)."""
+    return jnp.stack([stream(seed, name) for seed in seeds])
+
+
+def init_population(init: Callable, seeds: list[int]) -> State:
+    """Returns the untrained states of all seeds, stacked along a leading member axis."""
+    return jax.jit(jax.vmap(init))(streams(seeds, INIT_STREAM))
+
+
+def member(population: State, index: int) -> State:
+    """Returns one member of a population."""
+    return jax.tree.map(lambda leaf: leaf[index], population)
+
+
+def make_train_chunk(update: Callable, sample: Sampler) -> Callable:
+    """Returns the compiled training loop of a population.
+
+    Args:
+        update: (state, batch, key) -> (state, metrics) of one member.
+        sample: (dataset, key) -> batch.
+
+    Returns:
+        (population, keys, dataset, first_step, num_steps) -> (population, summed metrics). The
+        population's buffers are donated. `keys` are the members' training streams. Step `k` draws
+        all its randomness from `fold_in(key, k)`, and `num_steps` is traced: neither the length of
+        a chunk nor where a run was interrupted has any influence on the result. The dataset is an
+        argument, since a captured array would be compiled in as a constant.
+    """
+
+    def step(state: State, key: jax.Array, dataset: Dataset) -> tuple[State, Metrics]:
+        batch_key, update_key = jax.random.split(key)
+        return update(state, sample(dataset, batch_key), update_key)
+
+    @partial(jax.jit, donate_argnums=0)
+    def train_chunk(population, keys, dataset, first_step, num_steps):
+        def body(i, carry):
+            population, sums = carry
+            step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, first_step + i)
+            population, metrics = jax.vmap(step, (0, 0, None))(population, step_keys, dataset)
+            return population, jax.tree.map(jnp.add, sums, metrics)
+
+        shapes = jax.eval_shape(jax.vmap(step, (0, 0, None)), population, keys, dataset)[1]
+        sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.fori_loop(0, num_steps, body, (population, sums))
+
+    return train_chunk
