@@ -129,8 +129,11 @@ def velocity_target(
 ) -> jax.Array:
     """The paper's target as summarised: u = r + g s_bar(z_t, t, x', a').
 
-    At equal (z_t, t) this is a contraction whose fixed point does not depend on z or t, so the
-    learned law is N(Q, 1): the mean is right, the spread is that of the base noise.
+    It does not learn the return law. Where reward and successor are determined by (x, a), the fixed
+    point is s = Q for all z and t: the law N(Q, 1), whose spread is that of the base noise. Where
+    they are random, z_t tells of them, and the fixed point s = E[r + g s | z_t] is wider still and
+    can be biased. At t = 0, where z_t tells nothing, s(z_0, 0) = Q always holds: read the mean of
+    this target in one step (`return_flow_steps=1`).
     """
     return rewards + discounts * next_velocity
 

@@ -20,7 +20,9 @@ class Checkpoints:
     def __init__(self, directory: Path):
         self._directory = directory.resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._manager = ocp.CheckpointManager(
+            self._directory, options=options, item_handlers=ocp.StandardCheckpointHandler()
+        )
 
     def __enter__(self) -> 'Checkpoints':
         return self
@@ -50,7 +52,7 @@ class Checkpoints:
         if step not in self._manager.all_steps():
             have = ', '.join(str(known) for known in self._manager.all_steps()) or 'none'
             raise UserError(f'{path}: no such checkpoint; there are: {have}')
-        _check_shapes(path, shapes)
+        _check_shapes(path, self._manager.item_metadata(step), shapes)
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
@@ -58,10 +60,8 @@ class Checkpoints:
         return self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
 
 
-def _check_shapes(path: Path, shapes: Any) -> None:
-    with ocp.StandardCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(path / ocp.checkpoint_manager.DEFAULT_ITEM_NAME)
-    stored = _named_shapes(metadata.item_metadata)
+def _check_shapes(path: Path, metadata: Any, shapes: Any) -> None:
+    stored = _named_shapes(metadata)
     expected = _named_shapes(shapes)
     for name in sorted(expected.keys() | stored.keys()):
         if stored.get(name) != expected.get(name):

@@ -48,10 +48,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs `main` under absl; a `UserError` or a bad flag prints one line and exits with code 2."""
 
-    # orbax tells its life's story at the level of INFO; --verbosity=0 shows it.
-    flags.FLAGS.set_default('verbosity', logging.WARNING)
-
     def guarded(argv: list[str]) -> None:
+        if not flags.FLAGS['verbosity'].present:
+            # orbax tells its life's story at the level of INFO; --verbosity=0 shows it.
+            logging.set_verbosity(logging.WARNING)
         try:
             main(argv)
         except UserError as error:

@@ -42,10 +42,11 @@ def soft_value(returns: jax.Array, weights: jax.Array, temperature: jax.Array) -
         largest return, with expm1 and log1p so that a large tau does not cancel.
     """
     temperature = jnp.asarray(temperature, returns.dtype)
+    temperature = jnp.broadcast_to(temperature, returns.shape[:-1])
     best = jnp.max(returns, axis=-1)
     mean = returns @ weights
     tau = jnp.where((temperature > 0) & jnp.isfinite(temperature), temperature, 1.0)
-    gaps = (returns - best[..., None]) / jnp.expand_dims(tau, -1)
+    gaps = (returns - best[..., None]) / tau[..., None]
     soft = best + tau * jnp.log1p(jnp.expm1(gaps) @ weights)
     return jnp.where(jnp.isinf(temperature), mean, jnp.where(temperature > 0, soft, best))
 

@@ -1,0 +1,99 @@
+"""From an empty folder to a trained, evaluated policy and two pictures; `make demo` runs it.
+
+Every step is a command that is printed first, so that it can be repeated and changed by hand.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import _path
+from absl import flags
+
+from utils import errors, figures, runs
+from utils.errors import UserError
+from utils.metrics import CsvTable
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('out', 'demo', 'Folder for data, run and pictures.')
+flags.DEFINE_integer('episodes', 200, 'Training episodes to generate.', lower_bound=1)
+flags.DEFINE_integer('offline_steps', 15_000, 'Updates.', lower_bound=1)
+flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each evaluation.', lower_bound=1)
+flags.DEFINE_list('n_pi', ['1', '2', '4', '8', '16', '32', '64'], 'Numbers of candidates.')
+
+ENV = 'cube-single-play-singletask-task1-v0'
+DATASET = 'cube-single-play-v0'
+CONFIG = 'evor_small'
+
+
+def main(_: list[str]) -> None:
+    out = Path(FLAGS.out)
+    run_dir = runs.run_dir(str(out / 'exp'), ENV, CONFIG, [0])
+    started = time.perf_counter()
+    _run(
+        'scripts/generate_data.py',
+        dataset=DATASET,
+        episodes=FLAGS.episodes,
+        workers=os.cpu_count(),
+        dataset_dir=out / 'data',
+    )
+    _run(
+        'main.py',
+        env_name=ENV,
+        agent=f'configs.py:{CONFIG}',
+        dataset_dir=out / 'data',
+        save_dir=out / 'exp',
+        offline_steps=FLAGS.offline_steps,
+        log_interval=max(1, FLAGS.offline_steps // 30),
+        eval_interval=max(1, FLAGS.offline_steps // 3),
+        eval_episodes=FLAGS.eval_episodes,
+        save_interval=max(1, FLAGS.offline_steps // 3),
+        resume=True,
+    )
+    rows = _evaluate(run_dir)
+    figures.learning_curve(run_dir, out / 'learning_curve.png')
+    figures.success_against_n_pi(rows, out / 'success_against_n_pi.png')
+    _print_table(rows, run_dir)
+    print(f'\npictures: {out / "learning_curve.png"}, {out / "success_against_n_pi.png"}')
+    print(f'all told: {time.perf_counter() - started:.0f} s')
+
+
+def _run(script: str, **settings: object) -> None:
+    arguments = [f'--{name}={value}' for name, value in settings.items()]
+    print(f'\n$ python {script} {shlex.join(arguments)}', flush=True)
+    command = [sys.executable, str(_path.ROOT / script), *arguments]
+    if subprocess.run(command, cwd=Path.cwd()).returncode:
+        raise UserError(f'{script} failed; what it said is above')
+
+
+def _evaluate(run_dir: Path) -> list[dict[str, str]]:
+    table = CsvTable(run_dir / 'inference.csv')
+    before = len(table.read())
+    _run(
+        'scripts/evaluate.py',
+        checkpoint=run_dir,
+        n_pi=','.join(FLAGS.n_pi),
+        eval_episodes=FLAGS.eval_episodes,
+    )
+    return table.read()[before:]
+
+
+def _print_table(rows: list[dict[str, str]], run_dir: Path) -> None:
+    record = runs.read_record(run_dir)
+    trained_with = str(record['agent']['n_pi'])
+    names = {'1': 'base policy alone', trained_with: 'EVOR'}
+    print(f'\n{ENV}, seed 0, {rows[0]["step"]} updates, {rows[0]["episodes"]} episodes')
+    print('\n|  | N_pi | success | 95% interval | mean length |\n|---|---|---|---|---|')
+    for row in rows:
+        low, high = float(row['success_low']), float(row['success_high'])
+        print(
+            f'| {names.get(row["n_pi"], "")} | {row["n_pi"]} | {float(row["success"]):.2f} '
+            f'| [{low:.2f}, {high:.2f}] | {float(row["episode_length"]):.0f} |'
+        )
+
+
+if __name__ == '__main__':
+    errors.run(main)

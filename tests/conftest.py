@@ -1,0 +1,15 @@
+import os
+
+# Nothing in the tests draws a picture with MuJoCo.
+os.environ.setdefault('MUJOCO_GL', 'disable')
+
+import jax
+import pytest
+
+# A (batch,) array against a (batch, 1) array is an error here, not a (batch, batch) array.
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)

@@ -1,0 +1,312 @@
+"""The commands as a person meets them: what a run leaves, resuming, one clear line for mistakes."""
+
+import csv
+import hashlib
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from tensorboardX.proto import event_pb2
+
+from utils import generation
+
+ROOT = Path(__file__).resolve().parents[1]
+ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
+DATASET = 'pointmaze-medium-stitch-v0'
+TINY = (
+    '--agent.hidden_dims=(8,)',
+    '--agent.batch_size=16',
+    '--agent.flow_steps=2',
+    '--agent.return_flow_steps=2',
+    '--agent.n_pi=2',
+)
+
+
+def run(script, *arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def train(data_dir, save_dir, *arguments, steps=12, log=4, evaluate=0, save=6):
+    return run(
+        'main.py',
+        f'--env_name={ENV}',
+        f'--dataset_dir={data_dir}',
+        f'--save_dir={save_dir}',
+        f'--offline_steps={steps}',
+        f'--log_interval={log}',
+        f'--eval_interval={evaluate}',
+        '--eval_episodes=2',
+        f'--save_interval={save}',
+        *TINY,
+        *arguments,
+    )
+
+
+def run_dir(save_dir, seeds='0'):
+    return Path(save_dir) / ENV / 'evor' / f'seeds_{seeds}'
+
+
+def weights(directory, step):
+    path = directory.resolve() / 'checkpoints' / str(step) / 'default'
+    restored = ocp.StandardCheckpointer().restore(path)
+    flat = {}
+
+    def walk(tree, path):
+        if isinstance(tree, dict):
+            for name, item in tree.items():
+                walk(item, f'{path}.{name}')
+        elif isinstance(tree, (list, tuple)):
+            for index, item in enumerate(tree):
+                walk(item, f'{path}.{index}')
+        elif tree is not None:
+            flat[path] = np.asarray(tree)
+
+    walk(restored, '')
+    return flat
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def table(path, without=('updates_per_second',)):
+    with path.open(newline='') as file:
+        return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(file)]
+
+
+def snapshot(folder):
+    """Every file below `folder` with a digest of its content."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file() and path.suffix != '.lock'
+    }
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    generation.generate(DATASET, folder, episodes=4, workers=1, seed=0)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(data_dir, tmp_path_factory):
+    """A finished run of two seeds with one evaluation at the end."""
+    save_dir = tmp_path_factory.mktemp('exp')
+    result = train(data_dir, save_dir, '--seeds=0,1', evaluate=12)
+    assert result.returncode == 0, result.stderr
+    return run_dir(save_dir, '0_1')
+
+
+def test_a_run_leaves_all_its_outputs(trained):
+    record = json.loads((trained / 'config.json').read_text())
+    assert record['env_name'] == ENV
+    assert record['seeds'] == [0, 1]
+    assert record['agent']['n_pi'] == 2
+    assert {'jax', 'ogbench', 'mujoco', 'numpy'} <= record['versions'].keys()
+    rows = table(trained / 'train.csv')
+    assert [(row['step'], row['seed']) for row in rows] == [
+        (step, seed) for step in ('4', '8', '12') for seed in '01'
+    ]
+    assert {'policy_loss', 'value_loss', 'val_value_loss'} <= rows[0].keys()
+    assert [row['episodes'] for row in table(trained / 'eval.csv')] == ['2', '2']
+    episodes = table(trained / 'episodes.csv')
+    assert [(row['seed'], row['episode']) for row in episodes] == [
+        ('0', '0'),
+        ('0', '1'),
+        ('1', '0'),
+        ('1', '1'),
+    ]
+    assert all(int(row['episode_length']) > 0 for row in episodes)
+
+
+def test_tensorboard_holds_what_the_tables_hold(trained):
+    path = next((trained / 'tensorboard' / 'seed_1').iterdir())
+    content, scalars = path.read_bytes(), {}
+    while content:  # TFRecord: length, its checksum, event, its checksum
+        (length,) = struct.unpack('<Q', content[:8])
+        event = event_pb2.Event.FromString(content[12 : 12 + length])
+        scalars |= {(v.tag, event.step): v.simple_value for v in event.summary.value}
+        content = content[16 + length :]
+    row = next(r for r in table(trained / 'train.csv') if (r['step'], r['seed']) == ('8', '1'))
+    assert scalars['train/value_loss', 8] == pytest.approx(float(row['value_loss']))
+    assert ('eval/success', 12) in scalars
+
+
+def test_how_often_one_looks_does_not_change_the_weights(data_dir, trained, tmp_path):
+    result = train(data_dir, tmp_path, '--seeds=0,1', log=5, evaluate=0, save=0)
+    assert result.returncode == 0, result.stderr
+    assert_same_weights(weights(run_dir(tmp_path, '0_1'), 12), weights(trained, 12))
+
+
+def test_a_resumed_run_equals_one_that_was_not_interrupted(data_dir, trained, tmp_path):
+    # The interrupted part ends between checkpoints, so that rows after the last one must go.
+    assert train(data_dir, tmp_path, '--seeds=0,1', steps=6, evaluate=12).returncode == 0
+    directory = run_dir(tmp_path, '0_1')
+    with (directory / 'train.csv').open('a') as file:
+        file.write((trained / 'train.csv').read_text().splitlines()[-1] + '\n')
+    result = train(data_dir, tmp_path, '--seeds=0,1', '--resume', evaluate=12)
+    assert result.returncode == 0, result.stderr
+    assert_same_weights(weights(directory, 12), weights(trained, 12))
+    assert table(directory / 'eval.csv')[-2:] == table(trained / 'eval.csv')
+    again = train(data_dir, tmp_path, '--seeds=0,1', '--resume', evaluate=12)
+    assert (again.returncode, 'finished already' in again.stdout) == (0, True)
+
+
+def test_a_trained_run_is_evaluated_at_other_settings(trained):
+    checkpoint = f'--checkpoint={trained}'
+    result = run(
+        'scripts/evaluate.py', checkpoint, '--n_pi=1,3', '--tau_q=0,0.1', '--eval_episodes=2'
+    )
+    assert result.returncode == 0, result.stderr
+    rows = table(trained / 'inference.csv')
+    assert [(row['n_pi'], row['tau_q'], row['seed']) for row in rows] == [
+        (n_pi, tau_q, seed) for n_pi in '13' for tau_q in ('0.0', '0.1') for seed in '01'
+    ]
+    assert result.stdout.count('success') == 8
+    assert len(table(trained / 'inference_episodes.csv')) == 16
+
+
+def test_own_data_trains_through_dataset_path(data_dir, tmp_path):
+    """A file with rewards of its own, without states, under any name."""
+    with np.load(data_dir / f'{DATASET}.npz') as file:
+        arrays = {name: file[name] for name in ('observations', 'actions', 'terminals')}
+    rows = len(arrays['terminals'])
+    np.savez(tmp_path / 'mine.npz', rewards=np.zeros(rows), masks=np.ones(rows), **arrays)
+    path = f'--dataset_path={tmp_path / "mine.npz"}'
+    result = train('/nowhere', tmp_path / 'exp', path)
+    assert result.returncode == 0, result.stderr
+    assert 'val_value_loss' not in table(run_dir(tmp_path / 'exp') / 'train.csv')[0]
+
+
+def assert_one_line(result, message):
+    assert result.returncode == 2, result.stdout + result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith('error: ')
+    assert message in lines[0]
+
+
+def broken(folder, data_dir, name, change):
+    with np.load(data_dir / f'{DATASET}.npz') as file:
+        arrays = {key: file[key].copy() for key in file.files}
+    change(arrays)
+    np.savez(folder / name, **arrays)
+    return f'--dataset_path={folder / name}'
+
+
+def _set(key, value):
+    return lambda arrays: arrays[key].__setitem__(3, value)
+
+
+BROKEN_DATA = {
+    'missing key': (lambda arrays: arrays.pop('actions'), "'actions' is missing"),
+    'NaN': (_set('observations', np.nan), "'observations' is not finite in row 3"),
+    'lengths': (lambda a: a.update(actions=a['actions'][1:]), "'actions' has shape"),
+    'range': (_set('actions', 7.0), "'actions' reach 7"),
+    'dimension': (
+        lambda a: a.update(observations=np.zeros((len(a['actions']), 9), np.float32)),
+        "'observations' have size 9",
+    ),
+}
+
+
+@pytest.mark.parametrize(('change', 'message'), BROKEN_DATA.values(), ids=BROKEN_DATA.keys())
+def test_broken_data_costs_one_line(data_dir, tmp_path, change, message):
+    argument = broken(tmp_path, data_dir, 'broken.npz', change)
+    assert_one_line(train(data_dir, tmp_path / 'exp', argument), message)
+    assert not (tmp_path / 'exp').exists()
+
+
+def test_a_truncated_dataset_costs_one_line(data_dir, tmp_path):
+    content = (data_dir / f'{DATASET}.npz').read_bytes()
+    (tmp_path / 'cut.npz').write_bytes(content[: len(content) // 2])
+    result = train(data_dir, tmp_path / 'exp', f'--dataset_path={tmp_path / "cut.npz"}')
+    assert_one_line(result, 'not a whole .npz file')
+
+
+BAD_FLAGS = {
+    'unknown env': (['--env_name=cube-singel-play-singletask-task1-v0'], 'Did you mean'),
+    'n_pi': (['--agent.n_pi=0'], 'agent.n_pi: must be at least 1, not 0'),
+    'unknown key': (['--agent.hidden_dim=(8,)'], "Did you mean 'hidden_dims'"),
+    'unknown flag': (['--offline_step=3'], 'Did you mean: offline_steps'),
+    'unknown config': (['--agent=configs.py:evor_smal'], "Did you mean 'evor_small'"),
+    'wrong type': (['--agent.n_pi=many'], 'n_pi'),
+    'no steps': (['--offline_steps=0'], '--offline_steps: must be at least 1'),
+    'seeds': (['--seeds=0,0'], '--seeds: must be different'),
+    'chunk': (['--agent.chunk_length=500'], 'longer than any trajectory'),
+    'stray word': (['resume'], "unexpected argument 'resume'"),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'message'), BAD_FLAGS.values(), ids=BAD_FLAGS.keys())
+def test_bad_flags_cost_one_line(data_dir, tmp_path, arguments, message):
+    assert_one_line(train(data_dir, tmp_path, *arguments), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_dataset_offline_costs_one_line(tmp_path):
+    result = train(tmp_path / 'none', tmp_path / 'exp', '--dataset_url=http://127.0.0.1:9')
+    assert_one_line(result, 'scripts/generate_data.py --dataset=pointmaze-medium-stitch-v0')
+
+
+OCCUPIED = {
+    'same run': ([], 'pass --resume'),
+    'other configuration': (
+        ['--resume', '--agent.lr=0.1'],
+        'these differ: agent.lr (0.0003 there, 0.1 here)',
+    ),
+    'other network': (['--resume', '--agent.hidden_dims=(9,)'], 'these differ: agent.hidden_dims'),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'message'), OCCUPIED.values(), ids=OCCUPIED.keys())
+def test_an_occupied_run_directory_stays_as_it_is(data_dir, trained, arguments, message):
+    before = snapshot(trained)
+    result = train(data_dir, trained.parents[2], '--seeds=0,1', *arguments, evaluate=12)
+    assert_one_line(result, message)
+    assert snapshot(trained) == before
+
+
+FOREIGN = {
+    'another env': (['--env_name=cube-single-play-singletask-v0'], 'observation_dim 2'),
+    'no such step': (['--step=7'], 'no such checkpoint; there are: 6, 12'),
+    'bad n_pi': (['--n_pi=0'], 'agent.n_pi: must be at least 1'),
+    'bad list': (['--n_pi=one'], '--n_pi: expected a list of int'),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'message'), FOREIGN.values(), ids=FOREIGN.keys())
+def test_a_bad_evaluation_costs_one_line(trained, arguments, message):
+    before = snapshot(trained)
+    assert_one_line(run('scripts/evaluate.py', f'--checkpoint={trained}', *arguments), message)
+    assert snapshot(trained) == before
+
+
+def test_a_checkpoint_of_another_network_size_is_refused(trained, tmp_path):
+    """As after an edit of config.json by hand."""
+    record = json.loads((trained / 'config.json').read_text())
+    record['agent']['hidden_dims'] = [8, 8]
+    (tmp_path / 'config.json').write_text(json.dumps(record))
+    (tmp_path / 'checkpoints').symlink_to(trained / 'checkpoints')
+    result = run('scripts/evaluate.py', f'--checkpoint={tmp_path}')
+    assert_one_line(result, 'another environment, network size or number of seeds')
+
+
+def test_a_folder_without_a_run_costs_one_line(tmp_path):
+    assert_one_line(run('scripts/evaluate.py', f'--checkpoint={tmp_path}'), 'no run here')

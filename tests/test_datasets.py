@@ -1,0 +1,152 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.helpers import random_arrays
+from utils import datasets
+from utils.errors import UserError
+
+DISCOUNT = 0.9
+
+
+def trajectory_dataset(lengths, masks=None):
+    """Observations count rows; rewards are powers of ten, so that a sum tells its terms."""
+    rows = sum(lengths)
+    terminals = np.zeros(rows, bool)
+    terminals[np.cumsum(lengths) - 1] = True
+    return datasets.build(
+        dict(
+            observations=np.arange(rows, dtype=np.float32)[:, None],
+            actions=0.01 * np.arange(1, rows + 1, dtype=np.float32)[:, None],
+            terminals=terminals,
+            rewards=10.0 ** np.arange(rows),
+            masks=np.ones(rows, np.float32) if masks is None else np.float32(masks),
+        )
+    )
+
+
+def gather(dataset, row, length, needs_next_actions=False, discount=1.0):
+    dataset = jax.tree.map(jnp.asarray, dataset)
+    batch = datasets.gather(dataset, jnp.array([row]), length, discount, needs_next_actions)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], batch)
+
+
+def test_the_last_row_of_a_trajectory_is_a_successor_not_a_transition():
+    dataset = trajectory_dataset([3, 4])
+    assert dataset.starts.tolist() == [0, 1, 3, 4, 5]
+
+
+def test_a_last_row_that_ends_by_reward_is_a_transition():
+    dataset = trajectory_dataset([3, 2], masks=[1, 1, 0, 1, 1])
+    assert dataset.starts.tolist() == [0, 1, 2, 3]
+    batch = gather(dataset, 2, 1)
+    assert (batch.rewards, batch.discounts, batch.td_mask) == (100.0, 0.0, 1.0)
+
+
+def test_one_step_batch_by_hand():
+    batch = gather(trajectory_dataset([3, 4]), 1, 1, discount=DISCOUNT)
+    assert (batch.rewards, batch.td_mask) == (10.0, 1.0)
+    assert batch.next_observations == [2.0]
+    np.testing.assert_allclose(batch.discounts, 0.9)
+    np.testing.assert_allclose(batch.next_actions, [[0.03]])
+
+
+def test_chunk_inside_a_trajectory_by_hand():
+    batch = gather(trajectory_dataset([6, 4]), 1, 2, discount=DISCOUNT)
+    np.testing.assert_allclose(batch.rewards, 10.0 + 0.9 * 100.0, rtol=1e-6)
+    np.testing.assert_allclose(batch.discounts, 0.81, rtol=1e-6)
+    np.testing.assert_allclose(batch.actions[:, 0], [0.02, 0.03])
+    np.testing.assert_allclose(batch.next_actions[:, 0], [0.04, 0.05])
+    assert batch.next_observations == [3.0]
+
+
+def test_a_chunk_does_not_cross_a_cut():
+    batch = gather(trajectory_dataset([3, 4]), 1, 2)
+    assert batch.action_mask.tolist() == [1.0, 0.0]
+    assert batch.actions[1] == 0.0
+    assert batch.td_mask == 0.0
+
+
+def test_a_cut_is_not_a_terminal():
+    batch = gather(trajectory_dataset([3, 4]), 1, 1)
+    assert (batch.discounts, batch.td_mask) == (1.0, 1.0)
+
+
+def test_a_mask_of_zero_stops_rewards_and_bootstrap_within_the_chunk():
+    batch = gather(trajectory_dataset([6], masks=[1, 0, 1, 1, 1, 1]), 0, 3)
+    assert batch.rewards == 1.0 + 10.0
+    assert batch.discounts == 0.0
+
+
+def test_a_chunk_that_ends_by_reward_counts_although_it_meets_a_cut():
+    batch = gather(trajectory_dataset([3, 4], masks=[1, 0, 1, 1, 1, 1, 1]), 1, 3)
+    assert (batch.rewards, batch.discounts, batch.td_mask) == (10.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(('needs_next_actions', 'counts'), [(False, 1.0), (True, 0.0)])
+def test_next_actions_are_asked_for_only_where_needed(needs_next_actions, counts):
+    # Chunk 0, 1 leads to row 2; next actions 2, 3 would cross the cut after row 2.
+    batch = gather(trajectory_dataset([3, 4]), 0, 2, needs_next_actions)
+    assert batch.td_mask == counts
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers(1, 4), st.data())
+def test_batches_equal_a_slow_reference(lengths, h, data):
+    arrays = random_arrays([length + 1 for length in lengths], seed=data.draw(st.integers(0, 99)))
+    dataset = datasets.build(arrays)
+    row = data.draw(st.sampled_from(dataset.starts.tolist()))
+    batch = gather(dataset, row, h, True, DISCOUNT)
+    end = int(dataset.ends[row])
+    reward, alive, seen = 0.0, 1.0, 0
+    for step in range(h):
+        at = row + step
+        if at > end or (at == end and arrays['masks'][at] == 1):
+            break
+        seen += 1
+        reward += alive * DISCOUNT**step * arrays['rewards'][at]
+        alive *= arrays['masks'][at]
+    np.testing.assert_allclose(batch.rewards, reward, rtol=1e-5)
+    np.testing.assert_allclose(batch.discounts, alive * DISCOUNT**h, rtol=1e-5)
+    assert batch.action_mask.sum() == seen
+    assert batch.td_mask == (alive == 0 or row + 2 * h - 1 <= end)
+
+
+def test_samples_are_uniform_over_transitions(key):
+    dataset = jax.tree.map(jnp.asarray, trajectory_dataset([3, 4]))
+    batch = datasets.sample(dataset, key, 10_000, 1, 1.0, False)
+    rows, counts = np.unique(np.asarray(batch.observations), return_counts=True)
+    assert rows.tolist() == [0, 1, 3, 4, 5]
+    np.testing.assert_allclose(counts / 10_000, 0.2, atol=0.02)
+
+
+def test_reward_to_go_by_hand():
+    dataset = trajectory_dataset([4, 2], masks=[1, 0, 1, 1, 1, 1])
+    np.testing.assert_allclose(
+        datasets.rewards_to_go(dataset, 0.5), [1 + 0.5 * 10, 10, 100, 0, 1e4, 0]
+    )
+
+
+def test_return_scale_ignores_rows_that_are_no_transitions():
+    mean, deviation = datasets.return_scale(trajectory_dataset([3, 2]), 0.0)
+    np.testing.assert_allclose([mean, deviation], [np.mean([1, 10, 1e3]), np.std([1, 10, 1e3])])
+
+
+def test_equal_returns_have_scale_one():
+    arrays = random_arrays() | dict(rewards=np.zeros(75), masks=np.ones(75))
+    assert datasets.return_scale(datasets.build(arrays), 0.9) == (0.0, 1.0)
+
+
+def test_a_chunk_longer_than_any_trajectory_is_refused():
+    dataset = trajectory_dataset([4, 3])
+    datasets.check_chunks(dataset, 3, 'my.npz')
+    with pytest.raises(UserError, match=r'chunk_length: 4 is longer .* my.npz .* 3 transitions'):
+        datasets.check_chunks(dataset, 4, 'my.npz')
+
+
+def test_trajectories_of_one_row_are_refused():
+    with pytest.raises(UserError, match='single row'):
+        trajectory_dataset([1, 1])

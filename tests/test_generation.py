@@ -1,0 +1,205 @@
+import hashlib
+import json
+
+import numpy as np
+import ogbench
+import pytest
+
+from tests.helpers import random_arrays
+from utils import behaviours, dataset_files, datasets, envs, generation
+from utils.errors import UserError
+
+MAZE = 'pointmaze-medium-stitch-v0'  # its episodes are the shortest
+CUBE = 'cube-single-play-v0'
+
+
+def digests(folder, dataset):
+    return [
+        hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (f'{dataset}.npz', f'{dataset}-val.npz')
+    ]
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(generation, 'SHARD_EPISODES', 2)
+
+
+@pytest.fixture(scope='session')
+def cube_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('cube')
+    generation.generate(CUBE, folder, episodes=2, workers=1, seed=0)
+    return folder
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, small_shards):
+    for workers in (1, 2):
+        generation.generate(MAZE, tmp_path / str(workers), episodes=6, workers=workers, seed=3)
+    assert digests(tmp_path / '1', MAZE) == digests(tmp_path / '2', MAZE)
+
+
+def test_the_bytes_of_manipulation_sets_neither(tmp_path, cube_folder, monkeypatch):
+    """Other shards, in other processes, after other episodes: the same two episodes."""
+    monkeypatch.setattr(generation, 'SHARD_EPISODES', 1)
+    generation.generate(CUBE, tmp_path, episodes=2, workers=2, seed=0)
+    assert digests(tmp_path, CUBE) == digests(cube_folder, CUBE)
+
+
+def test_seeds_differ(tmp_path):
+    for seed in (0, 1):
+        generation.generate(MAZE, tmp_path / str(seed), episodes=1, workers=1, seed=seed)
+    assert digests(tmp_path / '0', MAZE) != digests(tmp_path / '1', MAZE)
+
+
+def test_interrupted_work_is_taken_up_and_ends_the_same(tmp_path, small_shards):
+    generation.generate(MAZE, tmp_path / 'whole', episodes=4, workers=1, seed=0)
+    parameters = json.loads((tmp_path / 'whole' / f'{MAZE}.json').read_text())
+    parameters = {k: parameters[k] for k in ('dataset', 'episodes', 'seed', 'versions')}
+    folder = tmp_path / 'resumed' / f'.{MAZE}.shards'
+    first, *_ = generation._plan_shards(folder, parameters)
+    generation.record_shard(first)
+    stamp = (folder / 'train-000000.npz').stat().st_mtime_ns
+    seen = []
+    original = generation._merge
+
+    def merge(shards, path):
+        seen.extend(shard.stat().st_mtime_ns for shard in shards)
+        return original(shards, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation, '_merge', merge)
+        generation.generate(MAZE, tmp_path / 'resumed', episodes=4, workers=1, seed=0)
+    assert seen[0] == stamp  # not recorded again
+    assert digests(tmp_path / 'whole', MAZE) == digests(tmp_path / 'resumed', MAZE)
+    assert not folder.exists()
+
+
+def test_a_finished_set_is_left_alone(tmp_path):
+    first = generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    stamp = (tmp_path / f'{MAZE}.npz').stat().st_mtime_ns
+    assert generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0) == first
+    assert (tmp_path / f'{MAZE}.npz').stat().st_mtime_ns == stamp
+
+
+def test_a_set_made_otherwise_is_not_overwritten(tmp_path):
+    generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    with pytest.raises(UserError, match='made with other seed'):
+        generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=1)
+
+
+def test_a_set_from_elsewhere_is_not_overwritten(tmp_path):
+    np.savez(tmp_path / f'{MAZE}.npz', **random_arrays())
+    with pytest.raises(UserError, match='from elsewhere'):
+        generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+
+
+def test_an_unknown_dataset_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="Did you mean 'cube-single-play-v0'"):
+        generation.generate('cube-singel-play-v0', tmp_path, 1, 1, 0)
+
+
+def test_provenance_tells_how_the_files_came_about(cube_folder):
+    record = json.loads((cube_folder / f'{CUBE}.json').read_text())
+    assert (record['dataset'], record['episodes'], record['seed']) == (CUBE, 2, 0)
+    assert record['versions'].keys() == {'ogbench', 'mujoco', 'gymnasium', 'numpy'}
+    sums = [file['sha256'] for file in record['files'].values()]
+    assert sums == digests(cube_folder, CUBE)
+
+
+def test_plans_succeed_as_often_as_the_official_ones(cube_folder):
+    """The table of the official generator: 241 of 242 plans on cube-single."""
+    record = json.loads((cube_folder / f'{CUBE}.json').read_text())
+    assert record['plans']['train'] >= 18
+    assert record['plan_successes']['train'] >= record['plans']['train'] - 2
+
+
+def test_files_have_the_official_format(cube_folder):
+    with np.load(cube_folder / f'{CUBE}.npz') as file:
+        found = {name: (file[name].dtype.name, file[name].shape) for name in file.files}
+    assert found == {
+        'observations': ('float32', (2002, 28)),
+        'actions': ('float32', (2002, 5)),
+        'terminals': ('bool', (2002,)),
+        'qpos': ('float32', (2002, 21)),
+        'qvel': ('float32', (2002, 20)),
+    }
+    arrays = dataset_files.read(cube_folder / f'{CUBE}.npz')
+    assert np.flatnonzero(arrays['terminals']).tolist() == [1000, 2001]
+
+
+@pytest.mark.parametrize('task', range(1, 6))
+def test_ogbench_loads_the_set_and_we_agree(cube_folder, task):
+    name = f'cube-single-play-singletask-task{task}-v0'
+    path = cube_folder / f'{CUBE}.npz'
+    env, theirs, _ = ogbench.make_env_and_datasets(name, dataset_path=str(path))
+    ours = datasets.build(dataset_files.relabel(dataset_files.read(path), path, name, env))
+    assert len(ours.starts) == len(theirs['rewards']) == 2000
+    for field in ('observations', 'actions', 'rewards', 'masks'):
+        np.testing.assert_array_equal(getattr(ours, field)[ours.starts], theirs[field])
+    np.testing.assert_array_equal(ours.observations[ours.starts + 1], theirs['next_observations'])
+
+
+@pytest.mark.parametrize('dataset', sorted(generation.SOURCES))
+def test_every_source_records(dataset):
+    """A few steps of each: aligned rows, actions in range, ends marked."""
+    source = generation.SOURCES[dataset]._replace(steps=12)
+    env = source.make_env(source.env_id, source.steps)
+    episode = generation.record_episode(source, env, 0, 'train', 0).episode
+    again = generation.record_episode(source, env, 0, 'train', 0).episode
+    env.close()
+    assert episode['terminals'].tolist() == [False] * 11 + [True]
+    assert np.abs(episode['actions']).max() <= 1.0
+    assert {len(array) for array in episode.values()} == {12}
+    for name, array in episode.items():
+        np.testing.assert_array_equal(array, again[name])
+    if dataset.startswith('pointmaze'):
+        # Observation and qpos are both the position: they must be of the same moment.
+        np.testing.assert_array_equal(episode['observations'], episode['qpos'])
+    else:
+        np.testing.assert_array_equal(episode['observations'][:, :6], episode['qpos'][:, :6])
+
+
+def test_a_rejected_attempt_is_repeated_with_another_seed():
+    attempts = []
+
+    def record(env, env_id, seeds):
+        attempts.append(seeds.entropy)
+        return behaviours.Recording(None if len(attempts) < 3 else {'x': 0}, 1, 1)
+
+    source = generation.SOURCES[MAZE]._replace(record=record)
+    assert generation.record_episode(source, None, 7, 'val', 5).episode == {'x': 0}
+    assert attempts == [(7, 1, 5, 0), (7, 1, 5, 1), (7, 1, 5, 2)]
+
+
+def test_a_cube_out_of_view_is_noticed():
+    qpos = np.zeros((4, 20), np.float32)
+    assert not behaviours._cube_left_view(dict(qpos=qpos))
+    for y, z, lost in [(0.29, 0.0, True), (-0.3, 0.0, True), (-0.31, 0.07, False)]:
+        moved = qpos.copy()
+        moved[2, 15:17] = y, z
+        assert behaviours._cube_left_view(dict(qpos=moved)) == lost
+
+
+def test_junctions_are_all_but_straight_corridor():
+    maze = np.ones((5, 5), int)
+    maze[1, 1:4] = maze[1:4, 1] = 0  # an L of two arms
+    cells, junctions = behaviours.free_cells(maze)
+    assert cells == [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]
+    assert junctions == [(1, 1), (1, 3), (3, 1)]
+
+
+def test_cell_distances_by_hand():
+    maze = np.ones((5, 5), int)
+    maze[1, 1:4] = maze[1:4, 1] = 0
+    assert behaviours.cell_distances(maze, (3, 1)) == {
+        (3, 1): 0,
+        (2, 1): 1,
+        (1, 1): 2,
+        (1, 2): 3,
+        (1, 3): 4,
+    }
+
+
+def test_dataset_names_follow_the_environment():
+    assert envs.dataset_name('cube-single-play-singletask-task1-v0') == CUBE
+    assert envs.dataset_name('cube-single-play-singletask-v0') == CUBE

@@ -1,0 +1,88 @@
+"""Every command of the README runs, made small by flags that are appended to it."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / 'README.md').read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r'```bash\n(.*?)```', README, flags=re.DOTALL)
+    for line in re.sub(r'\\\n\s*', '', block).splitlines()
+    if line and not line.startswith('#')
+]
+
+SMALL_AGENT = ['--agent.hidden_dims=(8,)', '--agent.batch_size=16', '--agent.flow_steps=2']
+SMALL = {
+    'scripts/generate_data.py': ['--episodes=1', '--workers=1', '--dataset_dir=data'],
+    'main.py': [
+        '--dataset_dir=data',
+        '--offline_steps=4',
+        '--log_interval=2',
+        '--eval_interval=4',
+        '--eval_episodes=1',
+        '--save_interval=4',
+        *SMALL_AGENT,
+    ],
+    'scripts/evaluate.py': ['--eval_episodes=1'],
+    'benchmarks.return_law': ['--steps=2', '--processes=uniform'],
+}
+# `make test` is what runs this file; `make demo` is tested below.
+MAKE = ['make demo', 'make test']
+
+
+def run(arguments, cwd):
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A folder from which the README's relative paths lead to the repository's files."""
+    path = tmp_path_factory.mktemp('readme')
+    for name in ('main.py', 'configs.py', 'scripts', 'benchmarks', 'agents', 'utils'):
+        (path / name).symlink_to(ROOT / name)
+    return path
+
+
+def test_the_readme_names_the_two_commands():
+    assert [command for command in COMMANDS if command.startswith('make')] == MAKE
+
+
+@pytest.mark.xdist_group('readme')
+def test_every_command_runs_in_order(folder):
+    for command in COMMANDS:
+        if command in MAKE:
+            continue
+        program, *arguments = shlex.split(command)
+        assert program == 'python', f'nobody runs this README command: {command}'
+        script = arguments[1] if arguments[0] == '-m' else arguments[0]
+        run([*arguments, *SMALL[script]], folder)
+        if script == 'scripts/generate_data.py':
+            # What a reader brings under this name: any file in OGBench's format.
+            (folder / 'mine.npz').write_bytes(
+                (folder / 'data/cube-single-play-v0.npz').read_bytes()
+            )
+
+
+@pytest.mark.xdist_group('readme')
+def test_the_demo_runs(folder):
+    arguments = ['--episodes=1', '--offline_steps=6', '--eval_episodes=1', '--n_pi=1,16']
+    output = run(['scripts/demo.py', '--out=demo', *arguments], folder)
+    assert '| base policy alone | 1 |' in output
+    assert '| EVOR | 16 |' in output
+    for name in ('learning_curve.png', 'success_against_n_pi.png'):
+        assert (folder / 'demo' / name).read_bytes().startswith(b'\x89PNG')

@@ -1,0 +1,99 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.helpers import random_arrays, small_agent
+from utils import datasets, training
+
+
+@pytest.fixture
+def dataset():
+    return jax.tree.map(jnp.asarray, datasets.build(random_arrays((100, 100))))
+
+
+def make_chunk(agent):
+    def sample(dataset, key):
+        return datasets.sample(dataset, key, 32, 1, 0.9, agent.needs_next_actions)
+
+    return training.make_train_chunk(agent.update, sample)
+
+
+def train(train_chunk, agent, dataset, seeds, chunks):
+    population = training.init_population(agent.init, seeds)
+    keys = training.streams(seeds, training.TRAIN_STREAM)
+    step = 0
+    for num_steps in chunks:
+        population, _ = train_chunk(population, keys, dataset, step, num_steps)
+        step += num_steps
+    return population
+
+
+def test_where_chunks_are_cut_does_not_change_a_bit(dataset):
+    agent = small_agent()
+    train_chunk = make_chunk(agent)
+    whole = train(train_chunk, agent, dataset, [0], [60])
+    parts = train(train_chunk, agent, dataset, [0], [1, 0, 36, 23])
+    chex.assert_trees_all_equal(whole, parts)
+
+
+@pytest.mark.parametrize('next_action', ['policy', 'dataset'])
+def test_three_seeds_together_equal_three_separate_runs(dataset, next_action):
+    agent = small_agent(next_action=next_action)
+    train_chunk = make_chunk(agent)
+    together = train(train_chunk, agent, dataset, [0, 1, 2], [50])
+    for index, seed in enumerate([0, 1, 2]):
+        alone = train(train_chunk, agent, dataset, [seed], [50])
+        # Batched and single matrix products may round differently in the last place.
+        chex.assert_trees_all_close(
+            training.member(together, index), training.member(alone, 0), rtol=1e-3, atol=1e-5
+        )
+
+
+def test_seeds_differ(dataset):
+    agent = small_agent()
+    population = train(make_chunk(agent), agent, dataset, [0, 1], [5])
+    kernels = jax.tree.leaves(population.policy.params)[-1]
+    assert not np.allclose(kernels[0], kernels[1])
+
+
+def test_one_program_serves_chunks_of_any_length(dataset):
+    agent = small_agent()
+    train_chunk = make_chunk(agent)
+    train(train_chunk, agent, dataset, [0], [0, 1, 5, 10])
+    assert train_chunk._cache_size() == 1
+
+
+def test_the_dataset_is_an_argument_of_the_program(dataset):
+    """A captured dataset would be a constant, large and compiled in."""
+    agent = small_agent()
+    train_chunk = make_chunk(agent)
+    population = training.init_population(agent.init, [0])
+    keys = training.streams([0], training.TRAIN_STREAM)
+    text = train_chunk.lower(population, keys, dataset, 0, 1).as_text()
+    rows = dataset.observations.shape[0]
+    assert f'tensor<{rows}x3xf32>' in text.split('{', 2)[1] + text.split('@main', 1)[1][:100_000]
+    constants = [line for line in text.splitlines() if 'stablehlo.constant' in line]
+    assert not any(f'tensor<{rows}x' in line for line in constants)
+
+
+def test_metrics_are_sums_over_the_chunk(dataset):
+    agent = small_agent()
+    train_chunk = make_chunk(agent)
+    keys = training.streams([0], training.TRAIN_STREAM)
+
+    def sums(cuts):
+        population, total, step = training.init_population(agent.init, [0]), 0.0, 0
+        for num_steps in cuts:
+            population, metrics = train_chunk(population, keys, dataset, step, num_steps)
+            total, step = total + float(metrics['policy_loss'][0]), step + num_steps
+        return total
+
+    assert sums([4]) == pytest.approx(sums([1, 1, 1, 1]), rel=1e-6)
+
+
+def test_streams_of_a_seed_differ():
+    names = (training.INIT_STREAM, training.TRAIN_STREAM, training.EVAL_STREAM)
+    draws = {float(jax.random.uniform(training.stream(0, name))) for name in names}
+    assert len(draws) == 3
