@@ -39,7 +39,12 @@ def evor() -> ConfigDict:
 
 
 def evor_small() -> ConfigDict:
-    """EVOR for a laptop: smaller nets, chunks of five actions, the law-keeping target."""
+    """EVOR for a laptop: smaller nets, chunks of five actions, the law-keeping target.
+
+    Measured on cube-single task 1 with 170 to 200 episodes, 100 episodes of evaluation each: 3 Euler
+    steps keep candidates near the data (10 steps: success 0.40 where 3 gave 0.61), and a one-step
+    mean over 32 return samples averages the value net's errors (8 samples: 0.89 where 32 gave 0.96).
+    """
     config = evor()
     config.update(
         dict(
@@ -47,8 +52,10 @@ def evor_small() -> ConfigDict:
             policy_layer_norm=True,
             td_target='coupled',
             next_action='dataset',
+            flow_steps=3,
             chunk_length=5,
             n_pi=16,
+            num_return_samples=32,
             return_flow_steps=1,
             tau_r=float('inf'),
         )

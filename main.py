@@ -4,6 +4,7 @@ python main.py --env_name=cube-single-play-singletask-task1-v0 --agent=configs.p
 """
 
 import contextlib
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +72,7 @@ class Run(NamedTuple):
 def main(_: list[str]) -> None:
     seeds = _check_flags()
     config = FLAGS.agent
+    agents.check(config)
     env = envs.make_env(FLAGS.env_name)
     data = _load_data(env, config)
     agent = _create_agent(config, data.train)
@@ -138,7 +140,11 @@ def _record(config: Any, seeds: list[int], data: Data) -> dict[str, Any]:
         **{name: FLAGS[name].value for name in names},
         seeds=seeds,
         agent=config.to_dict(),
-        dataset=dict(file=data.path.name, transitions=len(data.train.starts)),
+        dataset=dict(
+            file=data.path.name,
+            transitions=len(data.train.starts),
+            checksum=zlib.crc32(data.train.observations),
+        ),
         observation_dim=data.train.observations.shape[1],
         action_dim=data.train.actions.shape[1],
     )

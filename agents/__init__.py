@@ -1,14 +1,17 @@
 """The registry of agents."""
 
+from types import ModuleType
+
 from ml_collections import ConfigDict
 
 from agents import evor
 from agents.interface import Agent, Decision, Spec
 from utils.errors import UserError, did_you_mean
 
-__all__ = ['REGISTRY', 'Agent', 'Decision', 'Spec', 'create']
+__all__ = ['REGISTRY', 'Agent', 'Decision', 'Spec', 'check', 'create']
 
-REGISTRY = {'evor': evor.create}
+# Modules with `check(config)` and `create(config, spec)`.
+REGISTRY: dict[str, ModuleType] = {'evor': evor}
 
 
 def create(config: ConfigDict, spec: Spec) -> Agent:
@@ -17,7 +20,20 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     Raises:
         UserError: unknown agent, or a setting out of range.
     """
+    return _module(config).create(config, spec)
+
+
+def check(config: ConfigDict) -> None:
+    """Checks a config by itself, before any data is read.
+
+    Raises:
+        UserError: unknown agent, or a setting out of range.
+    """
+    _module(config).check(config)
+
+
+def _module(config: ConfigDict) -> ModuleType:
     if config.agent_name not in REGISTRY:
         hint = did_you_mean(config.agent_name, REGISTRY)
         raise UserError(f"agent.agent_name: '{config.agent_name}' is not an agent.{hint}")
-    return REGISTRY[config.agent_name](config, spec)
+    return REGISTRY[config.agent_name]

@@ -346,7 +346,7 @@ def update_policy(
 ) -> tuple[TrainState, Metrics]:
     """One step of behaviour cloning; needs no reward."""
     loss, grads = jax.value_and_grad(partial(policy_loss, model))(policy.params, batch, key)
-    metrics = {'policy_loss': loss, 'policy_grad_norm': optax.global_norm(grads)}
+    metrics = {'policy_loss': loss, 'policy_grad_norm': optax.tree.norm(grads)}
     return train_state.apply_gradients(policy, grads, model.tx), metrics
 
 
@@ -364,7 +364,7 @@ def update_value(
     keys = jax.random.split(key, model.config.num_value_nets)
     (losses, metrics), grads = jax.vmap(loss_and_grads)(value.params, value.target_params, keys)
     metrics = {name: jnp.mean(metric) for name, metric in metrics.items()}
-    metrics |= {'value_loss': jnp.mean(losses), 'value_grad_norm': optax.global_norm(grads)}
+    metrics |= {'value_loss': jnp.mean(losses), 'value_grad_norm': optax.tree.norm(grads)}
     return train_state.apply_gradients(value, grads, model.tx, model.config.tau), metrics
 
 
@@ -407,12 +407,12 @@ def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metric
 
 
 def create(config: ConfigDict, spec: Spec) -> Agent:
-    """Checks the config and binds it to the functions above.
+    """Binds a config and what is known of the data to the functions above.
 
     Raises:
         UserError: a setting out of range.
     """
-    _check(config)
+    check(config)
     chunk_dim = config.chunk_length * spec.action_dim
     hidden_dims = tuple(config.hidden_dims)
     model = Model(
@@ -441,7 +441,7 @@ def settings_from(config: ConfigDict, **changes: object) -> Settings:
     """
     names = Settings.__dataclass_fields__
     values = {name: changes.get(name, config[name]) for name in names}
-    _check(ConfigDict(dict(config) | values))
+    check(ConfigDict(dict(config) | values))
     temperatures = {name: jnp.float32(values[name]) for name in ('tau_r', 'tau_q')}
     return Settings(**(values | temperatures))
 
@@ -465,7 +465,12 @@ AT_LEAST_ONE = (
 RANGES = {'discount': (0.0, 1.0), 'tau': (0.0, 1.0), 'lam': (0.0, 1.0)}
 
 
-def _check(config: ConfigDict) -> None:
+def check(config: ConfigDict) -> None:
+    """Checks a config by itself.
+
+    Raises:
+        UserError: a setting out of range.
+    """
     for name, choices in CHOICES.items():
         if config[name] not in choices:
             hint = did_you_mean(config[name], choices)

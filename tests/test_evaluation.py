@@ -1,5 +1,6 @@
 import os
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -75,7 +76,8 @@ def test_an_episode_ends_with_its_success(vector_env):
 def test_a_dead_process_is_a_user_error():
     with envs.VectorEnv(ENV, 2) as running:
         running.reset(np.arange(2))
-        children = os.popen(f'pgrep -P {running._process.pid}').read().split()
+        pid = running._process.pid
+        children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
         for child in children:
             os.kill(int(child), signal.SIGKILL)
         with pytest.raises(UserError, match='evaluation process died'):
