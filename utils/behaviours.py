@@ -11,6 +11,8 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
+from utils.envs import seed_everything
+
 Episode = dict[str, np.ndarray]
 
 # Range of the chance that a cube is put on another one, drawn once per episode.
@@ -37,17 +39,6 @@ class Recording(NamedTuple):
     episode: Episode | None
     plans: int
     successes: int
-
-
-def seed_everything(seeds: np.random.SeedSequence) -> int:
-    """Seeds the global NumPy generator and returns a seed for the environment's own.
-
-    OGBench's plan oracles and mazes draw from the global generator, its manipulation environments
-    from their own; an episode is repeatable only when both are set.
-    """
-    global_seed, env_seed = (int(word) for word in seeds.generate_state(2))
-    np.random.seed(global_seed)
-    return env_seed
 
 
 def make_play_env(env_id: str, max_steps: int) -> gymnasium.Env:

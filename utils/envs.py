@@ -10,7 +10,6 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from utils.behaviours import seed_everything
 from utils.errors import UserError, did_you_mean
 
 # Start states are drawn from this stream, whatever the agent and its seed.
@@ -54,6 +53,17 @@ def dataset_name(env_name: str) -> str:
     """Returns the dataset shared by the tasks of an environment: 'cube-single-play-v0'."""
     parts = env_name.split('-')
     return '-'.join([*parts[: parts.index('singletask')], parts[-1]])
+
+
+def seed_everything(seeds: np.random.SeedSequence) -> int:
+    """Seeds the global NumPy generator and returns a seed for the environment's own.
+
+    OGBench's plan oracles and mazes draw from the global generator, its manipulation environments
+    from their own; an episode is repeatable only when both are set.
+    """
+    global_seed, env_seed = (int(word) for word in seeds.generate_state(2))
+    np.random.seed(global_seed)
+    return env_seed
 
 
 def reset(env: gymnasium.Env, episode: int) -> np.ndarray:
