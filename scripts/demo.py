@@ -19,8 +19,8 @@ from utils.metrics import CsvTable
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('out', 'demo', 'Folder for data, run and pictures.')
-flags.DEFINE_integer('episodes', 170, 'Training episodes to generate.', lower_bound=1)
-flags.DEFINE_integer('offline_steps', 14_000, 'Updates.', lower_bound=1)
+flags.DEFINE_integer('episodes', 200, 'Training episodes to generate.', lower_bound=1)
+flags.DEFINE_integer('offline_steps', 15_000, 'Updates.', lower_bound=1)
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each evaluation.', lower_bound=1)
 flags.DEFINE_list('n_pi', ['1', '2', '4', '8', '16', '32'], 'Numbers of candidates.')
 

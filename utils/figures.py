@@ -29,7 +29,7 @@ def learning_curve(run_dir: Path, path: Path) -> None:
         _plot_success(right, [int(row['step']) for row in rows], rows)
     left.set(xlabel='updates', ylabel='loss', yscale='log')
     left.legend(frameon=False, fontsize=8)
-    right.set(xlabel='updates', ylabel='success', ylim=(0, 1))
+    right.set(xlabel='updates', ylabel='success', xlim=(0, None), ylim=(0, 1))
     _save(figure, path)
 
 
