@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import tqdm
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 import agents
 from utils import dataset_files, datasets, envs, errors, evaluation, runs, training
@@ -45,9 +45,6 @@ flags.DEFINE_string(
     'dataset_path', None, "Your own .npz in OGBench's format; PATH-val.npz is used if it is there."
 )
 flags.DEFINE_bool('wandb', False, 'Also log to Weights & Biases (pip install wandb).')
-config_flags.DEFINE_config_file(
-    'agent', f'{CONFIGS_FILE}:evor', 'Agent config, as configs.py:NAME.', lock_config=True
-)
 
 
 class Data(NamedTuple):
@@ -69,10 +66,19 @@ class Run(NamedTuple):
     act: Any
 
 
+def define_agent_flag() -> None:
+    """Defines --agent, which reads the config and its overrides from the command line at once."""
+    try:
+        config_flags.DEFINE_config_file(
+            'agent', f'{CONFIGS_FILE}:evor', 'Agent config, as configs.py:NAME.', lock_config=True
+        )
+    except AttributeError as error:
+        raise UserError(f'--agent: no such setting: {error}') from error
+
+
 def main(_: list[str]) -> None:
     seeds = _check_flags()
-    config = FLAGS.agent
-    agents.check(config)
+    config = _agent_config()
     env = envs.make_env(FLAGS.env_name)
     data = _load_data(env, config)
     agent = _create_agent(config, data.train)
@@ -88,6 +94,14 @@ def main(_: list[str]) -> None:
         with RunLog(directory, step, settings if FLAGS.wandb else None) as log:
             _train(run, population, step, checkpoints, log)
     print(f'{directory}: done')
+
+
+def _agent_config() -> ConfigDict:
+    try:
+        agents.check(FLAGS.agent)
+    except OSError as error:  # ml_collections puts a failed load off until the config is used
+        raise UserError(f'--agent: {error}. Give it as configs.py:NAME') from error
+    return FLAGS.agent
 
 
 def _check_flags() -> list[int]:
@@ -106,7 +120,7 @@ def _check_flags() -> list[int]:
     return seeds
 
 
-def _load_data(env: Any, config: Any) -> Data:
+def _load_data(env: Any, config: ConfigDict) -> Data:
     if FLAGS.dataset_path:
         path = Path(FLAGS.dataset_path).expanduser()
         val_path = path.with_name(f'{path.stem}-val.npz')
@@ -127,13 +141,13 @@ def _load_data(env: Any, config: Any) -> Data:
     return Data(load(path), load(val_path) if val_path.exists() else None, path)
 
 
-def _create_agent(config: Any, dataset: datasets.Dataset) -> agents.Agent:
+def _create_agent(config: ConfigDict, dataset: datasets.Dataset) -> agents.Agent:
     mean, std = datasets.return_scale(dataset, config.discount)
     spec = agents.Spec(dataset.observations.shape[1], dataset.actions.shape[1], mean, std)
     return agents.create(config, spec)
 
 
-def _record(config: Any, seeds: list[int], data: Data) -> dict[str, Any]:
+def _record(config: ConfigDict, seeds: list[int], data: Data) -> dict[str, Any]:
     names = ('env_name', 'offline_steps', 'log_interval', 'eval_interval', 'eval_episodes')
     names += ('save_interval',)
     return runs.describe(
@@ -150,7 +164,7 @@ def _record(config: Any, seeds: list[int], data: Data) -> dict[str, Any]:
     )
 
 
-def _on_device(agent: agents.Agent, config: Any, seeds: list[int], data: Data) -> Run:
+def _on_device(agent: agents.Agent, config: ConfigDict, seeds: list[int], data: Data) -> Run:
     def sample(dataset: datasets.Dataset, key: jax.Array, batch_size: int = config.batch_size):
         return datasets.sample(
             dataset, key, batch_size, config.chunk_length, config.discount, agent.needs_next_actions
@@ -238,4 +252,4 @@ def _shown(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    errors.run(main, define_agent_flag)

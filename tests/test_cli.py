@@ -243,7 +243,7 @@ def test_a_truncated_dataset_costs_one_line(data_dir, tmp_path):
 BAD_FLAGS = {
     'unknown env': (['--env_name=cube-singel-play-singletask-task1-v0'], 'Did you mean'),
     'n_pi': (['--agent.n_pi=0'], 'agent.n_pi: must be at least 1, not 0'),
-    'unknown key': (['--agent.hidden_dim=(8,)'], "Did you mean 'hidden_dims'"),
+    'unknown key': (['--agent.hidden_dim=(8,)'], 'Did you mean "hidden_dims"'),
     'unknown flag': (['--offline_step=3'], 'Did you mean: offline_steps'),
     'unknown config': (['--agent=configs.py:evor_smal'], "Did you mean 'evor_small'"),
     'wrong type': (['--agent.n_pi=many'], 'n_pi'),
@@ -258,6 +258,10 @@ BAD_FLAGS = {
 def test_bad_flags_cost_one_line(data_dir, tmp_path, arguments, message):
     assert_one_line(train(data_dir, tmp_path, *arguments), message)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_config_file_costs_one_line():
+    assert_one_line(run('main.py', '--agent=nowhere.py:evor'), 'nowhere.py')
 
 
 def test_a_missing_dataset_offline_costs_one_line(tmp_path):

@@ -25,28 +25,27 @@ def fail(message: object) -> None:
     sys.exit(EXIT_CODE)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    app.define_help_flags()
-    try:
-        rest = flags.FLAGS(argv)
-    # ml_collections reports a bad override with whichever of these its parser met.
-    except (
-        flags.Error,
-        UserError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
-        fail(error)
-    if len(rest) > 1:
-        fail(f"unexpected argument '{rest[1]}': settings are given as --name=value")
-    return rest
+def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | None = None) -> None:
+    """Runs `main` under absl; a `UserError` or a bad flag prints one line and exits with code 2.
 
+    Args:
+        main: given the arguments that are not flags; there must be none.
+        define_flags: defines flags that cannot be defined at import, since they read the command
+            line.
+    """
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Runs `main` under absl; a `UserError` or a bad flag prints one line and exits with code 2."""
+    def parse(argv: list[str]) -> list[str]:
+        app.define_help_flags()
+        try:
+            if define_flags is not None:
+                define_flags()
+            rest = flags.FLAGS(argv)
+        # ml_collections reports a bad override with whichever of these its parser met.
+        except (flags.Error, UserError, AttributeError, KeyError, TypeError, ValueError) as error:
+            fail(error)
+        if len(rest) > 1:
+            fail(f"unexpected argument '{rest[1]}': settings are given as --name=value")
+        return rest
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS['verbosity'].present:
@@ -57,4 +56,4 @@ def run(main: Callable[[list[str]], None]) -> None:
         except UserError as error:
             fail(error)
 
-    app.run(guarded, flags_parser=_parse_flags)
+    app.run(guarded, flags_parser=parse)
