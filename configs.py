@@ -32,7 +32,7 @@ def evor() -> ConfigDict:
             return_flow_steps=10,  # Euler steps of those samples; 1 is a cheap mean
             return_noise='random',  # 'random' noise, or Gauss-Hermite 'quadrature' nodes
             tau_r=1.0,  # log-sum-exp temperature in deviations of the return; inf: mean, 0: max
-            tau_q=0.0,  # softmax temperature over candidates; 0: argmax, inf: base policy
+            tau_q=0.02,  # softmax temperature over candidates; 0: argmax, inf: base policy
             value_aggregation='mean',  # 'mean' or 'min' over the ensemble's values
         )
     )
@@ -41,9 +41,10 @@ def evor() -> ConfigDict:
 def evor_small() -> ConfigDict:
     """EVOR for a laptop: smaller nets, chunks of five actions, the law-keeping target.
 
-    Four Euler steps, where the paper has ten, are for speed. The one-step mean is taken over 32
-    return samples, because their average also evens out errors of the value net: on cube-single
-    task 1 two trained agents reached 0.96 and 0.93 with 32, both 0.89 with 8 (100 episodes each).
+    Four Euler steps, where the paper has ten, are for speed. On cube-single task 1, 100 episodes
+    each: a one-step mean over 32 return samples evens out errors of the value net (two agents: 0.96
+    and 0.93; over 8 samples 0.89 and 0.89), and a little softmax noise frees an agent that argmax
+    leaves stuck in one place (three agents: 0.98, 0.94, 0.91; argmax 0.80, 0.88, 0.93).
     """
     config = evor()
     config.update(

@@ -136,6 +136,7 @@ def test_act_equals_a_slow_reference(key, aggregation):
         value_aggregation=aggregation,
         return_flow_steps=4,
         tau_r=0.7,
+        tau_q=0.0,
     )
     state = agent.init(key)
     observation = jnp.array([0.3, -1.0, 0.5])
