@@ -27,6 +27,8 @@ def learning_curve(run_dir: Path, path: Path) -> None:
                 left.plot(steps, values, '--', color=colour, label=f'{label}, held out')
         rows = [row for row in evaluations if row['seed'] == seed]
         _plot_success(right, [int(row['step']) for row in rows], rows)
+    for axes in (left, right):
+        axes.locator_params(axis='x', nbins=5)
     left.set(xlabel='updates', ylabel='loss', yscale='log')
     left.legend(frameon=False, fontsize=8)
     right.set(xlabel='updates', ylabel='success', xlim=(0, None), ylim=(0, 1))
