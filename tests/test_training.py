@@ -47,7 +47,7 @@ def test_three_seeds_together_equal_three_separate_runs(dataset, next_action):
         alone = train(train_chunk, agent, dataset, [seed], [50])
         # Batched and single matrix products may round differently in the last place.
         chex.assert_trees_all_close(
-            training.member(together, index), training.member(alone, 0), rtol=1e-3, atol=1e-5
+            training.member(together, index), training.member(alone, 0), rtol=1e-4, atol=1e-6
         )
 
 
