@@ -23,12 +23,13 @@ $(STAMP): requirements.lock
 		--only-binary=:all: -r requirements.lock
 	touch $(STAMP)
 
-# Resolves requirements-dev.txt anew, for every supported Python at once.
+# Resolves requirements-dev.txt anew, for every supported Python at once. dm_control asks for labmaze,
+# which nothing here uses and which has no wheel for Python 3.13.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet uv
 	$(VENV)-lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
-		--no-emit-index-url --custom-compile-command 'make lock' \
+		--no-emit-index-url --no-emit-package labmaze --custom-compile-command 'make lock' \
 		--output-file requirements.lock requirements-dev.txt
 	rm -rf $(VENV)-lock
 
