@@ -98,6 +98,14 @@ def test_an_unknown_dataset_is_refused_with_the_nearest(tmp_path):
         generation.generate('cube-singel-play-v0', tmp_path, 1, 1, 0)
 
 
+@pytest.mark.parametrize('changes', [dict(episodes=0), dict(workers=0), dict(seed=-1)])
+def test_numbers_out_of_range_are_refused(tmp_path, changes):
+    settings = dict(episodes=1, workers=1, seed=0) | changes
+    with pytest.raises(UserError, match='must be at least 1'):
+        generation.generate(MAZE, tmp_path, **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_provenance_tells_how_the_files_came_about(cube_folder):
     record = json.loads((cube_folder / f'{CUBE}.json').read_text())
     assert (record['dataset'], record['episodes'], record['seed']) == (CUBE, 2, 0)

@@ -114,7 +114,8 @@ def generate(
         UserError: unknown dataset, or the folder holds a set or shards made otherwise.
     """
     source = _source(dataset)
-    parameters = dict(dataset=dataset, episodes=episodes or source.episodes, seed=seed)
+    episodes = source.episodes if episodes is None else episodes
+    parameters = dict(dataset=dataset, episodes=episodes, seed=seed)
     if min(parameters['episodes'], workers) < 1 or seed < 0:
         raise UserError('--episodes and --workers must be at least 1, --seed at least 0')
     parameters['versions'] = {name: importlib.metadata.version(name) for name in VERSIONED}
