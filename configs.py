@@ -1,71 +1,187 @@
-"""Every default. `--agent=configs.py:NAME` picks a function of this file by name."""
+"""Every default. `--agent=configs.py:NAME` picks a function of this file by name.
+
+`NAME` is at its paper's size; `NAME_small` is for a laptop: 3 x 256 nets with layer normalisation,
+four Euler steps, 16 candidates, standardised returns. Temperatures are in deviations of the
+dataset's return where `return_map` is 'affine', in units of reward where it is 'none'.
+"""
+
+from collections.abc import Callable
+from functools import partial
 
 from ml_collections import ConfigDict
 
 from utils.errors import UserError, did_you_mean
 
+INF = float('inf')
 
-def evor() -> ConfigDict:
-    """EVOR at the paper's size (arXiv 2510.08218): 4 x 512 nets, 10 flow steps, 32 candidates."""
+
+def _common(**settings: object) -> ConfigDict:
+    """What every agent has."""
     return ConfigDict(
         dict(
-            agent_name='evor',
-            # Networks and optimiser.
             hidden_dims=(512, 512, 512, 512),  # hidden widths of every net
-            policy_layer_norm=False,  # layer normalisation in the base policy
-            value_layer_norm=True,  # layer normalisation in the reward-to-go
-            num_value_nets=1,  # size of the reward-to-go ensemble; 1 is the paper
+            policy_layer_norm=False,  # layer normalisation in policies
+            value_layer_norm=True,  # layer normalisation in value models and critics
             lr=3e-4,  # Adam's learning rate
             batch_size=256,
-            # Temporal differences.
             discount=0.99,
-            tau=0.005,  # Polyak step of the target reward-to-go
-            td_target='velocity',  # 'velocity' (the paper) or 'coupled' (keeps the return law)
-            lam=0.0,  # control variate of 'coupled', in [0, 1]
-            next_action='policy',  # next action of the backup: 'policy' or 'dataset'
-            return_map='affine',  # returns enter the net standardised, or 'none': as they are
-            flow_steps=10,  # Euler steps of the base policy, and of the reward-to-go in the backup
-            chunk_length=1,  # actions chosen and played at a time; 1 is the paper
-            # Inference; these can be changed after training without retraining.
-            n_pi=32,  # candidates from the base policy; 1 is behaviour cloning
-            num_return_samples=8,  # reward-to-go samples of each candidate
-            return_flow_steps=10,  # Euler steps of those samples; 1 is a cheap mean
-            return_noise='random',  # 'random' noise, or Gauss-Hermite 'quadrature' nodes
-            tau_r=1.0,  # log-sum-exp temperature in deviations of the return; inf: mean, 0: max
-            tau_q=0.02,  # softmax temperature over candidates; 0: argmax, inf: base policy
-            value_aggregation='mean',  # 'mean' or 'min' over the ensemble's values
+            tau=0.005,  # Polyak step of target nets
+            chunk_length=1,  # actions chosen and played at a time
+            return_map='none',  # returns enter the nets as they are, or standardised: 'affine'
         )
+        | settings
     )
 
 
-def evor_small() -> ConfigDict:
-    """EVOR for a laptop: smaller nets, chunks of five actions, the law-keeping target.
-
-    Four Euler steps, where the paper has ten, are for speed. The inference settings were chosen on
-    agents of 170 or 200 episodes of cube-single task 1 (3 or 4 Euler steps), by scripts/evaluate.py
-    with --eval_episodes=100 --num_return_samples=8,32 --tau_q=0,0.02. Argmax over 32 return samples
-    reached 0.96 and 0.93 on two agents, over 8 samples 0.89 and 0.89; a little softmax noise 0.98,
-    0.94 and 0.91 on three agents, argmax 0.80, 0.88 and 0.93.
-    """
-    config = evor()
-    config.update(
-        dict(
-            hidden_dims=(256, 256, 256),
-            policy_layer_norm=True,
-            td_target='coupled',
-            next_action='dataset',
-            flow_steps=4,
-            chunk_length=5,
-            n_pi=16,
-            num_return_samples=32,
-            return_flow_steps=1,
-            tau_r=float('inf'),
-        )
+def evor(**settings: object) -> ConfigDict:
+    """EVOR (arXiv 2510.08218): 4 x 512 nets, 10 flow steps, 32 candidates."""
+    own = dict(
+        agent_name='evor',
+        return_map='affine',
+        num_value_nets=1,  # size of the value ensemble; 1 is the paper
+        # The model of the reward-to-go's law.
+        value_model='flow',  # 'flow' (the paper), 'scalar', 'categorical' (C51), 'quantile'
+        # (QR-DQN) or 'implicit_quantile' (IQN)
+        td_target='velocity',  # flow: 'velocity' (the paper) or 'coupled' (keeps the return law)
+        lam=0.0,  # flow: control variate of 'coupled', in [0, 1]
+        num_atoms=101,  # categorical: atoms over the bounds of the return
+        num_quantiles=32,  # quantile: levels
+        num_levels=8,  # implicit_quantile: random levels of an update
+        kappa=0.05,  # quantile models: width of the Huber loss, in the net's units
+        # Temporal differences.
+        next_action='policy',  # next action of the backup: 'policy' or 'dataset'
+        backup_candidates=1,  # base-policy samples it is picked from; 1 is the paper
+        backup_return_samples=8,  # reward-to-go samples of each, where there are several
+        flow_steps=10,  # Euler steps of the base policy, and of the reward-to-go in the backup
+        # Inference; these can be changed after training without retraining.
+        n_pi=32,  # candidates from the base policy; 1 is behaviour cloning
+        num_return_samples=8,  # reward-to-go samples of each candidate
+        return_flow_steps=10,  # Euler steps of those samples; 1 is a cheap mean
+        return_noise='random',  # 'random' noise, or Gauss-Hermite 'quadrature' nodes
+        tau_r=1.0,  # log-sum-exp temperature over returns; inf: mean, 0: max
+        tau_q=0.02,  # softmax temperature over candidates; 0: argmax, inf: base policy
+        value_aggregation='mean',  # 'mean' or 'min' over the ensemble's values
     )
-    return config
+    return _common(**(own | settings))
 
 
-CONFIGS = {'evor': evor, 'evor_small': evor_small}
+def qc(**settings: object) -> ConfigDict:
+    """QC (arXiv 2507.07969): scalar critics, best of 32 in the backup and at evaluation."""
+    own = dict(
+        agent_name='qc',
+        num_value_nets=2,  # critics
+        value_aggregation='mean',  # 'mean' or 'min' over the critics
+        flow_steps=10,  # Euler steps of the base policy
+        backup_candidates=32,  # candidates in the backup
+        n_pi=32,  # candidates at evaluation
+    )
+    return _common(**(own | settings))
+
+
+def fql(**settings: object) -> ConfigDict:
+    """FQL (arXiv 2502.02538). `alpha` must fit the environment: see the named configs."""
+    own = dict(
+        agent_name='fql',
+        num_value_nets=2,  # critics
+        value_aggregation='mean',  # 'mean' or 'min' over the target critics
+        flow_steps=10,  # Euler steps of the flow policy that is distilled
+        alpha=10.0,  # weight of the distillation against the critics, in units of the return
+        normalize_q_loss=False,  # whether to divide the critics by their mean size
+    )
+    return _common(**(own | settings))
+
+
+def ifql(**settings: object) -> ConfigDict:
+    """IFQL (arXiv 2502.02538): an expectile value, a flow policy, best of 32 at evaluation."""
+    own = dict(
+        agent_name='ifql',
+        num_value_nets=2,  # critics; the least one counts
+        expectile=0.9,  # of the critics over the data's actions
+        flow_steps=10,  # Euler steps of the base policy
+        n_pi=32,  # candidates at evaluation
+    )
+    return _common(**(own | settings))
+
+
+def iql(**settings: object) -> ConfigDict:
+    """IQL (arXiv 2110.06169) with the settings of the FQL paper."""
+    own = dict(
+        agent_name='iql',
+        num_value_nets=2,  # critics; the least one counts
+        expectile=0.9,  # of the critics over the data's actions
+        alpha=10.0,  # inverse temperature of the advantage weights
+    )
+    return _common(**(own | settings))
+
+
+def bc(**settings: object) -> ConfigDict:
+    """Behaviour cloning by flow matching: the base policy alone."""
+    own = dict(
+        agent_name='bc',
+        flow_steps=10,  # Euler steps of the policy
+    )
+    return _common(**(own | settings))
+
+
+# Where the whole law is at hand there is nothing to sample.
+EXACT = dict(num_return_samples=1)
+SMALL = dict(hidden_dims=(256, 256, 256), policy_layer_norm=True)
+SMALL_FLOW = SMALL | dict(flow_steps=4)
+# EVOR for a laptop: chunks of five actions, the law-keeping target, the data's own next action, the
+# mean read in one step. The inference settings were chosen on agents of 170 or 200 episodes of
+# cube-single task 1 (3 or 4 Euler steps), by scripts/evaluate.py with --eval_episodes=100
+# --num_return_samples=8,32 --tau_q=0,0.02. Argmax over 32 return samples reached 0.96 and 0.93 on
+# two agents, over 8 samples 0.89 and 0.89; a little softmax noise 0.98, 0.94 and 0.91 on three
+# agents, argmax 0.80, 0.88 and 0.93.
+SMALL_EVOR = SMALL_FLOW | dict(
+    td_target='coupled',
+    next_action='dataset',
+    chunk_length=5,
+    n_pi=16,
+    num_return_samples=32,
+    return_flow_steps=1,
+    tau_r=INF,
+)
+SMALL_QC = SMALL_FLOW | dict(backup_candidates=4, n_pi=16, return_map='affine')
+
+CONFIGS: dict[str, Callable[[], ConfigDict]] = {
+    'evor': evor,
+    'evor_scalar': partial(evor, value_model='scalar', num_value_nets=2, **EXACT),
+    'evor_c51': partial(evor, value_model='categorical', **EXACT),
+    'evor_qr': partial(evor, value_model='quantile', **EXACT),
+    'evor_iqn': partial(evor, value_model='implicit_quantile'),
+    'qc1': qc,
+    'qc5': partial(qc, chunk_length=5),
+    'fql': fql,
+    'ifql': ifql,
+    'iql': iql,
+    'bc': bc,
+    # Settings of the FQL paper for an environment, from the commands of its released code.
+    'fql_antmaze': partial(fql, alpha=10.0, value_aggregation='min'),
+    'fql_cube': partial(fql, alpha=300.0),
+    'fql_scene': partial(fql, alpha=300.0),
+    'fql_puzzle': partial(fql, alpha=1000.0),
+    'iql_cube': partial(iql, alpha=1.0),
+    # Laptop-sized.
+    'evor_small': partial(evor, **SMALL_EVOR),
+    'evor1_small': partial(evor, **SMALL_EVOR | dict(chunk_length=1)),
+    'evor_velocity_small': partial(evor, **SMALL_EVOR | dict(td_target='velocity')),
+    'evor_backup_small': partial(
+        evor,
+        **SMALL_EVOR | dict(next_action='policy', backup_candidates=4, backup_return_samples=4),
+    ),
+    'evor_scalar_small': partial(
+        evor, **SMALL_EVOR | EXACT | dict(value_model='scalar', num_value_nets=2)
+    ),
+    'evor_c51_small': partial(evor, **SMALL_EVOR | EXACT | dict(value_model='categorical')),
+    'evor_qr_small': partial(evor, **SMALL_EVOR | EXACT | dict(value_model='quantile')),
+    'qc1_small': partial(qc, **SMALL_QC),
+    'qc5_small': partial(qc, **SMALL_QC, chunk_length=5),
+    'fql_small': partial(fql, **SMALL_FLOW, return_map='affine'),
+    'ifql_small': partial(ifql, **SMALL_FLOW, n_pi=16, return_map='affine'),
+    'iql_small': partial(iql, **SMALL, alpha=25.0, return_map='affine'),
+    'bc_small': partial(bc, **SMALL_FLOW),
+}
 
 
 def get_config(name: str) -> ConfigDict:

@@ -143,7 +143,15 @@ def _load_data(env: Any, config: ConfigDict) -> Data:
 
 def _create_agent(config: ConfigDict, dataset: datasets.Dataset) -> agents.Agent:
     mean, std = datasets.return_scale(dataset, config.discount)
-    spec = agents.Spec(dataset.observations.shape[1], dataset.actions.shape[1], mean, std)
+    low, high = datasets.return_bounds(dataset, config.discount)
+    spec = agents.Spec(
+        observation_dim=dataset.observations.shape[1],
+        action_dim=dataset.actions.shape[1],
+        return_mean=mean,
+        return_std=std,
+        return_low=low,
+        return_high=high,
+    )
     return agents.create(config, spec)
 
 
@@ -247,7 +255,8 @@ def _is_due(step: int, interval: int) -> bool:
 
 
 def _shown(rows: list[dict[str, Any]]) -> dict[str, str]:
-    means = {name: np.mean([row[name] for row in rows]) for name in ('policy_loss', 'value_loss')}
+    names = [name for name in ('policy_loss', 'value_loss') if name in rows[0]]
+    means = {name: np.mean([row[name] for row in rows]) for name in names}
     return {name: f'{mean:.4f}' for name, mean in means.items()}
 
 

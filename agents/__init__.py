@@ -4,14 +4,21 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from agents import evor
+from agents import bc, evor, fql, ifql, iql, qc
 from agents.interface import Agent, Decision, Spec
 from utils.errors import UserError, did_you_mean
 
 __all__ = ['REGISTRY', 'Agent', 'Decision', 'Spec', 'check', 'create']
 
 # Modules with `check(config)` and `create(config, spec)`.
-REGISTRY: dict[str, ModuleType] = {'evor': evor}
+REGISTRY: dict[str, ModuleType] = {
+    'evor': evor,
+    'qc': qc,
+    'fql': fql,
+    'ifql': ifql,
+    'iql': iql,
+    'bc': bc,
+}
 
 
 def create(config: ConfigDict, spec: Spec) -> Agent:

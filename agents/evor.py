@@ -2,15 +2,19 @@
 
 Read from top to bottom: three phases and the functions that put them together.
 
-1. A base policy is trained by flow-matching behaviour cloning; it never sees a reward.
-2. The law of the reward-to-go of a state and action is trained by flow-based temporal differences.
-3. Acting samples candidates from the base policy, values each by a log-sum-exp over reward-to-go
-   samples, and picks one by softmax. Nothing is distilled and no gradient is taken.
+1. A base policy is trained by flow-matching behaviour cloning; it never sees a reward
+   (`utils/base_policy.py`).
+2. The law of the reward-to-go of a state and action is trained by temporal differences. The paper's
+   model of the law is a flow (`utils/value_models/flow_value.py`); `config.value_model` exchanges
+   it for a scalar, categorical or quantile model with everything else equal.
+3. Acting samples candidates from the base policy, values each by a log-sum-exp over the learned
+   law, and picks one by softmax. Nothing is distilled and no gradient is taken.
 
 An "action" below is a chunk of `h` environment actions, flattened to `h * action_dim` numbers;
-`h = 1` is the paper's EVOR. Returns live in the net's units, z = (G - return_mean) / return_std.
+`h = 1` is the paper's EVOR. Returns live in the net's units, z = (G - mean) / std.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -21,11 +25,13 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import extraction, flow, train_state
-from utils.datasets import Batch
-from utils.errors import UserError, did_you_mean
+from utils import base_policy, checks, critics, extraction, returns, train_state, value_models
+from utils.datasets import Batch, flatten
+from utils.errors import UserError
 from utils.networks import VelocityField
-from utils.train_state import TrainState
+from utils.returns import ReturnMap
+from utils.train_state import Params, TrainState
+from utils.value_models import ValueModel
 
 Metrics = dict[str, jax.Array]
 
@@ -36,7 +42,7 @@ class Model(NamedTuple):
     config: ConfigDict
     spec: Spec
     policy_net: VelocityField
-    value_net: VelocityField
+    value_model: ValueModel
     tx: optax.GradientTransformation
 
 
@@ -46,15 +52,13 @@ class State:
 
     Attributes:
         policy: the base policy's velocity v(x, a_t, t).
-        value: the reward-to-go's velocity s(x, a, z_t, t); every leaf has a leading axis over the
-            ensemble's members.
-        return_mean, return_std: scalars mu and sigma of z = (G - mu) / sigma.
+        value: the reward-to-go model; every leaf has a leading axis over the ensemble's members.
+        returns: the map between units of reward and the net's.
     """
 
     policy: TrainState
     value: TrainState
-    return_mean: jax.Array
-    return_std: jax.Array
+    returns: ReturnMap
 
 
 @struct.dataclass
@@ -62,9 +66,9 @@ class Settings:
     """Inference settings. Changing a static one compiles a new program, a temperature does not.
 
     Attributes:
-        tau_r: temperature of the log-sum-exp over reward-to-go samples, scalar or (n,).
+        tau_r: temperature of the log-sum-exp over the reward-to-go's law, scalar or (n,).
         tau_q: temperature of the softmax over candidates, scalar or (n,).
-            Both are in units of return_std; 0 and infinity are meant literally.
+            Both are in units of the returns' std; 0 and infinity are meant literally.
         n_pi: number of candidates (static).
         num_return_samples: number N of reward-to-go samples of each candidate (static).
         flow_steps: Euler steps of the base policy (static).
@@ -81,189 +85,27 @@ class Settings:
     return_noise: str = struct.field(pytree_node=False)
 
 
-# Phase 1: base policy.
-
-
-def policy_loss(
-    model: Model, params: train_state.Params, batch: Batch, key: jax.Array
-) -> jax.Array:
-    """Flow-matching behaviour cloning: E || v(x, a_t, t) - (a - a_0) ||^2.
-
-    Steps of a chunk after a trajectory's cut do not count.
-    """
-    noise_key, time_key = jax.random.split(key)
-    a_1 = _flatten(batch.actions)
-    a_0 = jax.random.normal(noise_key, a_1.shape)
-    t = jax.random.uniform(time_key, (a_1.shape[0], 1))
-    velocity = model.policy_net.apply(params, flow.interpolate(a_0, a_1, t), t, batch.observations)
-    mask = jnp.repeat(batch.action_mask, model.spec.action_dim, axis=1)
-    return flow.matching_loss(velocity, a_1 - a_0, mask)
-
-
-def sample_actions(
-    model: Model,
-    params: train_state.Params,
-    observations: jax.Array,
-    key: jax.Array,
-    flow_steps: int,
-) -> jax.Array:
-    """Samples one action of the base policy for each of (..., observation_dim) observations.
-
-    Returns:
-        (..., h * action_dim), clipped to the action range [-1, 1].
-    """
-    action_dim = model.policy_net.output_dim
-    a_0 = jax.random.normal(key, (*observations.shape[:-1], action_dim))
-
-    def velocity(a_t: jax.Array, t: jax.Array) -> jax.Array:
-        return model.policy_net.apply(params, a_t, t, observations)
-
-    return jnp.clip(flow.integrate(velocity, a_0, flow_steps), -1.0, 1.0)
-
-
-# Phase 2: reward-to-go.
-
-
-def velocity_target(
-    rewards: jax.Array, discounts: jax.Array, next_velocity: jax.Array
-) -> jax.Array:
-    """The paper's target as summarised: u = r + g s_bar(z_t, t, x', a').
-
-    It does not learn the return law. Where reward and successor are determined by (x, a), the fixed
-    point is s = Q for all z and t: the law N(Q, 1), whose spread is that of the base noise. Where
-    they are random, z_t tells of them, and the fixed point s = E[r + g s | z_t] is wider still and
-    can be biased. At t = 0, where z_t tells nothing, s(z_0, 0) = Q always holds: read the mean of
-    this target in one step (`return_flow_steps=1`).
-    """
-    return rewards + discounts * next_velocity
-
-
-def coupled_target(
-    rewards: jax.Array,
-    discounts: jax.Array,
-    z_0: jax.Array,
-    next_z_1: jax.Array,
-    next_velocity: jax.Array,
-    lam: float,
-) -> jax.Array:
-    """A target that keeps the return law: (z_1 - z_0) + lam g (s_bar(z'_t) - (z'_1 - z_0)).
-
-    Here z_1 = r + g z'_1, with z'_1 the successor's return from the same noise z_0. `lam = 0` is
-    flow matching to bootstrapped samples; `lam = 1` uses the successor's velocity alone, with less
-    variance and a small bias (the family of arXiv 2605.08253).
-
-    Args:
-        rewards, discounts, z_0, next_z_1: (batch, 1).
-        next_velocity: (batch, 1), s_bar at the successor's own point z'_t = (1-t) z_0 + t z'_1.
-        lam: control variate in [0, 1].
-    """
-    z_1 = rewards + discounts * next_z_1
-    return (z_1 - z_0) + lam * discounts * (next_velocity - (next_z_1 - z_0))
-
-
-def value_loss(
-    model: Model,
-    params: train_state.Params,
-    target_params: train_state.Params,
-    batch: Batch,
-    next_actions: jax.Array,
-    key: jax.Array,
-) -> tuple[jax.Array, Metrics]:
-    """Flow-based temporal difference of one member of the ensemble.
-
-    Args:
-        model: networks and settings.
-        params, target_params: of one member.
-        batch: with `rewards` and `discounts` in the net's units (`scale_rewards`).
-        next_actions: (batch, h * action_dim).
-        key: random key.
-    """
-    config = model.config
-    noise_key, time_key = jax.random.split(key)
-    actions = _flatten(batch.actions)
-    rewards, discounts, mask = (
-        array[:, None] for array in (batch.rewards, batch.discounts, batch.td_mask)
-    )
-    z_0 = jax.random.normal(noise_key, rewards.shape)
-    t = jax.random.uniform(time_key, rewards.shape)
-
-    def next_velocity(z: jax.Array, t: jax.Array) -> jax.Array:
-        return model.value_net.apply(target_params, z, t, batch.next_observations, next_actions)
-
-    next_z_1 = flow.integrate(next_velocity, z_0, config.flow_steps)
-    z_1 = rewards + discounts * next_z_1
-    z_t = flow.interpolate(z_0, z_1, t)
-    if config.td_target == 'velocity':
-        target = velocity_target(rewards, discounts, next_velocity(z_t, t))
-    else:
-        next_z_t = flow.interpolate(z_0, next_z_1, t)
-        target = coupled_target(
-            rewards, discounts, z_0, next_z_1, next_velocity(next_z_t, t), config.lam
-        )
-    velocity = model.value_net.apply(params, z_t, t, batch.observations, actions)
-    loss = flow.matching_loss(velocity, jax.lax.stop_gradient(target), mask)
-    return loss, {'return_mean': jnp.mean(z_1), 'return_std': jnp.std(z_1)}
-
-
-def scale_rewards(state: State, batch: Batch) -> Batch:
-    """Puts rewards in the net's units; the Bellman recursion stays exact.
-
-    With z = (G - mu) / sigma, G = r + g G' becomes z = (r + g mu - mu) / sigma + g z'.
-    """
-    mean, std = state.return_mean, state.return_std
-    return batch.replace(rewards=(batch.rewards + (batch.discounts - 1.0) * mean) / std)
-
-
-def sample_returns(
-    model: Model,
-    params: train_state.Params,
-    observations: jax.Array,
-    actions: jax.Array,
-    z_0: jax.Array,
-    flow_steps: int,
-) -> jax.Array:
-    """Carries base noise to reward-to-go samples, in the net's units.
-
-    Args:
-        model, params: of one member of the ensemble.
-        observations: (..., observation_dim).
-        actions: (..., h * action_dim).
-        z_0: (..., num) noise.
-        flow_steps: Euler steps. One step gives z_0 + s(z_0, 0) = E[z_1 | z_0], whose average over
-            the noise is the mean return.
-
-    Returns:
-        (..., num).
-    """
-    conditions = [
-        jnp.broadcast_to(array[..., None, :], (*z_0.shape, array.shape[-1]))
-        for array in (observations, actions)
-    ]
-
-    def velocity(z: jax.Array, t: jax.Array) -> jax.Array:
-        return model.value_net.apply(params, z, t, *conditions)
-
-    return flow.integrate(velocity, z_0[..., None], flow_steps)[..., 0]
-
-
-# Phase 3: policy extraction at inference.
+# Extraction: from candidates to an action, at inference and, if asked for, in the backup.
 
 
 def value_candidates(
     model: Model,
-    state: State,
+    value_params: Params,
+    return_map: ReturnMap,
     observations: jax.Array,
     candidates: jax.Array,
     key: jax.Array,
     settings: Settings,
 ) -> jax.Array:
-    """Regularised values of candidates, Q = tau_R ln mean_j exp(z_j / tau_R), in the net's units.
+    """Regularised values of candidates, Q = tau_R ln E[exp(z / tau_R)], in the net's units.
 
     The noise is shared across the candidates of an observation, so that it cancels when they are
     compared, and across the ensemble's members, whose values are averaged or the least one taken.
 
     Args:
-        model, state: of the agent.
+        model: of the agent.
+        value_params: of the ensemble.
+        return_map: of the state.
         observations: (n, observation_dim).
         candidates: (n, n_pi, h * action_dim).
         key: random key.
@@ -273,21 +115,49 @@ def value_candidates(
         (n, n_pi).
     """
     n, n_pi, _ = candidates.shape
-    z_0, weights = extraction.return_noise(
-        key, (n, 1), settings.num_return_samples, settings.return_noise
-    )
-    z_0 = jnp.broadcast_to(z_0, (n, n_pi, settings.num_return_samples))
+    num = settings.num_return_samples
+    noise = extraction.return_noise(key, (n, 1), num, settings.return_noise)
+    noise = noise._replace(z_0=jnp.broadcast_to(noise.z_0, (n, n_pi, num)))
     observations = jnp.broadcast_to(observations[:, None], (n, n_pi, observations.shape[-1]))
+    support = returns.support(return_map)
+    tau_r = jnp.broadcast_to(settings.tau_r, (n,))[:, None]
 
-    def member_value(params: train_state.Params) -> jax.Array:
-        returns = sample_returns(
-            model, params, observations, candidates, z_0, settings.return_flow_steps
-        )
-        tau_r = jnp.broadcast_to(settings.tau_r, (n,))[:, None]
-        return extraction.soft_value(returns, weights, tau_r)
+    def member_value(params: Params) -> jax.Array:
+        steps = settings.return_flow_steps
+        z, weights = model.value_model.law(params, observations, candidates, noise, support, steps)
+        return extraction.soft_value(z, weights, tau_r)
 
-    values = jax.vmap(member_value)(state.value.params)
-    return values.min(axis=0) if model.config.value_aggregation == 'min' else values.mean(axis=0)
+    values = jax.vmap(member_value)(value_params)
+    return critics.aggregate(values, model.config.value_aggregation)
+
+
+def extract(
+    model: Model,
+    policy_params: Params,
+    value_params: Params,
+    return_map: ReturnMap,
+    observations: jax.Array,
+    key: jax.Array,
+    settings: Settings,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Samples candidates, values them and picks one for each of (n, observation_dim) observations.
+
+    Returns:
+        candidates (n, n_pi, h * action_dim), values (n, n_pi) in the net's units, index (n,).
+    """
+    policy_key, value_key, pick_key = jax.random.split(key, 3)
+    candidates = base_policy.sample_many(
+        model.policy_net,
+        policy_params,
+        observations,
+        policy_key,
+        settings.n_pi,
+        settings.flow_steps,
+    )
+    values = value_candidates(
+        model, value_params, return_map, observations, candidates, value_key, settings
+    )
+    return candidates, values, extraction.pick(pick_key, values, settings.tau_q)
 
 
 def act(
@@ -301,109 +171,131 @@ def act(
         key: random key.
         settings: of inference; `n_pi = 1` is behaviour cloning.
     """
-    policy_key, value_key, pick_key = jax.random.split(key, 3)
-    n = observations.shape[0]
-    repeated = jnp.broadcast_to(observations[:, None], (n, settings.n_pi, observations.shape[-1]))
-    candidates = sample_actions(
-        model, state.policy.params, repeated, policy_key, settings.flow_steps
+    candidates, values, index = extract(
+        model, state.policy.params, state.value.params, state.returns, observations, key, settings
     )
-    values = value_candidates(model, state, observations, candidates, value_key, settings)
-    index = extraction.pick(pick_key, values, settings.tau_q)
-    candidates = candidates.reshape(
-        n, settings.n_pi, model.config.chunk_length, model.spec.action_dim
-    )
-    actions = jnp.take_along_axis(candidates, index[:, None, None, None], axis=1)[:, 0]
-    values = state.return_mean + state.return_std * values
-    return Decision(actions, candidates, values, index)
+    values = returns.to_reward_units(state.returns, values)
+    return Decision.of(candidates, values, index, model.config.chunk_length)
 
 
-# Putting them together.
+# Training.
 
 
 def init(model: Model, key: jax.Array) -> State:
     """Returns the untrained state."""
     spec, config = model.spec, model.config
     policy_key, value_key = jax.random.split(key)
-    observation = jnp.zeros((1, spec.observation_dim))
-    action = jnp.zeros((1, model.policy_net.output_dim))
-    z, t = jnp.zeros((1, 1)), jnp.zeros((1, 1))
-    policy_params = model.policy_net.init(policy_key, action, t, observation)
-    value_keys = jax.random.split(value_key, config.num_value_nets)
-    value_params = jax.vmap(lambda k: model.value_net.init(k, z, t, observation, action))(
-        value_keys
+    policy_params = base_policy.init(model.policy_net, policy_key, spec.observation_dim)
+    value_params = jax.vmap(model.value_model.init)(
+        jax.random.split(value_key, config.num_value_nets)
     )
-    affine = config.return_map == 'affine'
     return State(
         policy=train_state.create(policy_params, model.tx, with_target=False),
         value=train_state.create(value_params, model.tx, with_target=True),
-        return_mean=jnp.asarray(spec.return_mean if affine else 0.0, jnp.float32),
-        return_std=jnp.asarray(spec.return_std if affine else 1.0, jnp.float32),
+        returns=returns.create(config.return_map, *spec[2:]),
     )
 
 
-def update_policy(
-    model: Model, policy: TrainState, batch: Batch, key: jax.Array
-) -> tuple[TrainState, Metrics]:
-    """One step of behaviour cloning; needs no reward."""
-    loss, grads = jax.value_and_grad(partial(policy_loss, model))(policy.params, batch, key)
-    metrics = {'policy_loss': loss, 'policy_grad_norm': optax.tree.norm(grads)}
-    return train_state.apply_gradients(policy, grads, model.tx), metrics
+def choose_next_actions(model: Model, state: State, batch: Batch, key: jax.Array) -> jax.Array:
+    """Next actions of the backup, (batch, h * action_dim).
+
+    The data's own, or a sample of the base policy (the paper), or the pick among
+    `backup_candidates` samples by the rule that `act` follows, valued by the target net: then the
+    law that is learned is that of an improved policy, not of the base policy.
+    """
+    config = model.config
+    if config.next_action == 'dataset':
+        return flatten(batch.next_actions)
+    if config.backup_candidates == 1:
+        return base_policy.sample(
+            model.policy_net, state.policy.params, batch.next_observations, key, config.flow_steps
+        )
+    settings = settings_from(
+        config, n_pi=config.backup_candidates, num_return_samples=config.backup_return_samples
+    )
+    candidates, _, index = extract(
+        model,
+        state.policy.params,
+        state.value.target_params,
+        state.returns,
+        batch.next_observations,
+        key,
+        settings,
+    )
+    return extraction.take(candidates, index)
+
+
+def value_losses(
+    model: Model,
+    return_map: ReturnMap,
+    params: Params,
+    target_params: Params,
+    batch: Batch,
+    next_actions: jax.Array,
+    key: jax.Array,
+) -> tuple[jax.Array, Metrics]:
+    """Temporal differences of all members, each against its own target.
+
+    Returns:
+        The sum of the members' losses, and metrics with their mean as `value_loss`.
+    """
+    scaled = returns.scale_rewards(return_map, batch)
+    support = returns.support(return_map)
+
+    def member_loss(params: Params, target_params: Params, key: jax.Array):
+        return model.value_model.loss(params, target_params, scaled, next_actions, support, key)
+
+    keys = jax.random.split(key, model.config.num_value_nets)
+    losses, metrics = jax.vmap(member_loss)(params, target_params, keys)
+    metrics = {name: jnp.mean(metric) for name, metric in metrics.items()}
+    mean = returns.to_reward_units(return_map, metrics['return_mean'])
+    deviation = return_map.std * metrics['return_std']
+    metrics = dict(value_loss=jnp.mean(losses), return_mean=mean, return_std=deviation)
+    return jnp.sum(losses), metrics
 
 
 def update_value(
-    model: Model, value: TrainState, batch: Batch, next_actions: jax.Array, key: jax.Array
+    model: Model,
+    return_map: ReturnMap,
+    value: TrainState,
+    batch: Batch,
+    next_actions: jax.Array,
+    key: jax.Array,
 ) -> tuple[TrainState, Metrics]:
-    """One temporal-difference step of every member, on rewards in the net's units."""
+    """One temporal-difference step of every member."""
 
-    def loss_and_grads(params, target_params, key):
-        loss = partial(value_loss, model)
-        return jax.value_and_grad(loss, has_aux=True)(
-            params, target_params, batch, next_actions, key
+    def objective(params: Params) -> tuple[jax.Array, Metrics]:
+        return value_losses(
+            model, return_map, params, value.target_params, batch, next_actions, key
         )
 
-    keys = jax.random.split(key, model.config.num_value_nets)
-    (losses, metrics), grads = jax.vmap(loss_and_grads)(value.params, value.target_params, keys)
-    metrics = {name: jnp.mean(metric) for name, metric in metrics.items()}
-    metrics |= {'value_loss': jnp.mean(losses), 'value_grad_norm': optax.tree.norm(grads)}
-    return train_state.apply_gradients(value, grads, model.tx, model.config.tau), metrics
-
-
-def choose_next_actions(
-    model: Model, policy_params: train_state.Params, batch: Batch, key: jax.Array
-) -> jax.Array:
-    """Next actions of the backup, (batch, h * action_dim): the base policy's or the data's own."""
-    if model.config.next_action == 'dataset':
-        return _flatten(batch.next_actions)
-    return sample_actions(
-        model, policy_params, batch.next_observations, key, model.config.flow_steps
-    )
+    value, metrics, grad_norm = train_state.descend(value, objective, model.tx, model.config.tau)
+    return value, metrics | {'value_grad_norm': grad_norm}
 
 
 def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
     """One optimiser step of the base policy and of the reward-to-go."""
     policy_key, next_key, value_key = jax.random.split(key, 3)
-    next_actions = choose_next_actions(model, state.policy.params, batch, next_key)
-    policy, policy_metrics = update_policy(model, state.policy, batch, policy_key)
-    scaled = scale_rewards(state, batch)
-    value, value_metrics = update_value(model, state.value, scaled, next_actions, value_key)
-    metrics = _in_reward_units(state, policy_metrics | value_metrics)
-    return state.replace(policy=policy, value=value), metrics
+    next_actions = choose_next_actions(model, state, batch, next_key)
+    policy, policy_metrics = base_policy.update(
+        model.policy_net, state.policy, batch, policy_key, model.tx
+    )
+    value, value_metrics = update_value(
+        model, state.returns, state.value, batch, next_actions, value_key
+    )
+    return state.replace(policy=policy, value=value), policy_metrics | value_metrics
 
 
 def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metrics:
     """Both losses and the bootstrapped returns on a held-out batch, without a step."""
     policy_key, next_key, value_key = jax.random.split(key, 3)
-    next_actions = choose_next_actions(model, state.policy.params, batch, next_key)
-    scaled = scale_rewards(state, batch)
-
-    def loss(params, target_params):
-        return value_loss(model, params, target_params, scaled, next_actions, value_key)
-
-    losses, metrics = jax.vmap(loss)(state.value.params, state.value.target_params)
-    metrics = {name: jnp.mean(metric) for name, metric in metrics.items()}
-    metrics['value_loss'] = jnp.mean(losses)
-    metrics['policy_loss'] = policy_loss(model, state.policy.params, batch, policy_key)
-    return _in_reward_units(state, metrics)
+    next_actions = choose_next_actions(model, state, batch, next_key)
+    value = state.value
+    _, metrics = value_losses(
+        model, state.returns, value.params, value.target_params, batch, next_actions, value_key
+    )
+    policy_loss = base_policy.loss(model.policy_net, state.policy.params, batch, policy_key)
+    return metrics | {'policy_loss': policy_loss}
 
 
 def create(config: ConfigDict, spec: Spec) -> Agent:
@@ -413,15 +305,11 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         UserError: a setting out of range.
     """
     check(config)
-    chunk_dim = config.chunk_length * spec.action_dim
-    hidden_dims = tuple(config.hidden_dims)
-    model = Model(
-        config=config,
-        spec=spec,
-        policy_net=VelocityField(hidden_dims, chunk_dim, config.policy_layer_norm),
-        value_net=VelocityField(hidden_dims, 1, config.value_layer_norm),
-        tx=optax.adam(config.lr),
-    )
+    if config.value_model == 'categorical' and not math.isfinite(spec.return_high):
+        raise UserError(
+            'agent.value_model: categorical needs bounded returns, which agent.discount=1 has not'
+        )
+    model = build(config, spec)
     return Agent(
         init=partial(init, model),
         update=partial(update, model),
@@ -433,20 +321,32 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     )
 
 
+def build(config: ConfigDict, spec: Spec) -> Model:
+    """Returns the networks and the optimiser of a config."""
+    chunk_dim = config.chunk_length * spec.action_dim
+    return Model(
+        config=config,
+        spec=spec,
+        policy_net=VelocityField(tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm),
+        value_model=value_models.create(config, spec.observation_dim, chunk_dim),
+        tx=optax.adam(config.lr),
+    )
+
+
 def settings_from(config: ConfigDict, **changes: object) -> Settings:
     """Returns the inference settings of a config, with some of them changed.
 
     Raises:
         UserError: a setting out of range.
     """
-    names = Settings.__dataclass_fields__
-    values = {name: changes.get(name, config[name]) for name in names}
+    values = {name: changes.get(name, config[name]) for name in Settings.__dataclass_fields__}
     check(ConfigDict(dict(config) | values))
     temperatures = {name: jnp.float32(values[name]) for name in ('tau_r', 'tau_q')}
     return Settings(**(values | temperatures))
 
 
 CHOICES = {
+    'value_model': tuple(value_models.MODULES),
     'td_target': ('velocity', 'coupled'),
     'next_action': ('policy', 'dataset'),
     'return_map': ('affine', 'none'),
@@ -454,15 +354,16 @@ CHOICES = {
     'value_aggregation': ('mean', 'min'),
 }
 AT_LEAST_ONE = (
-    'batch_size',
-    'chunk_length',
     'flow_steps',
     'return_flow_steps',
     'n_pi',
     'num_return_samples',
     'num_value_nets',
+    'num_quantiles',
+    'num_levels',
+    'backup_candidates',
+    'backup_return_samples',
 )
-RANGES = {'discount': (0.0, 1.0), 'tau': (0.0, 1.0), 'lam': (0.0, 1.0)}
 
 
 def check(config: ConfigDict) -> None:
@@ -471,31 +372,15 @@ def check(config: ConfigDict) -> None:
     Raises:
         UserError: a setting out of range.
     """
-    for name, choices in CHOICES.items():
-        if config[name] not in choices:
-            hint = did_you_mean(config[name], choices)
-            raise UserError(
-                f"agent.{name}: '{config[name]}' is not one of {', '.join(choices)}.{hint}"
-            )
-    for name in AT_LEAST_ONE:
-        if config[name] < 1:
-            raise UserError(f'agent.{name}: must be at least 1, not {config[name]}')
-    for name, (low, high) in RANGES.items():
-        if not low <= config[name] <= high:
-            raise UserError(f'agent.{name}: must lie in [{low}, {high}], not {config[name]}')
-    for name in ('tau_r', 'tau_q'):
-        if not config[name] >= 0:
-            raise UserError(f'agent.{name}: a temperature is at least 0, not {config[name]}')
-    if not config.hidden_dims or min(config.hidden_dims) < 1:
-        raise UserError(f'agent.hidden_dims: needs widths of at least 1, not {config.hidden_dims}')
-    if not config.lr > 0:
-        raise UserError(f'agent.lr: must be positive, not {config.lr}')
-
-
-def _flatten(chunks: jax.Array) -> jax.Array:
-    return chunks.reshape(chunks.shape[0], -1)
-
-
-def _in_reward_units(state: State, metrics: Metrics) -> Metrics:
-    mean = state.return_mean + state.return_std * metrics['return_mean']
-    return metrics | {'return_mean': mean, 'return_std': state.return_std * metrics['return_std']}
+    checks.common(config)
+    checks.choices(config, CHOICES)
+    checks.at_least(config, 1, AT_LEAST_ONE)
+    checks.at_least(config, 2, ('num_atoms',))
+    checks.ranges(config, {'tau': (0.0, 1.0), 'lam': (0.0, 1.0)})
+    checks.temperatures(config, ('tau_r', 'tau_q'))
+    checks.positive(config, ('kappa',))
+    if config.backup_candidates > 1 and config.next_action == 'dataset':
+        raise UserError(
+            'agent.backup_candidates: a choice needs agent.next_action=policy; '
+            'the data has one next action'
+        )

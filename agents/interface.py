@@ -1,10 +1,13 @@
 """What every agent is: pure functions over a state, and what they are told and return."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 from flax import struct
+
+from utils import extraction
 
 
 class Spec(NamedTuple):
@@ -13,12 +16,15 @@ class Spec(NamedTuple):
     Attributes:
         observation_dim, action_dim: sizes of one observation and one action.
         return_mean, return_std: mean and deviation of the dataset's reward-to-go.
+        return_low, return_high: bounds of every return.
     """
 
     observation_dim: int
     action_dim: int
     return_mean: float
     return_std: float
+    return_low: float = -math.inf
+    return_high: float = math.inf
 
 
 @struct.dataclass
@@ -28,7 +34,8 @@ class Decision:
     Attributes:
         actions: (n, h, action_dim), the chosen chunks.
         candidates: (n, n_pi, h, action_dim), what they were chosen from.
-        values: (n, n_pi), the regularised value of each candidate, in units of reward.
+        values: (n, n_pi), what each candidate was chosen by, in units of reward; 0 where the agent
+            weighs nothing.
         index: (n,) int32, which candidate was chosen.
     """
 
@@ -36,6 +43,15 @@ class Decision:
     candidates: jax.Array
     values: jax.Array
     index: jax.Array
+
+    @classmethod
+    def of(
+        cls, candidates: jax.Array, values: jax.Array, index: jax.Array, chunk_length: int
+    ) -> 'Decision':
+        """Builds it from flat candidates (n, n_pi, h * action_dim)."""
+        n, n_pi, _ = candidates.shape
+        candidates = candidates.reshape(n, n_pi, chunk_length, -1)
+        return cls(extraction.take(candidates, index), candidates, values, index)
 
 
 class Agent(NamedTuple):

@@ -1,7 +1,7 @@
 """Markov reward processes whose return law is known in closed form: the ground truth here.
 
-A process hands out transitions like a dataset would, one batch per key, and knows the quantiles of
-the true return. Rewards and returns are in units of reward.
+A process hands out transitions like a dataset would, one batch per key, and knows the law of the
+true return. Rewards and returns are in units of reward.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import laws
+from benchmarks.laws import Law
 from utils.datasets import Batch
+
+
+class Query(NamedTuple):
+    """A state and action whose return law is known."""
+
+    observation: list[float]
+    action: list[float]
+    law: Law
 
 
 class Process(NamedTuple):
@@ -19,17 +29,15 @@ class Process(NamedTuple):
 
     Attributes:
         name: for tables.
-        discount: gamma.
         sample: (key, batch_size) -> Batch with chunks of one action.
-        queries: states and actions whose law is known, [(observation, action)].
-        quantiles: for each query, a function of levels in (0, 1).
+        queries: states and actions whose law is known.
+        bounds: of the returns of all states; of all but 1 in 10,000 where there are none.
     """
 
     name: str
-    discount: float
     sample: Callable[[jax.Array, int], Batch]
-    queries: list[tuple[list[float], list[float]]]
-    quantiles: list[Callable[[np.ndarray], np.ndarray]]
+    queries: list[Query]
+    bounds: tuple[float, float]
 
 
 def make_batch(
@@ -54,18 +62,44 @@ def make_batch(
     )
 
 
+def _one_state(
+    name: str,
+    rewards: Callable[[jax.Array, int], jax.Array],
+    discounts: Callable[[jax.Array, int], jax.Array],
+    law: Law,
+    bounds: tuple[float, float],
+) -> Process:
+    """A process with one state and one action: independent rewards and discounts."""
+
+    def sample(key: jax.Array, size: int) -> Batch:
+        reward_key, discount_key = jax.random.split(key)
+        still = jnp.zeros((size, 1))
+        return make_batch(
+            still, still, rewards(reward_key, size), discounts(discount_key, size), still, still
+        )
+
+    return Process(name, sample, [Query([0.0], [0.0], law)], bounds)
+
+
+def _always(discount: float) -> Callable[[jax.Array, int], jax.Array]:
+    return lambda key, size: jnp.full(size, discount)
+
+
+def _goes_on(discount: float) -> Callable[[jax.Array, int], jax.Array]:
+    """The discount with chance 1/2, else the end."""
+    return lambda key, size: discount * jax.random.bernoulli(key, 0.5, (size,))
+
+
 def uniform() -> Process:
-    """One state, reward 0 or 1 with equal chance, gamma 1/2: the return is Uniform[0, 2].
+    """Reward 0 or 1 with equal chance, gamma 1/2: the return is Uniform[0, 2].
 
     Its binary digits are the rewards.
     """
 
-    def sample(key: jax.Array, size: int) -> Batch:
-        rewards = jax.random.bernoulli(key, 0.5, (size,)).astype(jnp.float32)
-        still = jnp.zeros((size, 1))
-        return make_batch(still, still, rewards, jnp.full(size, 0.5), still, still)
+    def rewards(key: jax.Array, size: int) -> jax.Array:
+        return jax.random.bernoulli(key, 0.5, (size,)).astype(jnp.float32)
 
-    return Process('uniform', 0.5, sample, [([0.0], [0.0])], [lambda u: 2.0 * u])
+    return _one_state('uniform', rewards, _always(0.5), laws.uniform(0.0, 2.0), (0.0, 2.0))
 
 
 def exponential() -> Process:
@@ -75,25 +109,64 @@ def exponential() -> Process:
     mean 1/2. Only the terminal states keep the return finite.
     """
 
-    def sample(key: jax.Array, size: int) -> Batch:
-        reward_key, end_key = jax.random.split(key)
-        rewards = 0.25 * jax.random.exponential(reward_key, (size,))
-        goes_on = jax.random.bernoulli(end_key, 0.5, (size,)).astype(jnp.float32)
-        still = jnp.zeros((size, 1))
-        return make_batch(still, still, rewards, goes_on, still, still)
+    def rewards(key: jax.Array, size: int) -> jax.Array:
+        return 0.25 * jax.random.exponential(key, (size,))
 
-    return Process('exponential', 1.0, sample, [([0.0], [0.0])], [lambda u: -0.5 * np.log1p(-u)])
+    high = -0.5 * np.log(1e-4)
+    return _one_state('exponential', rewards, _goes_on(1.0), laws.exponential(0.5), (0.0, high))
+
+
+def gaussian() -> Process:
+    """Rewards N(1/2, 1/4), gamma 1/2: the return is normal, mean 1, variance (1/4) / (1 - 1/4)."""
+
+    def rewards(key: jax.Array, size: int) -> jax.Array:
+        return 0.5 + 0.5 * jax.random.normal(key, (size,))
+
+    law = laws.gaussian(1.0, np.sqrt(1 / 3))
+    spread = 3.89 * law.std
+    return _one_state('gaussian', rewards, _always(0.5), law, (1.0 - spread, 1.0 + spread))
+
+
+def geometric() -> Process:
+    """Reward 1 a step, ending with chance 1/2 each, gamma 1/2: 2 (1 - 2^-L), L geometric.
+
+    A chain that terminates, as a task does: half of all returns are 1, a quarter 1.5, and so on.
+    """
+    lengths = np.arange(1, 41)
+    law = laws.discrete(2.0 * (1.0 - 0.5**lengths), 0.5 ** np.minimum(lengths, 39))
+    ones = lambda key, size: jnp.ones(size)  # noqa: E731
+    return _one_state('geometric', ones, _goes_on(0.5), law, (0.0, 2.0))
 
 
 def constant() -> Process:
     """Reward 1 for ever, gamma 1/2: the return is 2, nothing is random."""
+    law = laws.discrete([2.0], [1.0])
+    ones = lambda key, size: jnp.ones(size)  # noqa: E731
+    return _one_state('constant', ones, _always(0.5), law, (0.0, 2.0))
+
+
+def two_point() -> Process:
+    """A coin decides at the start whether 0 or 1 is paid for ever, gamma 1/2: 0 or 1, evenly.
+
+    Observation 0 is the start, which pays nothing; -1 and 1 are the two lanes.
+    """
 
     def sample(key: jax.Array, size: int) -> Batch:
-        del key
+        stage_key, coin_key = jax.random.split(key)
+        first = jax.random.bernoulli(stage_key, 0.5, (size,))
+        lane = jnp.where(jax.random.bernoulli(coin_key, 0.5, (size,)), 1.0, -1.0)
         still = jnp.zeros((size, 1))
-        return make_batch(still, still, jnp.ones(size), jnp.full(size, 0.5), still, still)
+        return make_batch(
+            observations=jnp.where(first, 0.0, lane)[:, None],
+            actions=still,
+            rewards=jnp.where(first | (lane < 0), 0.0, 1.0),
+            discounts=jnp.full(size, 0.5),
+            next_observations=lane[:, None],
+            next_actions=still,
+        )
 
-    return Process('constant', 0.5, sample, [([0.0], [0.0])], [lambda u: np.full_like(u, 2.0)])
+    law = laws.discrete([0.0, 1.0], [0.5, 0.5])
+    return Process('two_point', sample, [Query([0.0], [0.0], law)], (0.0, 2.0))
 
 
 def tied_actions() -> Process:
@@ -127,17 +200,66 @@ def _paid_later(name: str, safe: tuple[float, float], risky: tuple[float, float]
             next_actions=jnp.zeros((size, 1)),
         )
 
-    def quantile(bounds: tuple[float, float]) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda u: bounds[0] + (bounds[1] - bounds[0]) * u
+    queries = [
+        Query([0.0], [-1.0], laws.uniform(*safe)),
+        Query([0.0], [1.0], laws.uniform(*risky)),
+    ]
+    return Process(name, sample, queries, (0.0, 1.0))
 
-    queries = [([0.0], [-1.0]), ([0.0], [1.0])]
-    return Process(name, 1.0, sample, queries, [quantile(safe), quantile(risky)])
+
+def noisy_walk() -> Process:
+    """Two moves of 1/2 left or right by chance, then the position is paid: -1, 0 or 1.
+
+    The transitions are stochastic and actions have no effect. Observations are (stage, position).
+    """
+    law = laws.discrete([-1.0, 0.0, 1.0], [0.25, 0.5, 0.25])
+    queries = [Query([0.0, 0.0], [action], law) for action in (-1.0, 1.0)]
+    return Process('noisy_walk', _walk(steered=False), queries, (-1.0, 1.0))
+
+
+def steered_walk() -> Process:
+    """The deterministic twin of `noisy_walk`: the action moves, and the data's policy is a coin.
+
+    The law of the start, over the policy's actions, is that of `noisy_walk`; but here a soft value
+    is one that a policy can reach.
+    """
+    queries = [
+        Query([0.0, 0.0], [-1.0], laws.discrete([-1.0, 0.0], [0.5, 0.5])),
+        Query([0.0, 0.0], [1.0], laws.discrete([0.0, 1.0], [0.5, 0.5])),
+    ]
+    return Process('steered_walk', _walk(steered=True), queries, (-1.0, 1.0))
+
+
+def _walk(steered: bool) -> Callable[[jax.Array, int], Batch]:
+    def sample(key: jax.Array, size: int) -> Batch:
+        stage_key, key = jax.random.split(key)
+        stage = jax.random.randint(stage_key, (size,), 0, 3)
+        signs = jnp.where(jax.random.bernoulli(key, 0.5, (5, size)), 1.0, -1.0)
+        past, actions, next_actions, chances = signs[:2], signs[2], signs[3], signs[4]
+        position = 0.5 * (past[0] * (stage > 0) + past[1] * (stage > 1))
+        move = 0.5 * (actions if steered else chances)
+        last = stage == 2
+        return make_batch(
+            observations=jnp.stack([stage.astype(jnp.float32), position], axis=1),
+            actions=actions[:, None],
+            rewards=jnp.where(last, position, 0.0),
+            discounts=jnp.where(last, 0.0, 1.0),
+            next_observations=jnp.stack([stage + 1.0, position + move], axis=1),
+            next_actions=next_actions[:, None],
+        )
+
+    return sample
 
 
 ALL = {
     'uniform': uniform,
+    'two_point': two_point,
+    'geometric': geometric,
+    'gaussian': gaussian,
     'exponential': exponential,
     'tied_actions': tied_actions,
+    'noisy_walk': noisy_walk,
+    'steered_walk': steered_walk,
     'better_action': better_action,
     'constant': constant,
 }

@@ -2,119 +2,256 @@
 
     python -m benchmarks.return_law
 
-Prints a Markdown table: for every process, state-action and target, the Wasserstein-1 distance
-between the learned and the true law by number of Euler steps at reading, the mean read with one
-step, and the learned and true deviation.
+Every value model learns every process, with nets, batches and optimiser alike; `--seeds` members
+train together. Writes OUT/return_law.csv (every model, process, query, seed and checkpoint),
+OUT/return_law.md (the tables, which are also printed) and OUT/return_law.png.
 """
 
-from typing import NamedTuple
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags
 from scipy import stats
 
 import configs
 from agents import evor
 from agents.interface import Spec
-from benchmarks import processes
-from benchmarks.processes import Process
+from benchmarks import flops, processes, reports
+from benchmarks.processes import Process, Query
+from utils import errors, returns, training
+from utils.datasets import Batch
+from utils.errors import UserError
+from utils.extraction import Noise, soft_value
+from utils.metrics import CsvTable
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer('steps', 6000, 'Updates of each value model.')
-flags.DEFINE_integer('flow_steps', 20, 'Euler steps in the backup.')
-flags.DEFINE_multi_enum('processes', list(processes.ALL), list(processes.ALL), 'Which processes.')
+flags.DEFINE_integer('steps', 8000, 'Updates of each value model.', lower_bound=1)
+flags.DEFINE_integer('flow_steps', 20, 'Euler steps in the backup.', lower_bound=1)
+flags.DEFINE_integer('seeds', 3, 'Members trained together, with seeds 0, 1, ...', lower_bound=1)
+flags.DEFINE_multi_enum(
+    'processes', list(processes.ALL)[:8], list(processes.ALL), 'Which processes.'
+)
+flags.DEFINE_string('out', 'bench', 'Folder of the results; they must not exist yet.')
 
-TARGETS = (('velocity', 0.0), ('coupled', 0.0), ('coupled', 0.5), ('coupled', 1.0))
-READING_STEPS = (1, 2, 5, 10, 50)
+# Every model of the family, by the settings that make it.
+MODELS: dict[str, dict[str, Any]] = {
+    'velocity': dict(td_target='velocity'),
+    'coupled, lam 0': dict(td_target='coupled', lam=0.0),
+    'coupled, lam 0.5': dict(td_target='coupled', lam=0.5),
+    'coupled, lam 1': dict(td_target='coupled', lam=1.0),
+    'scalar': dict(value_model='scalar'),
+    'C51': dict(value_model='categorical'),
+    'QR-DQN': dict(value_model='quantile'),
+    'IQN': dict(value_model='implicit_quantile'),
+}
+SMALL = dict(hidden_dims=(64, 64), value_layer_norm=False, lr=1e-3, next_action='dataset')
 LEVELS = (np.arange(4096) + 0.5) / 4096
+# The law is read with many steps; the mean of a flow in one step, which is right for every target.
+READING_STEPS = 50
+TEMPERATURES = (0.5, 1.0, 4.0)  # in deviations of the true return
+CHECKPOINTS = 5
 
 
 class Trained(NamedTuple):
-    """A value model trained on one process."""
+    """A value model trained on one process.
+
+    Attributes:
+        model: what was trained.
+        population: its state; every leaf is led by the seeds.
+        process: the ground truth.
+        read: compiled (value params of the seeds, returns, query's observation and action,
+            flow_steps) -> points and weights (seeds, num) of the learned law, in units of reward.
+    """
 
     model: evor.Model
-    state: evor.State
+    population: evor.State
     process: Process
+    read: Callable
 
 
-def train(process: Process, steps: int, seed: int = 0, **settings: object) -> Trained:
-    """Trains EVOR's reward-to-go on a process, with the learning rate annealed to zero.
+def build(process: Process, steps: int, **settings: object) -> evor.Model:
+    """A small EVOR for a process, with the learning rate annealed to zero over `steps`."""
+    config = configs.get_config('evor').unlock()
+    config.update(SMALL | settings)
+    truth = np.concatenate([query.law.quantile(LEVELS) for query in process.queries])
+    query = process.queries[0]
+    sizes = len(query.observation), len(query.action)
+    spec = Spec(*sizes, float(truth.mean()), max(float(truth.std()), 0.1), *process.bounds)
+    evor.create(config, spec)  # checks the settings
+    tx = optax.adam(optax.cosine_decay_schedule(config.lr, steps))
+    return evor.build(config, spec)._replace(tx=tx)
+
+
+def make_train(model: evor.Model, process: Process, seeds: int):
+    """Returns (population, first_step, num_steps) -> population, compiled."""
+    keys = training.streams(list(range(seeds)), training.TRAIN_STREAM)
+
+    def step(state: evor.State, key: jax.Array) -> evor.State:
+        batch_key, update_key = jax.random.split(key)
+        batch = process.sample(batch_key, model.config.batch_size)
+        next_actions = batch.next_actions[:, 0]
+        value, _ = evor.update_value(
+            model, state.returns, state.value, batch, next_actions, update_key
+        )
+        return state.replace(value=value)
+
+    @jax.jit
+    def train_chunk(population: evor.State, first_step: int, num_steps: int) -> evor.State:
+        def body(i: jax.Array, population: evor.State) -> evor.State:
+            return jax.vmap(step)(population, jax.vmap(jax.random.fold_in, (0, None))(keys, i))
+
+        return jax.lax.fori_loop(first_step, first_step + num_steps, body, population)
+
+    return train_chunk
+
+
+def make_read(model: evor.Model) -> Callable:
+    """Returns `Trained.read` of a model.
+
+    In one dimension a flow keeps the order of its noise, so that stratified noise gives its
+    quantiles without sampling error.
+    """
+    z_0 = jnp.asarray(stats.norm.ppf(LEVELS), jnp.float32)[None]
+    noise = Noise(z_0, jnp.full(len(LEVELS), 1.0 / len(LEVELS)))
+
+    @partial(jax.jit, static_argnums=4)
+    def read(params, return_map, observation, action, flow_steps):
+        def of_seed(params, return_map):
+            params = jax.tree.map(lambda leaf: leaf[0], params)  # the only member
+            support = returns.support(return_map)
+            z, weights = model.value_model.law(
+                params, observation, action, noise, support, flow_steps
+            )
+            return returns.to_reward_units(return_map, z[0]), weights[0]
+
+        return jax.vmap(of_seed)(params, return_map)
+
+    return read
+
+
+def train(process: Process, steps: int, seeds: int = 1, **settings: object) -> Trained:
+    """Trains EVOR's reward-to-go on a process.
 
     Args:
         process: the ground truth.
         steps: number of updates of 256 transitions.
-        seed: of nets and data.
+        seeds: members that are trained together.
         **settings: changes to the config.
     """
-    config = configs.get_config('evor').unlock()
-    small = dict(hidden_dims=(64, 64), value_layer_norm=False, lr=1e-3, next_action='dataset')
-    config.update(small | settings)
-    truth = np.concatenate([quantile(LEVELS) for quantile in process.quantiles])
-    spec = Spec(1, 1, float(truth.mean()), max(float(truth.std()), 0.1))
-    agent = evor.create(config, spec)
-    tx = optax.adam(optax.cosine_decay_schedule(config.lr, steps))
-    model = agent.update.args[0]._replace(tx=tx)
-    init_key, data_key = jax.random.split(jax.random.key(seed))
-
-    def step(i: jax.Array, state: evor.State) -> evor.State:
-        batch_key, update_key = jax.random.split(jax.random.fold_in(data_key, i))
-        batch = evor.scale_rewards(state, process.sample(batch_key, config.batch_size))
-        next_actions = batch.next_actions[:, 0]
-        value, _ = evor.update_value(model, state.value, batch, next_actions, update_key)
-        return state.replace(value=value)
-
-    state = jax.jit(lambda s: jax.lax.fori_loop(0, steps, step, s))(evor.init(model, init_key))
-    return Trained(model, state, process)
+    model = build(process, steps, **settings)
+    population = training.init_population(lambda k: evor.init(model, k), list(range(seeds)))
+    population = make_train(model, process, seeds)(population, 0, steps)
+    return Trained(model, population, process, make_read(model))
 
 
-def learned_quantiles(trained: Trained, query: int, flow_steps: int) -> np.ndarray:
-    """Returns the learned law's quantiles at `LEVELS`, in units of reward.
+def learned_law(
+    trained: Trained, query: Query, flow_steps: int = READING_STEPS, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns points and probabilities of the learned law, in units of reward, points ascending.
 
-    In one dimension the flow keeps the order of its noise, so that stratified noise gives the
-    quantiles without sampling error. The slow target copy is read: it averages recent updates.
+    The slow target copy is read: it averages recent updates.
     """
-    model, state, process = trained
-    observation, action = (jnp.asarray([array]) for array in process.queries[query])
-    noise = jnp.asarray(stats.norm.ppf(LEVELS), jnp.float32)[None]
-    params = jax.tree.map(lambda leaf: leaf[0], state.value.target_params)
-    z = evor.sample_returns(model, params, observation, action, noise, flow_steps)[0]
-    return np.sort(np.asarray(state.return_mean + state.return_std * z))
+    state = trained.population
+    inputs = (jnp.asarray([array]) for array in (query.observation, query.action))
+    points, weights = trained.read(state.value.target_params, state.returns, *inputs, flow_steps)
+    order = np.argsort(points[seed], kind='stable')
+    return np.float64(points[seed])[order], np.float64(weights[seed])[order]
 
 
-def wasserstein(trained: Trained, query: int, flow_steps: int) -> float:
-    """Returns the Wasserstein-1 distance between the learned and the true law."""
-    truth = trained.process.quantiles[query](LEVELS)
-    return float(np.abs(learned_quantiles(trained, query, flow_steps) - truth).mean())
+def quantiles(points: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Returns the quantiles of a law of ascending points."""
+    index = np.searchsorted(np.cumsum(weights) / np.sum(weights), levels)
+    return points[np.minimum(index, len(points) - 1)]
 
 
-def _row(trained: Trained, query: int, target: str, lam: float) -> str:
-    truth = trained.process.quantiles[query](LEVELS)
-    distances = [wasserstein(trained, query, steps) for steps in READING_STEPS]
-    learned = learned_quantiles(trained, query, READING_STEPS[-1])
-    mean = learned_quantiles(trained, query, 1).mean()
-    label = target if target == 'velocity' else f'{target}, lam {lam}'
-    cells = [trained.process.name, str(query), label]
-    cells += [f'{distance:.3f}' for distance in distances]
-    cells += [f'{mean:.3f} ({truth.mean():.3f})', f'{learned.std():.3f} ({truth.std():.3f})']
-    return f'| {" | ".join(cells)} |'
+def measure(trained: Trained, query: Query, seed: int = 0) -> dict[str, float]:
+    """Returns the errors of a learned law, in units of reward.
+
+    `wasserstein` is the Wasserstein-1 distance, `mean_error` that of the mean (of a flow: read in
+    one step), `soft_error_T` that of the soft value at T deviations (NaN where the truth is
+    infinite), each learned minus true except the first.
+    """
+    law = query.law
+    points, weights = learned_law(trained, query, seed=seed)
+    distance = np.abs(quantiles(points, weights, LEVELS) - law.quantile(LEVELS)).mean()
+    mean_points, mean_weights = learned_law(trained, query, 1, seed)
+    result = dict(wasserstein=distance, mean_error=mean_points @ mean_weights - law.mean)
+    for temperature in TEMPERATURES:
+        tau = temperature * max(law.std, 0.1)
+        truth = law.soft_value(tau)
+        learned = float(soft_value(jnp.asarray(points), jnp.asarray(weights), jnp.float32(tau)))
+        error = learned - truth if np.isfinite(truth) else np.nan
+        result[f'soft_error_{temperature:g}'] = error
+    return {name: float(value) for name, value in result.items()}
+
+
+def cost(model: evor.Model, process: Process) -> dict[str, float]:
+    """Parameters and operations of one update of one member."""
+    state = jax.eval_shape(lambda: evor.init(model, jax.random.key(0)))
+    batch = jax.eval_shape(lambda: process.sample(jax.random.key(0), model.config.batch_size))
+
+    def update(state: evor.State, batch: Batch) -> object:
+        next_actions = batch.next_actions[:, 0]
+        return evor.update_value(
+            model, state.returns, state.value, batch, next_actions, jax.random.key(0)
+        )
+
+    operations = flops.count(update, state, batch)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.value.params))
+    return dict(parameters=parameters, mflop_per_update=operations / 1e6)
+
+
+def run(process: Process, name: str, steps: int, seeds: int, flow_steps: int) -> list[dict]:
+    """Trains one model on one process and returns its rows, with a cost for each."""
+    model = build(process, steps, flow_steps=flow_steps, **MODELS[name])
+    population = training.init_population(lambda k: evor.init(model, k), list(range(seeds)))
+    train_chunk = make_train(model, process, seeds)
+    jax.block_until_ready(train_chunk(population, 0, 0))  # compiles
+    read = make_read(model)
+    rows, seconds, done = [], 0.0, 0
+    for stop in np.unique(np.ceil(np.geomspace(max(steps // 16, 1), steps, CHECKPOINTS))):
+        started = time.perf_counter()
+        population = jax.block_until_ready(train_chunk(population, done, int(stop) - done))
+        seconds, done = seconds + time.perf_counter() - started, int(stop)
+        for seed in range(seeds):
+            for number, query in enumerate(process.queries):
+                tags = dict(process=process.name, model=name, query=number)
+                tags |= dict(true_mean=query.law.mean, true_std=query.law.std)
+                trained = Trained(model, population, process, read)
+                rows.append(tags | dict(updates=done, seed=seed) | measure(trained, query, seed))
+    price = cost(model, process) | dict(ms_per_update=1e3 * seconds / steps / seeds)
+    return [row | price for row in rows]
 
 
 def main(_: list[str]) -> None:
-    """Prints the table."""
-    header = ['process', 'query', 'target', *(f'W1, {steps} steps' for steps in READING_STEPS)]
-    header += ['mean in one step (truth)', 'deviation (truth)']
-    print(f'| {" | ".join(header)} |\n|{"---|" * len(header)}')
-    for name in FLAGS.processes:
-        process = processes.ALL[name]()
-        for target, lam in TARGETS:
-            settings = dict(td_target=target, lam=lam, flow_steps=FLAGS.flow_steps)
-            trained = train(process, FLAGS.steps, **settings)
-            for query in range(len(process.queries)):
-                print(_row(trained, query, target, lam), flush=True)
+    """Runs everything and writes the reports."""
+    out = Path(FLAGS.out)
+    csv = out / 'return_law.csv'
+    if csv.exists():
+        raise UserError(f'{csv}: exists already; choose another --out')
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for process_name in FLAGS.processes:
+        process = processes.ALL[process_name]()
+        for name in MODELS:
+            new = run(process, name, FLAGS.steps, FLAGS.seeds, FLAGS.flow_steps)
+            rows += new
+            CsvTable(csv).append(new)
+            print(f'{process_name}, {name}: W1 {new[-1]["wasserstein"]:.3f}', flush=True)
+    settings = f'{FLAGS.steps} updates, {FLAGS.flow_steps} Euler steps in the backup, '
+    settings += f'{FLAGS.seeds} seeds'
+    text = reports.return_law_tables(rows, settings)
+    (out / 'return_law.md').write_text(text)
+    reports.return_law_figure(rows, out / 'return_law.png')
+    print(text)
 
 
 if __name__ == '__main__':
-    app.run(main)
+    errors.run(main)

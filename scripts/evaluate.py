@@ -70,7 +70,8 @@ def _restore(directory: Path, record: dict[str, Any], env_name: str) -> tuple[An
                 'choose an --env_name of the same family'
             )
     # The checkpoint brings its own scale of returns.
-    spec = agents.Spec(**sizes, return_mean=0.0, return_std=1.0)
+    placeholder = dict(return_mean=0.0, return_std=1.0, return_low=-1.0, return_high=1.0)
+    spec = agents.Spec(**sizes, **placeholder)
     agent = agents.create(runs.agent_config(record), spec)
     with Checkpoints(directory / 'checkpoints') as checkpoints:
         step = checkpoints.latest_step() if FLAGS.step is None else FLAGS.step

@@ -60,6 +60,11 @@ class Batch:
     td_mask: jax.Array
 
 
+def flatten(chunks: jax.Array) -> jax.Array:
+    """Returns (batch, h, action_dim) chunks as (batch, h * action_dim) actions."""
+    return chunks.reshape(chunks.shape[0], -1)
+
+
 def build(arrays: dict[str, np.ndarray]) -> Dataset:
     """Indexes validated arrays (`dataset_files.load`), in host memory.
 
@@ -181,3 +186,11 @@ def return_scale(dataset: Dataset, discount: float) -> tuple[float, float]:
     returns = rewards_to_go(dataset, discount)[dataset.starts]
     deviation = float(returns.std())
     return float(returns.mean()), deviation if deviation > 1e-6 else 1.0
+
+
+def return_bounds(dataset: Dataset, discount: float) -> tuple[float, float]:
+    """Bounds of every return: of the extreme reward for ever, or of an end at once (0)."""
+    if discount >= 1.0:
+        return -np.inf, np.inf
+    low, high = np.min(dataset.rewards), np.max(dataset.rewards)
+    return float(min(low, 0.0) / (1.0 - discount)), float(max(high, 0.0) / (1.0 - discount))

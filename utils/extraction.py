@@ -1,14 +1,26 @@
 """From reward-to-go samples to an action: soft values and the softmax pick (EVOR, phase 3)."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def return_noise(
-    key: jax.Array, batch_shape: tuple[int, ...], num: int, kind: str
-) -> tuple[jax.Array, jax.Array]:
-    """Base noise of the reward-to-go flow, with weights that integrate over N(0, 1).
+class Noise(NamedTuple):
+    """Base noise of the reward-to-go flow.
+
+    Attributes:
+        z_0: (..., num) points.
+        weights: (num,), positive, summing to 1; with them the points integrate over N(0, 1).
+    """
+
+    z_0: jax.Array
+    weights: jax.Array
+
+
+def return_noise(key: jax.Array, batch_shape: tuple[int, ...], num: int, kind: str) -> Noise:
+    """Draws base noise of the reward-to-go flow.
 
     Args:
         key: random key; unused by 'quadrature'.
@@ -18,36 +30,39 @@ def return_noise(
             integrate polynomials of degree 2 num - 1 exactly. One node is the point 0.
 
     Returns:
-        noise: (*batch_shape, num).
-        weights: (num,), positive, summing to 1.
+        Noise with `z_0` of shape (*batch_shape, num).
     """
     if kind == 'random':
-        return jax.random.normal(key, (*batch_shape, num)), jnp.full((num,), 1.0 / num)
+        return Noise(jax.random.normal(key, (*batch_shape, num)), jnp.full((num,), 1.0 / num))
     nodes, weights = np.polynomial.hermite_e.hermegauss(num)
     noise = jnp.broadcast_to(jnp.asarray(nodes, jnp.float32), (*batch_shape, num))
-    return noise, jnp.asarray(weights / weights.sum(), jnp.float32)
+    return Noise(noise, jnp.asarray(weights / weights.sum(), jnp.float32))
 
 
 def soft_value(returns: jax.Array, weights: jax.Array, temperature: jax.Array) -> jax.Array:
-    """The regularised value tau ln E[exp(z / tau)] of weighted returns (arXiv 2510.08218, Q*).
+    """The regularised value tau ln E[exp(z / tau)] of a law of points (arXiv 2510.08218, Q*).
 
     Args:
-        returns: (..., num) reward-to-go samples z.
-        weights: (num,) positive, summing to 1.
-        temperature: tau >= 0, broadcastable to `returns.shape[:-1]`. Zero gives the largest return,
-            infinity the mean.
+        returns: (..., num) points z of the law.
+        weights: their probabilities, broadcastable to `returns`, summing to 1.
+        temperature: tau >= 0, broadcastable to `returns.shape[:-1]`. Zero gives the largest return
+            of positive probability, infinity the mean.
 
     Returns:
-        (...,) values. Exact in float32 at any temperature: the log-sum-exp is taken around the
-        largest return, with expm1 and log1p so that a large tau does not cancel.
+        (...,) values, accurate in float32 at any temperature: returns are taken relative to their
+        mean; where they are small against tau, expm1 and log1p keep a large tau from cancelling,
+        elsewhere a log-sum-exp keeps a small one from overflowing.
     """
+    weights = jnp.broadcast_to(weights, returns.shape)
     temperature = jnp.asarray(temperature, returns.dtype)
     temperature = jnp.broadcast_to(temperature, returns.shape[:-1])
-    best = jnp.max(returns, axis=-1)
-    mean = returns @ weights
     tau = jnp.where((temperature > 0) & jnp.isfinite(temperature), temperature, 1.0)
-    gaps = (returns - best[..., None]) / tau[..., None]
-    soft = best + tau * jnp.log1p(jnp.expm1(gaps) @ weights)
+    mean = jnp.sum(returns * weights, axis=-1)
+    best = jnp.max(jnp.where(weights > 0, returns, -jnp.inf), axis=-1)
+    gaps = (returns - mean[..., None]) / tau[..., None]
+    near = jnp.log1p(jnp.sum(weights * jnp.expm1(jnp.clip(gaps, -1.0, 1.0)), axis=-1))
+    far = jax.scipy.special.logsumexp(gaps, axis=-1, b=weights)
+    soft = mean + tau * jnp.where(jnp.max(jnp.abs(gaps), axis=-1) <= 1.0, near, far)
     return jnp.where(jnp.isinf(temperature), mean, jnp.where(temperature > 0, soft, best))
 
 
@@ -73,3 +88,9 @@ def pick_logits(values: jax.Array, temperature: jax.Array) -> jax.Array:
     gaps = values - jnp.max(values, axis=-1, keepdims=True)
     greedy = jnp.where(gaps == 0, 0.0, -jnp.inf)
     return jnp.where(temperature > 0, gaps / jnp.where(temperature > 0, temperature, 1.0), greedy)
+
+
+def take(candidates: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns the picked one of (n, num, ...) candidates, (n, ...), by (n,) indices."""
+    index = index.reshape(-1, *[1] * (candidates.ndim - 1))
+    return jnp.take_along_axis(candidates, index, axis=1)[:, 0]

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from utils.losses import masked_mean
+
 
 def interpolate(x_0: jax.Array, x_1: jax.Array, t: jax.Array) -> jax.Array:
     """Returns the point at time `t` in [0, 1] on the straight path from `x_0` to `x_1`."""
@@ -23,8 +25,7 @@ def matching_loss(
     errors = jnp.square(velocity - target)
     if mask is None:
         return jnp.mean(errors)
-    # A batch in which nothing counts has loss 0, not NaN.
-    return jnp.sum(errors * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+    return masked_mean(errors, mask)
 
 
 def integrate(

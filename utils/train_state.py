@@ -1,5 +1,6 @@
 """What is trained: parameters, their slow copy and the optimiser's state."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,3 +49,21 @@ def apply_gradients(
     if target_params is not None:
         target_params = optax.incremental_update(params, target_params, tau)
     return TrainState(params, target_params, opt_state)
+
+
+def descend(
+    state: TrainState, objective: Callable, tx: optax.GradientTransformation, tau: float = 0.0
+) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+    """One step down an objective.
+
+    Args:
+        state: the state before.
+        objective: params -> (loss, metrics).
+        tx: the optimiser that made `state.opt_state`.
+        tau: Polyak step size; unused where there is no target.
+
+    Returns:
+        The state after, the objective's metrics and the norm of its gradient.
+    """
+    grads, metrics = jax.grad(objective, has_aux=True)(state.params)
+    return apply_gradients(state, grads, tx, tau), metrics, optax.tree.norm(grads)

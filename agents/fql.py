@@ -1,0 +1,213 @@
+"""FQL: flow Q-learning (arXiv 2502.02538).
+
+A flow policy imitates the data. A one-step student maps noise to an action: it is distilled from
+the flow policy, which carries the same noise in many steps, and pulled up the critics. The student
+acts, both in the backup and at evaluation.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from agents.interface import Agent, Decision, Spec
+from utils import base_policy, checks, critics, returns, train_state
+from utils.datasets import Batch, flatten
+from utils.networks import MLP, VelocityField
+from utils.returns import ReturnMap
+from utils.train_state import Params, TrainState
+
+Metrics = dict[str, jax.Array]
+
+
+class Model(NamedTuple):
+    """What does not change during training."""
+
+    config: ConfigDict
+    spec: Spec
+    policy_net: VelocityField
+    student_net: MLP
+    critic_net: MLP
+    tx: optax.GradientTransformation
+
+
+@struct.dataclass
+class State:
+    """Everything that training changes, and the scale that its values are in."""
+
+    policy: TrainState
+    student: TrainState
+    critic: TrainState
+    returns: ReturnMap
+
+
+@struct.dataclass
+class Settings:
+    """Inference has no settings: the student answers in one step."""
+
+
+def student_actions(
+    model: Model, params: Params, observations: jax.Array, a_0: jax.Array
+) -> jax.Array:
+    """The student's unclipped actions, (n, h * action_dim), from noise of that shape."""
+    return model.student_net.apply(params, jnp.concatenate([observations, a_0], axis=-1))
+
+
+def critic_targets(model: Model, state: State, batch: Batch, key: jax.Array) -> jax.Array:
+    """R + g Q_bar(x', student's action), (batch,), in the net's units."""
+    a_0 = jax.random.normal(key, (batch.rewards.shape[0], model.student_net.output_dim))
+    next_actions = student_actions(model, state.student.params, batch.next_observations, a_0)
+    next_values = critics.values(
+        model.critic_net,
+        state.critic.target_params,
+        batch.next_observations,
+        jnp.clip(next_actions, -1.0, 1.0),
+    )
+    scaled = returns.scale_rewards(state.returns, batch)
+    return scaled.rewards + batch.discounts * critics.aggregate(
+        next_values, model.config.value_aggregation
+    )
+
+
+def critic_loss(
+    model: Model, return_map: ReturnMap, params: Params, batch: Batch, targets: jax.Array
+) -> tuple[jax.Array, Metrics]:
+    """Mean squared temporal difference of all critics."""
+    values = critics.values(model.critic_net, params, batch.observations, flatten(batch.actions))
+    loss = critics.squared_error(values, targets, batch.td_mask)
+    mean = returns.to_reward_units(return_map, jnp.mean(targets))
+    return loss, {'value_loss': loss, 'return_mean': mean}
+
+
+def student_loss(
+    model: Model, state: State, params: Params, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, Metrics]:
+    """Alpha || student - flow policy ||^2 - Q(x, student), both from the same noise.
+
+    With `normalize_q_loss` the second term is divided by the mean size of Q.
+    """
+    config = model.config
+    observations = batch.observations
+    a_0 = jax.random.normal(key, (observations.shape[0], model.student_net.output_dim))
+    taught = base_policy.transport(
+        model.policy_net, state.policy.params, observations, a_0, config.flow_steps
+    )
+    actions = student_actions(model, params, observations, a_0)
+    distillation = jnp.mean(jnp.square(actions - jax.lax.stop_gradient(taught)))
+    values = critics.values(
+        model.critic_net, state.critic.params, observations, jnp.clip(actions, -1.0, 1.0)
+    )
+    values = jnp.mean(values, axis=0)
+    scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(values))) if config.normalize_q_loss else 1.0
+    loss = config.alpha * distillation - jnp.mean(values) / scale
+    return loss, {'student_loss': loss, 'distillation_loss': distillation}
+
+
+def init(model: Model, key: jax.Array) -> State:
+    """Returns the untrained state."""
+    policy_key, student_key, critic_key = jax.random.split(key, 3)
+    spec, config = model.spec, model.config
+    input_dim = spec.observation_dim + model.student_net.output_dim
+    student = model.student_net.init(student_key, jnp.zeros((1, input_dim)))
+    critic = critics.init(model.critic_net, critic_key, input_dim, config.num_value_nets)
+    policy = base_policy.init(model.policy_net, policy_key, spec.observation_dim)
+    return State(
+        policy=train_state.create(policy, model.tx, with_target=False),
+        student=train_state.create(student, model.tx, with_target=False),
+        critic=train_state.create(critic, model.tx, with_target=True),
+        returns=returns.create(config.return_map, *spec[2:]),
+    )
+
+
+def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
+    """One optimiser step of the flow policy, its student and the critics."""
+    policy_key, student_key, next_key = jax.random.split(key, 3)
+    targets = critic_targets(model, state, batch, next_key)
+    policy, metrics = base_policy.update(
+        model.policy_net, state.policy, batch, policy_key, model.tx
+    )
+    student, student_metrics, student_norm = train_state.descend(
+        state.student,
+        lambda params: student_loss(model, state, params, batch, student_key),
+        model.tx,
+    )
+    critic, critic_metrics, critic_norm = train_state.descend(
+        state.critic,
+        lambda params: critic_loss(model, state.returns, params, batch, targets),
+        model.tx,
+        model.config.tau,
+    )
+    metrics |= student_metrics | critic_metrics
+    metrics |= {'student_grad_norm': student_norm, 'value_grad_norm': critic_norm}
+    return state.replace(policy=policy, student=student, critic=critic), metrics
+
+
+def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metrics:
+    """All losses on a held-out batch, without a step."""
+    policy_key, student_key, next_key = jax.random.split(key, 3)
+    targets = critic_targets(model, state, batch, next_key)
+    _, metrics = critic_loss(model, state.returns, state.critic.params, batch, targets)
+    _, student_metrics = student_loss(model, state, state.student.params, batch, student_key)
+    policy_loss = base_policy.loss(model.policy_net, state.policy.params, batch, policy_key)
+    return metrics | student_metrics | {'policy_loss': policy_loss}
+
+
+def act(
+    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Settings
+) -> Decision:
+    """The student's action chunk for each of (n, observation_dim) observations."""
+    del settings
+    n = observations.shape[0]
+    a_0 = jax.random.normal(key, (n, model.student_net.output_dim))
+    actions = student_actions(model, state.student.params, observations, a_0)
+    candidates = jnp.clip(actions, -1.0, 1.0)[:, None]
+    index = jnp.zeros(n, jnp.int32)
+    return Decision.of(candidates, jnp.zeros((n, 1)), index, model.config.chunk_length)
+
+
+def create(config: ConfigDict, spec: Spec) -> Agent:
+    """Binds a config and what is known of the data to the functions above.
+
+    Raises:
+        UserError: a setting out of range.
+    """
+    check(config)
+    hidden_dims = tuple(config.hidden_dims)
+    chunk_dim = config.chunk_length * spec.action_dim
+    model = Model(
+        config=config,
+        spec=spec,
+        policy_net=VelocityField(hidden_dims, chunk_dim, config.policy_layer_norm),
+        student_net=MLP(hidden_dims, chunk_dim, config.policy_layer_norm),
+        critic_net=MLP(hidden_dims, 1, config.value_layer_norm),
+        tx=optax.adam(config.lr),
+    )
+    return Agent(
+        init=partial(init, model),
+        update=partial(update, model),
+        diagnose=partial(diagnose, model),
+        act=partial(act, model),
+        settings=Settings(),
+        configure=Settings,
+        needs_next_actions=False,
+    )
+
+
+CHOICES = {'return_map': ('affine', 'none'), 'value_aggregation': ('mean', 'min')}
+
+
+def check(config: ConfigDict) -> None:
+    """Checks a config by itself.
+
+    Raises:
+        UserError: a setting out of range.
+    """
+    checks.common(config)
+    checks.choices(config, CHOICES)
+    checks.at_least(config, 1, ('flow_steps', 'num_value_nets'))
+    checks.ranges(config, {'tau': (0.0, 1.0)})
+    checks.positive(config, ('alpha',))

@@ -1,0 +1,151 @@
+"""Markdown tables and figures of the benchmarks, from rows of numbers."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+
+FLOWS = ('velocity', 'coupled, lam 0', 'coupled, lam 0.5', 'coupled, lam 1')
+# Okabe and Ito's colours, told apart by colour-blind readers too; dashes for what is no flow.
+STYLES = {
+    'velocity': ('#000000', '-'),
+    'coupled, lam 0': ('#0072B2', '-'),
+    'coupled, lam 0.5': ('#56B4E9', '-'),
+    'coupled, lam 1': ('#009E73', '-'),
+    'scalar': ('#999999', '--'),
+    'C51': ('#D55E00', '--'),
+    'QR-DQN': ('#E69F00', '--'),
+    'IQN': ('#CC79A7', '--'),
+}
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Returns a Markdown table."""
+    header = list(header)
+    lines = [header, ['---'] * len(header), *(list(row) for row in rows)]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
+
+
+def unique(rows: list[Row], name: str) -> list[Any]:
+    """Returns the values of a column in their order of appearance."""
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def select(rows: list[Row], **values: object) -> list[Row]:
+    """Returns the rows that have these values."""
+    return [row for row in rows if all(row[name] == value for name, value in values.items())]
+
+
+def over_seeds(rows: list[Row], name: str) -> np.ndarray:
+    """Returns the absolute value of a column, averaged over the queries, for each seed."""
+    return np.array(
+        [
+            np.mean([abs(row[name]) for row in select(rows, seed=seed)])
+            for seed in unique(rows, 'seed')
+        ]
+    )
+
+
+def _error_table(rows: list[Row], name: str) -> str:
+    """A table of one error: a line per process, a column per model, the least one in bold."""
+    models = unique(rows, 'model')
+    lines = []
+    for process in unique(rows, 'process'):
+        chosen = select(rows, process=process)
+        errors = [over_seeds(select(chosen, model=model), name) for model in models]
+        means = [np.mean(error) for error in errors]
+        cells = []
+        for mean, error in zip(means, errors, strict=True):
+            text = f'{mean:.3f} [{error.min():.3f}, {error.max():.3f}]'
+            cells.append('infinite' if np.isnan(mean) else text)
+        if not np.isnan(means).all():
+            best = int(np.nanargmin(means))
+            cells[best] = f'**{cells[best]}**'
+        lines.append([f'{process} ({np.mean([row["true_std"] for row in chosen]):.2f})', *cells])
+    return table(['process (true deviation)', *models], lines)
+
+
+def _verdicts(rows: list[Row]) -> str:
+    """A line per process: the best flow target against the best of the other models."""
+    lines = []
+    for process in unique(rows, 'process'):
+        chosen = select(rows, process=process)
+        means = {
+            model: np.mean(over_seeds(select(chosen, model=model), 'wasserstein'))
+            for model in unique(chosen, 'model')
+        }
+        flow = min(FLOWS, key=means.get)
+        other = min(means.keys() - set(FLOWS), key=means.get)
+        verdict = 'wins' if means[flow] <= means[other] else 'loses'
+        lines.append(
+            [process, f'{flow}: {means[flow]:.3f}', f'{other}: {means[other]:.3f}', verdict]
+        )
+    return table(['process', 'best flow', 'best other', 'the flow'], lines)
+
+
+def _cost_table(rows: list[Row]) -> str:
+    lines = []
+    for model in unique(rows, 'model'):
+        chosen = select(rows, model=model)
+        numbers = [
+            np.median([row[name] for row in chosen])
+            for name in ('parameters', 'mflop_per_update', 'ms_per_update')
+        ]
+        lines.append([model, f'{numbers[0]:.0f}', f'{numbers[1]:.1f}', f'{numbers[2]:.2f}'])
+    header = ['model', 'parameters', 'MFLOP per update', 'ms per update and seed']
+    return table(header, lines)
+
+
+def return_law_tables(rows: list[Row], settings: str) -> str:
+    """The report of `benchmarks.return_law`, in Markdown."""
+    rows = select(rows, updates=max(row['updates'] for row in rows))
+    parts = [
+        f'After {settings}. Mean over the queries of a process, then over the seeds, with the '
+        'least and the greatest seed; in units of reward. The least error is in bold.\n',
+        '**Wasserstein-1 distance to the true law**\n',
+        _error_table(rows, 'wasserstein'),
+        _verdicts(rows),
+        '**Error of the mean** (flows are read in one step)\n',
+        _error_table(rows, 'mean_error'),
+    ]
+    for name in (name for name in rows[0] if name.startswith('soft_error_')):
+        temperature = name.removeprefix('soft_error_')
+        parts += [
+            f'**Error of the soft value at a temperature of {temperature} true deviations**\n',
+            _error_table(rows, name),
+        ]
+    parts += ['**Cost**, the median over processes\n', _cost_table(rows)]
+    return '\n'.join(parts)
+
+
+def return_law_figure(rows: list[Row], path: Path) -> None:
+    """Draws the Wasserstein-1 distance against updates, a panel per process, a line per model."""
+    names = unique(rows, 'process')
+    columns = min(4, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.7 * lines + 0.6), layout='constrained')
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+    for axes, process in zip(panels, names, strict=False):
+        for model in unique(rows, 'model'):
+            chosen = select(rows, process=process, model=model)
+            updates = unique(chosen, 'updates')
+            means = [
+                np.mean(over_seeds(select(chosen, updates=update), 'wasserstein'))
+                for update in updates
+            ]
+            colour, style = STYLES[model]
+            axes.plot(updates, means, style, color=colour, marker='.', label=model)
+        axes.axhline(0.03, color='#BBBBBB', linewidth=0.8, zorder=0)
+        axes.set(title=process.replace('_', ' '), xscale='log', yscale='log')
+        axes.spines[['top', 'right']].set_visible(False)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    figure.supxlabel('updates')
+    figure.supylabel('Wasserstein-1 distance to the true law')
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside upper center', ncols=len(labels), frameon=False)
+    figure.savefig(path, dpi=130)

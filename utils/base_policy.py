@@ -1,0 +1,93 @@
+"""The base policy: flow-matching behaviour cloning of action chunks (arXiv 2210.02747).
+
+It never sees a reward. A chunk of `h` actions is one flat vector of `h * action_dim` numbers.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from utils import flow, train_state
+from utils.datasets import Batch, flatten
+from utils.networks import VelocityField
+from utils.train_state import Params, TrainState
+
+
+def init(net: VelocityField, key: jax.Array, observation_dim: int) -> Params:
+    """Returns untrained parameters."""
+    action, t = jnp.zeros((1, net.output_dim)), jnp.zeros((1, 1))
+    return net.init(key, action, t, jnp.zeros((1, observation_dim)))
+
+
+def loss(net: VelocityField, params: Params, batch: Batch, key: jax.Array) -> jax.Array:
+    """Flow matching: E || v(x, a_t, t) - (a - a_0) ||^2, per number that counts.
+
+    Steps of a chunk after a trajectory's cut do not count.
+    """
+    noise_key, time_key = jax.random.split(key)
+    a_1 = flatten(batch.actions)
+    a_0 = jax.random.normal(noise_key, a_1.shape)
+    t = jax.random.uniform(time_key, (a_1.shape[0], 1))
+    velocity = net.apply(params, flow.interpolate(a_0, a_1, t), t, batch.observations)
+    mask = jnp.repeat(batch.action_mask, batch.actions.shape[-1], axis=1)
+    return flow.matching_loss(velocity, a_1 - a_0, mask)
+
+
+def transport(
+    net: VelocityField, params: Params, observations: jax.Array, a_0: jax.Array, flow_steps: int
+) -> jax.Array:
+    """Carries noise to actions.
+
+    Args:
+        net, params: of the velocity field.
+        observations: (..., observation_dim).
+        a_0: (..., h * action_dim) noise.
+        flow_steps: Euler steps.
+
+    Returns:
+        (..., h * action_dim), clipped to the action range [-1, 1].
+    """
+
+    def velocity(a_t: jax.Array, t: jax.Array) -> jax.Array:
+        return net.apply(params, a_t, t, observations)
+
+    return jnp.clip(flow.integrate(velocity, a_0, flow_steps), -1.0, 1.0)
+
+
+def sample(
+    net: VelocityField, params: Params, observations: jax.Array, key: jax.Array, flow_steps: int
+) -> jax.Array:
+    """Samples one action for each of (..., observation_dim) observations; see `transport`."""
+    a_0 = jax.random.normal(key, (*observations.shape[:-1], net.output_dim))
+    return transport(net, params, observations, a_0, flow_steps)
+
+
+def sample_many(
+    net: VelocityField,
+    params: Params,
+    observations: jax.Array,
+    key: jax.Array,
+    num: int,
+    flow_steps: int,
+) -> jax.Array:
+    """Samples (n, num, h * action_dim) actions for (n, observation_dim) observations."""
+    n, dim = observations.shape
+    repeated = jnp.broadcast_to(observations[:, None], (n, num, dim))
+    return sample(net, params, repeated, key, flow_steps)
+
+
+def update(
+    net: VelocityField,
+    policy: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    tx: optax.GradientTransformation,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of behaviour cloning."""
+
+    def objective(params: Params) -> tuple[jax.Array, dict[str, jax.Array]]:
+        value = loss(net, params, batch, key)
+        return value, {'policy_loss': value}
+
+    policy, metrics, grad_norm = train_state.descend(policy, objective, tx)
+    return policy, metrics | {'policy_grad_norm': grad_norm}

@@ -1,0 +1,34 @@
+"""Ensembles of scalar critics Q(x, a), as QC, FQL, IFQL and IQL use them.
+
+Every leaf of an ensemble's parameters has a leading axis over its members.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from utils.flow import matching_loss
+from utils.networks import MLP
+from utils.train_state import Params
+
+
+def init(net: MLP, key: jax.Array, input_dim: int, num: int) -> Params:
+    """Returns untrained parameters of `num` members."""
+    return jax.vmap(lambda k: net.init(k, jnp.zeros((1, input_dim))))(jax.random.split(key, num))
+
+
+def values(net: MLP, params: Params, *inputs: jax.Array) -> jax.Array:
+    """Returns every member's value, (members, ...), of inputs (..., d) that belong together."""
+    joined = jnp.concatenate(inputs, axis=-1)
+    return jax.vmap(lambda member: net.apply(member, joined)[..., 0])(params)
+
+
+def aggregate(ensemble_values: jax.Array, how: str) -> jax.Array:
+    """Returns the 'mean' or the 'min' over the members, the leading axis."""
+    return ensemble_values.min(axis=0) if how == 'min' else ensemble_values.mean(axis=0)
+
+
+def squared_error(ensemble_values: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean squared error of (members, batch) values against (batch,) targets where mask is 1."""
+    shape = ensemble_values.shape
+    targets = jax.lax.stop_gradient(jnp.broadcast_to(targets, shape))
+    return matching_loss(ensemble_values, targets, jnp.broadcast_to(mask, shape))

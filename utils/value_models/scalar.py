@@ -1,0 +1,59 @@
+"""The mean return alone, by ordinary temporal differences: a law with one point."""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from utils import flow
+from utils.datasets import Batch, flatten
+from utils.extraction import Noise
+from utils.networks import MLP
+from utils.train_state import Params
+
+
+def network(config: ConfigDict) -> MLP:
+    """The value Q(x, a)."""
+    return MLP(tuple(config.hidden_dims), 1, config.value_layer_norm)
+
+
+def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
+    """Returns untrained parameters."""
+    return net.init(key, jnp.zeros((1, observation_dim + chunk_dim)))
+
+
+def _value(net: MLP, params: Params, observations: jax.Array, actions: jax.Array) -> jax.Array:
+    return net.apply(params, jnp.concatenate([observations, actions], axis=-1))
+
+
+def loss(
+    net: MLP,
+    config: ConfigDict,
+    params: Params,
+    target_params: Params,
+    batch: Batch,
+    next_actions: jax.Array,
+    support: tuple[jax.Array, jax.Array],
+    key: jax.Array,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Squared temporal difference, (Q - (r + g Q_bar'))^2; see `ValueModel.loss`."""
+    del config, support, key
+    next_value = _value(net, target_params, batch.next_observations, next_actions)
+    target = batch.rewards[:, None] + batch.discounts[:, None] * next_value
+    value = _value(net, params, batch.observations, flatten(batch.actions))
+    td_loss = flow.matching_loss(value, jax.lax.stop_gradient(target), batch.td_mask[:, None])
+    return td_loss, {'return_mean': jnp.mean(target), 'return_std': jnp.std(target)}
+
+
+def law(
+    net: MLP,
+    params: Params,
+    observations: jax.Array,
+    actions: jax.Array,
+    noise: Noise,
+    support: tuple[jax.Array, jax.Array],
+    flow_steps: int,
+) -> tuple[jax.Array, jax.Array]:
+    """The mean with probability one; see `ValueModel.law`."""
+    del noise, support, flow_steps
+    value = _value(net, params, observations, actions)
+    return value, jnp.ones_like(value)
