@@ -132,9 +132,7 @@ def _load_data(env: Any, config: ConfigDict) -> Data:
         )
 
     def load(path: Path) -> datasets.Dataset:
-        arrays = dataset_files.read(path)
-        dataset_files.check_spaces(arrays, path, FLAGS.env_name, env)
-        dataset = datasets.build(dataset_files.relabel(arrays, path, FLAGS.env_name, env))
+        dataset = datasets.build(dataset_files.load(path, FLAGS.env_name, env))
         datasets.check_chunks(dataset, config.chunk_length, path)
         return dataset
 
@@ -142,17 +140,7 @@ def _load_data(env: Any, config: ConfigDict) -> Data:
 
 
 def _create_agent(config: ConfigDict, dataset: datasets.Dataset) -> agents.Agent:
-    mean, std = datasets.return_scale(dataset, config.discount)
-    low, high = datasets.return_bounds(dataset, config.discount)
-    spec = agents.Spec(
-        observation_dim=dataset.observations.shape[1],
-        action_dim=dataset.actions.shape[1],
-        return_mean=mean,
-        return_std=std,
-        return_low=low,
-        return_high=high,
-    )
-    return agents.create(config, spec)
+    return agents.create(config, agents.spec_of(dataset, config.discount))
 
 
 def _record(config: ConfigDict, seeds: list[int], data: Data) -> dict[str, Any]:

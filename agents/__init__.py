@@ -6,9 +6,11 @@ from ml_collections import ConfigDict
 
 from agents import bc, evor, fql, ifql, iql, qc
 from agents.interface import Agent, Decision, Spec
+from utils import datasets
+from utils.datasets import Dataset
 from utils.errors import UserError, did_you_mean
 
-__all__ = ['REGISTRY', 'Agent', 'Decision', 'Spec', 'check', 'create']
+__all__ = ['REGISTRY', 'Agent', 'Decision', 'Spec', 'check', 'create', 'spec_of']
 
 # Modules with `check(config)` and `create(config, spec)`.
 REGISTRY: dict[str, ModuleType] = {
@@ -28,6 +30,16 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         UserError: unknown agent, or a setting out of range.
     """
     return _module(config).create(config, spec)
+
+
+def spec_of(dataset: Dataset, discount: float) -> Spec:
+    """Returns what an agent must know of a dataset in host memory."""
+    return Spec(
+        dataset.observations.shape[1],
+        dataset.actions.shape[1],
+        *datasets.return_scale(dataset, discount),
+        *datasets.return_bounds(dataset, discount),
+    )
 
 
 def check(config: ConfigDict) -> None:

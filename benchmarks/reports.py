@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.models import FLOWS
+
 Row = dict[str, Any]
 
-FLOWS = ('velocity', 'coupled, lam 0', 'coupled, lam 0.5', 'coupled, lam 1')
 # Okabe and Ito's colours, told apart by colour-blind readers too; dashes for what is no flow.
 STYLES = {
     'velocity': ('#000000', '-'),
@@ -149,3 +150,43 @@ def return_law_figure(rows: list[Row], path: Path) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside upper center', ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=130)
+
+
+def calibration_table(rows: list[Row], settings: str) -> str:
+    """The report of `benchmarks.calibration`, in Markdown."""
+
+    def interval(row: Row, name: str, digits: int) -> str:
+        value, low, high = (row[key] for key in (name, f'{name}_low', f'{name}_high'))
+        return f'{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]'
+
+    lines = []
+    for row in rows:
+        losses = [row[name] for name in ('value_loss', 'val_value_loss')]
+        cells = [row['model'], interval(row, 'coverage', 3), interval(row, 'crps', 2)]
+        cells += [interval(row, 'bias', 2)]
+        lines.append(cells + [f'{loss:.4f}' if loss != '' else '' for loss in losses])
+    header = ['model', 'coverage of the central 80%', 'CRPS', 'bias', 'loss', 'loss, held out']
+    return f'{settings}. 95% intervals over trajectories; units of reward.\n\n' + table(
+        header, lines
+    )
+
+
+def comparison_table(rows: list[Row]) -> str:
+    """The report of `benchmarks.comparison`, in Markdown."""
+    header = ['config', 'updates', 'success', '95% interval', 'seeds', 'episodes']
+    header += ['parameters', 'GFLOP per update', 'updates/s']
+    lines = [
+        [
+            row['config'],
+            str(row['updates']),
+            f'{row["success"]:.2f}',
+            f'[{row["success_low"]:.2f}, {row["success_high"]:.2f}]',
+            row['seeds'],
+            str(row['episodes']),
+            f'{row["parameters"]:,}',
+            f'{row["gflop_per_update"]:.2f}',
+            f'{1e3 / row["ms_per_update"]:.0f}',
+        ]
+        for row in rows
+    ]
+    return table(header, lines)

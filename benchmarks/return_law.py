@@ -7,32 +7,26 @@ train together. Writes OUT/return_law.csv (every model, process, query, seed and
 OUT/return_law.md (the tables, which are also printed) and OUT/return_law.png.
 """
 
+import itertools
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import flags
-from scipy import stats
 
-import configs
 from agents import evor
-from agents.interface import Spec
-from benchmarks import flops, processes, reports
-from benchmarks.processes import Process, Query
-from utils import errors, returns, training
-from utils.datasets import Batch
+from benchmarks import processes, reports, value_training
+from benchmarks.models import MODELS
+from benchmarks.processes import Process
+from benchmarks.value_training import Trained
+from utils import errors, training
 from utils.errors import UserError
-from utils.extraction import Noise, soft_value
 from utils.metrics import CsvTable
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer('steps', 8000, 'Updates of each value model.', lower_bound=1)
+flags.DEFINE_integer('steps', 6000, 'Updates of each value model.', lower_bound=1)
 flags.DEFINE_integer('flow_steps', 20, 'Euler steps in the backup.', lower_bound=1)
 flags.DEFINE_integer('seeds', 3, 'Members trained together, with seeds 0, 1, ...', lower_bound=1)
 flags.DEFINE_multi_enum(
@@ -40,194 +34,36 @@ flags.DEFINE_multi_enum(
 )
 flags.DEFINE_string('out', 'bench', 'Folder of the results; they must not exist yet.')
 
-# Every model of the family, by the settings that make it.
-MODELS: dict[str, dict[str, Any]] = {
-    'velocity': dict(td_target='velocity'),
-    'coupled, lam 0': dict(td_target='coupled', lam=0.0),
-    'coupled, lam 0.5': dict(td_target='coupled', lam=0.5),
-    'coupled, lam 1': dict(td_target='coupled', lam=1.0),
-    'scalar': dict(value_model='scalar'),
-    'C51': dict(value_model='categorical'),
-    'QR-DQN': dict(value_model='quantile'),
-    'IQN': dict(value_model='implicit_quantile'),
-}
-SMALL = dict(hidden_dims=(64, 64), value_layer_norm=False, lr=1e-3, next_action='dataset')
-LEVELS = (np.arange(4096) + 0.5) / 4096
-# The law is read with many steps; the mean of a flow in one step, which is right for every target.
-READING_STEPS = 50
-TEMPERATURES = (0.5, 1.0, 4.0)  # in deviations of the true return
 CHECKPOINTS = 5
-
-
-class Trained(NamedTuple):
-    """A value model trained on one process.
-
-    Attributes:
-        model: what was trained.
-        population: its state; every leaf is led by the seeds.
-        process: the ground truth.
-        read: compiled (value params of the seeds, returns, query's observation and action,
-            flow_steps) -> points and weights (seeds, num) of the learned law, in units of reward.
-    """
-
-    model: evor.Model
-    population: evor.State
-    process: Process
-    read: Callable
-
-
-def build(process: Process, steps: int, **settings: object) -> evor.Model:
-    """A small EVOR for a process, with the learning rate annealed to zero over `steps`."""
-    config = configs.get_config('evor').unlock()
-    config.update(SMALL | settings)
-    truth = np.concatenate([query.law.quantile(LEVELS) for query in process.queries])
-    query = process.queries[0]
-    sizes = len(query.observation), len(query.action)
-    spec = Spec(*sizes, float(truth.mean()), max(float(truth.std()), 0.1), *process.bounds)
-    evor.create(config, spec)  # checks the settings
-    tx = optax.adam(optax.cosine_decay_schedule(config.lr, steps))
-    return evor.build(config, spec)._replace(tx=tx)
-
-
-def make_train(model: evor.Model, process: Process, seeds: int):
-    """Returns (population, first_step, num_steps) -> population, compiled."""
-    keys = training.streams(list(range(seeds)), training.TRAIN_STREAM)
-
-    def step(state: evor.State, key: jax.Array) -> evor.State:
-        batch_key, update_key = jax.random.split(key)
-        batch = process.sample(batch_key, model.config.batch_size)
-        next_actions = batch.next_actions[:, 0]
-        value, _ = evor.update_value(
-            model, state.returns, state.value, batch, next_actions, update_key
-        )
-        return state.replace(value=value)
-
-    @jax.jit
-    def train_chunk(population: evor.State, first_step: int, num_steps: int) -> evor.State:
-        def body(i: jax.Array, population: evor.State) -> evor.State:
-            return jax.vmap(step)(population, jax.vmap(jax.random.fold_in, (0, None))(keys, i))
-
-        return jax.lax.fori_loop(first_step, first_step + num_steps, body, population)
-
-    return train_chunk
-
-
-def make_read(model: evor.Model) -> Callable:
-    """Returns `Trained.read` of a model.
-
-    In one dimension a flow keeps the order of its noise, so that stratified noise gives its
-    quantiles without sampling error.
-    """
-    z_0 = jnp.asarray(stats.norm.ppf(LEVELS), jnp.float32)[None]
-    noise = Noise(z_0, jnp.full(len(LEVELS), 1.0 / len(LEVELS)))
-
-    @partial(jax.jit, static_argnums=4)
-    def read(params, return_map, observation, action, flow_steps):
-        def of_seed(params, return_map):
-            params = jax.tree.map(lambda leaf: leaf[0], params)  # the only member
-            support = returns.support(return_map)
-            z, weights = model.value_model.law(
-                params, observation, action, noise, support, flow_steps
-            )
-            return returns.to_reward_units(return_map, z[0]), weights[0]
-
-        return jax.vmap(of_seed)(params, return_map)
-
-    return read
-
-
-def train(process: Process, steps: int, seeds: int = 1, **settings: object) -> Trained:
-    """Trains EVOR's reward-to-go on a process.
-
-    Args:
-        process: the ground truth.
-        steps: number of updates of 256 transitions.
-        seeds: members that are trained together.
-        **settings: changes to the config.
-    """
-    model = build(process, steps, **settings)
-    population = training.init_population(lambda k: evor.init(model, k), list(range(seeds)))
-    population = make_train(model, process, seeds)(population, 0, steps)
-    return Trained(model, population, process, make_read(model))
-
-
-def learned_law(
-    trained: Trained, query: Query, flow_steps: int = READING_STEPS, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns points and probabilities of the learned law, in units of reward, points ascending.
-
-    The slow target copy is read: it averages recent updates.
-    """
-    state = trained.population
-    inputs = (jnp.asarray([array]) for array in (query.observation, query.action))
-    points, weights = trained.read(state.value.target_params, state.returns, *inputs, flow_steps)
-    order = np.argsort(points[seed], kind='stable')
-    return np.float64(points[seed])[order], np.float64(weights[seed])[order]
-
-
-def quantiles(points: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Returns the quantiles of a law of ascending points."""
-    index = np.searchsorted(np.cumsum(weights) / np.sum(weights), levels)
-    return points[np.minimum(index, len(points) - 1)]
-
-
-def measure(trained: Trained, query: Query, seed: int = 0) -> dict[str, float]:
-    """Returns the errors of a learned law, in units of reward.
-
-    `wasserstein` is the Wasserstein-1 distance, `mean_error` that of the mean (of a flow: read in
-    one step), `soft_error_T` that of the soft value at T deviations (NaN where the truth is
-    infinite), each learned minus true except the first.
-    """
-    law = query.law
-    points, weights = learned_law(trained, query, seed=seed)
-    distance = np.abs(quantiles(points, weights, LEVELS) - law.quantile(LEVELS)).mean()
-    mean_points, mean_weights = learned_law(trained, query, 1, seed)
-    result = dict(wasserstein=distance, mean_error=mean_points @ mean_weights - law.mean)
-    for temperature in TEMPERATURES:
-        tau = temperature * max(law.std, 0.1)
-        truth = law.soft_value(tau)
-        learned = float(soft_value(jnp.asarray(points), jnp.asarray(weights), jnp.float32(tau)))
-        error = learned - truth if np.isfinite(truth) else np.nan
-        result[f'soft_error_{temperature:g}'] = error
-    return {name: float(value) for name, value in result.items()}
-
-
-def cost(model: evor.Model, process: Process) -> dict[str, float]:
-    """Parameters and operations of one update of one member."""
-    state = jax.eval_shape(lambda: evor.init(model, jax.random.key(0)))
-    batch = jax.eval_shape(lambda: process.sample(jax.random.key(0), model.config.batch_size))
-
-    def update(state: evor.State, batch: Batch) -> object:
-        next_actions = batch.next_actions[:, 0]
-        return evor.update_value(
-            model, state.returns, state.value, batch, next_actions, jax.random.key(0)
-        )
-
-    operations = flops.count(update, state, batch)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.value.params))
-    return dict(parameters=parameters, mflop_per_update=operations / 1e6)
 
 
 def run(process: Process, name: str, steps: int, seeds: int, flow_steps: int) -> list[dict]:
     """Trains one model on one process and returns its rows, with a cost for each."""
-    model = build(process, steps, flow_steps=flow_steps, **MODELS[name])
-    population = training.init_population(lambda k: evor.init(model, k), list(range(seeds)))
-    train_chunk = make_train(model, process, seeds)
+    model = value_training.build(process, steps, flow_steps=flow_steps, **MODELS[name])
+    population = training.init_population(partial(evor.init, model), list(range(seeds)))
+    train_chunk = value_training.make_train(model, process, seeds)
     jax.block_until_ready(train_chunk(population, 0, 0))  # compiles
-    read = make_read(model)
+    read = value_training.make_read(model)
     rows, seconds, done = [], 0.0, 0
     for stop in np.unique(np.ceil(np.geomspace(max(steps // 16, 1), steps, CHECKPOINTS))):
         started = time.perf_counter()
         population = jax.block_until_ready(train_chunk(population, done, int(stop) - done))
         seconds, done = seconds + time.perf_counter() - started, int(stop)
-        for seed in range(seeds):
-            for number, query in enumerate(process.queries):
-                tags = dict(process=process.name, model=name, query=number)
-                tags |= dict(true_mean=query.law.mean, true_std=query.law.std)
-                trained = Trained(model, population, process, read)
-                rows.append(tags | dict(updates=done, seed=seed) | measure(trained, query, seed))
-    price = cost(model, process) | dict(ms_per_update=1e3 * seconds / steps / seeds)
+        rows += _measure(Trained(model, population, process, read), name, done, seeds)
+    price = value_training.cost(model, process)
+    price['ms_per_update'] = 1e3 * seconds / steps / seeds
     return [row | price for row in rows]
+
+
+def _measure(trained: Trained, name: str, updates: int, seeds: int) -> list[dict]:
+    rows = []
+    for seed, (number, query) in itertools.product(
+        range(seeds), enumerate(trained.process.queries)
+    ):
+        tags = dict(process=trained.process.name, model=name, query=number)
+        tags |= dict(true_mean=query.law.mean, true_std=query.law.std, updates=updates, seed=seed)
+        rows.append(tags | value_training.measure(trained, query, seed))
+    return rows
 
 
 def main(_: list[str]) -> None:

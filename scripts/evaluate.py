@@ -7,17 +7,16 @@ inference.csv and inference_episodes.csv in the run's directory.
 """
 
 import itertools
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import _path  # noqa: F401
 import jax
+from _restore import restore
 from absl import flags
 
-import agents
+from agents import Agent
 from utils import envs, errors, evaluation, runs, training
-from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 from utils.metrics import CsvTable
 
@@ -44,8 +43,8 @@ def main(_: list[str]) -> None:
     directory = Path(FLAGS.checkpoint).expanduser()
     record = runs.read_record(directory)
     env_name = FLAGS.env_name or record['env_name']
-    agent, population, step = _restore(directory, record, env_name)
-    grid = [agent.configure(**changes) for changes in _combinations()]
+    agent, population, step = restore(directory, record, env_name, FLAGS.step)
+    grid = [agent.configure(**changes) for changes in _combinations(agent, record)]
     act = jax.jit(agent.act)
     print(f'{env_name}, {record["agent"]["config_name"]} after {step} updates')
     num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
@@ -54,38 +53,21 @@ def main(_: list[str]) -> None:
             bound = evaluation.bind(act, training.member(population, index), settings)
             key = training.stream(seed, training.EVAL_STREAM)
             episodes = evaluation.evaluate(bound, vector_env, FLAGS.eval_episodes, key)
-            tags = dict(step=step, seed=seed, env_name=env_name) | _plain(settings)
-            _report(directory, tags, episodes)
+            tags = dict(step=step, seed=seed, env_name=env_name)
+            _report(directory, tags, _plain(settings), episodes)
 
 
-def _restore(directory: Path, record: dict[str, Any], env_name: str) -> tuple[Any, Any, int]:
-    env = envs.make_env(env_name)
-    sizes = dict(
-        observation_dim=env.observation_space.shape[0], action_dim=env.action_space.shape[0]
-    )
-    for name, size in sizes.items():
-        if record[name] != size:
-            raise UserError(
-                f'{directory}: trained with {name} {record[name]}, but {env_name} has {size}; '
-                'choose an --env_name of the same family'
-            )
-    # The checkpoint brings its own scale of returns.
-    placeholder = dict(return_mean=0.0, return_std=1.0, return_low=-1.0, return_high=1.0)
-    spec = agents.Spec(**sizes, **placeholder)
-    agent = agents.create(runs.agent_config(record), spec)
-    with Checkpoints(directory / 'checkpoints') as checkpoints:
-        step = checkpoints.latest_step() if FLAGS.step is None else FLAGS.step
-        if step is None:
-            raise UserError(f'{directory}: holds no checkpoint yet; train it first')
-        shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
-        return agent, checkpoints.restore(step, shapes), step
-
-
-def _combinations() -> list[dict[str, Any]]:
+def _combinations(agent: Agent, record: dict[str, Any]) -> list[dict[str, Any]]:
+    known = agent.settings.__dataclass_fields__
     given = {}
     for name, (kind, _) in SETTINGS.items():
         if FLAGS[name].value is None:
             continue
+        if name not in known:
+            raise UserError(
+                f'--{name}: {record["agent"]["agent_name"]} has no such inference setting; '
+                f'it has {", ".join(known) or "none"}'
+            )
         try:
             given[name] = [kind(item) for item in FLAGS[name].value]
         except ValueError as error:
@@ -94,7 +76,7 @@ def _combinations() -> list[dict[str, Any]]:
 
 
 def _plain(settings: Any) -> dict[str, Any]:
-    values = {name: getattr(settings, name) for name in SETTINGS}
+    values = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
     # float32 temperatures in their shortest spelling: 0.1, not 0.10000000149.
     return {
         name: float(str(value)) if isinstance(value, jax.Array) else value
@@ -102,13 +84,15 @@ def _plain(settings: Any) -> dict[str, Any]:
     }
 
 
-def _report(directory: Path, tags: dict[str, Any], episodes: evaluation.Episodes) -> None:
+def _report(
+    directory: Path, tags: dict[str, Any], plain: dict[str, Any], episodes: evaluation.Episodes
+) -> None:
     summary = evaluation.summary(episodes)
-    CsvTable(directory / 'inference.csv').append([tags | summary])
-    CsvTable(directory / 'inference_episodes.csv').append(evaluation.rows(episodes, tags))
+    CsvTable(directory / 'inference.csv').append([tags | plain | summary])
+    CsvTable(directory / 'inference_episodes.csv').append(evaluation.rows(episodes, tags | plain))
+    shown = ''.join(f'{name} {value}  ' for name, value in plain.items())
     print(
-        f'seed {tags["seed"]}  n_pi {tags["n_pi"]:>3}  tau_q {tags["tau_q"]:g}  '
-        f'tau_r {tags["tau_r"]:g}  success {summary["success"]:.2f} '
+        f'seed {tags["seed"]}  {shown}success {summary["success"]:.2f} '
         f'[{summary["success_low"]:.2f}, {summary["success_high"]:.2f}]',
         flush=True,
     )

@@ -182,6 +182,20 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
     assert len(table(trained / 'inference_episodes.csv')) == 16
 
 
+def test_a_baseline_trains_and_says_which_settings_it_lacks(data_dir, tmp_path):
+    """Behaviour cloning: no value model, no candidates."""
+    flags = [f'--env_name={ENV}', f'--dataset_dir={data_dir}', f'--save_dir={tmp_path}']
+    flags += ['--offline_steps=4', '--log_interval=2', '--eval_interval=4', '--eval_episodes=2']
+    flags += ['--agent=configs.py:bc', '--agent.hidden_dims=(8,)', '--agent.batch_size=16']
+    result = run('main.py', *flags)
+    assert result.returncode == 0, result.stderr
+    directory = tmp_path / ENV / 'bc' / 'seeds_0'
+    assert 'value_loss' not in table(directory / 'train.csv')[0]
+    assert [row['episodes'] for row in table(directory / 'eval.csv')] == ['2']
+    result = run('scripts/evaluate.py', f'--checkpoint={directory}', '--tau_q=0')
+    assert_one_line(result, '--tau_q: bc has no such inference setting; it has flow_steps')
+
+
 def test_own_data_trains_through_dataset_path(data_dir, tmp_path):
     """A file with rewards of its own, without states, under any name."""
     with np.load(data_dir / f'{DATASET}.npz') as file:

@@ -30,7 +30,17 @@ SMALL = {
         *SMALL_AGENT,
     ],
     'scripts/evaluate.py': ['--eval_episodes=1'],
-    'benchmarks.return_law': ['--steps=2', '--processes=uniform'],
+    'scripts/check_policy.py': ['--dataset_dir=data', '--eval_episodes=1', '--samples=64'],
+    'benchmarks.return_law': ['--steps=2', '--processes=uniform', '--seeds=1'],
+    'benchmarks.comparison': ['--timed_steps=1'],
+    'benchmarks.calibration': [
+        '--dataset_dir=data',
+        '--steps=2',
+        '--rows=2',
+        '--flow_steps=1',
+        '--models=coupled, lam 0',
+        '--models=C51',
+    ],
 }
 # `make test` is what runs this file; `make demo` is tested below.
 MAKE = ['make demo', 'make test']

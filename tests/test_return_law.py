@@ -9,10 +9,23 @@ import pytest
 from scipy import stats
 
 from agents import evor
-from benchmarks import processes, return_law
+from benchmarks import processes, value_training
+from benchmarks.value_training import LEVELS
 
 STEPS = 5000
 READING_STEPS = 50  # Euler steps that serve the law best; the mean is read in one
+
+FLOWS = {
+    'velocity': dict(td_target='velocity'),
+    'lam 0': dict(td_target='coupled', lam=0.0),
+    'lam 0.5': dict(td_target='coupled', lam=0.5),
+}
+OTHERS = {
+    'scalar': dict(value_model='scalar'),
+    'C51': dict(value_model='categorical'),
+    'QR-DQN': dict(value_model='quantile'),
+    'IQN': dict(value_model='implicit_quantile'),
+}
 
 
 def group(name):
@@ -26,38 +39,55 @@ PROCESSES = [
 
 
 @functools.cache
-def trained(name, td_target, lam=0.0):
-    return return_law.train(
-        processes.ALL[name](), STEPS, td_target=td_target, lam=lam, flow_steps=20
-    )
+def trained(name, model):
+    settings = (FLOWS | OTHERS)[model]
+    return value_training.train(processes.ALL[name](), STEPS, flow_steps=20, **settings)
 
 
-@pytest.mark.parametrize('lam', [0.0, 0.5])
+def measured(name, model):
+    fitted = trained(name, model)
+    return [value_training.measure(fitted, query) for query in fitted.process.queries]
+
+
+@pytest.mark.parametrize('model', ['lam 0', 'lam 0.5'])
 @pytest.mark.parametrize('name', PROCESSES)
-def test_coupled_target_learns_the_law(name, lam):
-    model = trained(name, 'coupled', lam)
-    for query in range(len(model.process.queries)):
-        assert return_law.wasserstein(model, query, READING_STEPS) <= 0.03
+def test_coupled_target_learns_the_law(name, model):
+    for errors in measured(name, model):
+        assert errors['wasserstein'] <= 0.03
 
 
-@pytest.mark.parametrize(
-    ('td_target', 'lam'), [('velocity', 0.0), ('coupled', 0.0), ('coupled', 0.5)]
-)
+@pytest.mark.parametrize('model', FLOWS)
 @pytest.mark.parametrize('name', PROCESSES)
-def test_every_target_knows_the_mean(name, td_target, lam):
+def test_every_target_knows_the_mean(name, model):
     """Read in one step, z_0 + s(z_0, 0), whose average is the mean return."""
-    model = trained(name, td_target, lam)
-    for query, quantile in enumerate(model.process.quantiles):
-        mean = return_law.learned_quantiles(model, query, 1).mean()
-        assert abs(mean - quantile(return_law.LEVELS).mean()) <= 0.03
+    for errors in measured(name, model):
+        assert abs(errors['mean_error']) <= 0.03
+
+
+@group('tied_actions')
+@pytest.mark.parametrize('model', OTHERS)
+def test_every_other_model_knows_the_mean(model):
+    for errors in measured('tied_actions', model):
+        assert abs(errors['mean_error']) <= 0.03
+
+
+@group('tied_actions')
+@pytest.mark.parametrize('model', ['C51', 'QR-DQN', 'IQN'])
+def test_every_distributional_model_learns_the_law(model):
+    """Two laws of one mean, told apart; a scalar is as far from them as their spread."""
+    safe, risky = measured('tied_actions', model)
+    assert max(safe['wasserstein'], risky['wasserstein']) <= 0.03
+    assert abs(risky['soft_error_1']) <= 0.03
+    scalar = measured('tied_actions', 'scalar')
+    assert scalar[1]['wasserstein'] == pytest.approx(0.25, abs=0.02)  # E|G - 1/2|
 
 
 def test_velocity_target_learns_the_base_noise_around_the_mean():
     """With nothing random the return is 2; the learned law is N(2, sigma^2), in net units."""
-    model = trained('constant', 'velocity')
-    unit = float(model.state.return_std)
-    expected = 2.0 + unit * stats.norm.ppf(return_law.LEVELS)
-    learned = return_law.learned_quantiles(model, 0, READING_STEPS)
+    fitted = trained('constant', 'velocity')
+    unit = float(fitted.population.returns.std[0])
+    expected = 2.0 + unit * stats.norm.ppf(LEVELS)
+    learned, _ = value_training.learned_law(fitted, fitted.process.queries[0], READING_STEPS)
     np.testing.assert_allclose(learned, expected, atol=0.02)
 
 
@@ -67,10 +97,11 @@ def test_velocity_target_learns_its_self_consistent_law():
 
     It is found here without a net, by particles and averages over bins of z, and compared.
     """
-    model = trained('uniform', 'velocity')
-    mean, unit = float(model.state.return_mean), float(model.state.return_std)
+    fitted = trained('uniform', 'velocity')
+    return_map = fitted.population.returns
+    mean, unit = float(return_map.mean[0]), float(return_map.std[0])
     expected = mean + unit * np.sort(_velocity_fixed_point(mean, unit))
-    learned = return_law.learned_quantiles(model, 0, 20)
+    learned, _ = value_training.learned_law(fitted, fitted.process.queries[0], 20)
     levels = np.linspace(0.02, 0.98, 50)
     gap = np.abs(np.quantile(learned, levels) - np.quantile(expected, levels))
     assert gap.mean() <= 0.06
@@ -104,38 +135,50 @@ def _velocity_fixed_point(mean, unit, steps=20, particles=100_000, bins=200):
     return next_z
 
 
-def _values(name, lam, tau_r):
+def _values(name, model, tau_r):
     """Values of the process's two actions at its first state, in units of reward."""
-    model, state, process = trained(name, 'coupled', lam)
-    actions = jnp.asarray([[action for _, action in process.queries]])
+    fitted = trained(name, model)
+    state = jax.tree.map(lambda leaf: leaf[0], fitted.population)
+    actions = jnp.asarray([[query.action for query in fitted.process.queries]])
     settings = evor.settings_from(
-        model.config,
+        fitted.model.config,
         num_return_samples=32,
         return_noise='quadrature',
         return_flow_steps=READING_STEPS,
-        tau_r=tau_r / float(state.return_std),
+        tau_r=tau_r / float(state.returns.std),
     )
-    z = evor.value_candidates(model, state, jnp.zeros((1, 1)), actions, jax.random.key(0), settings)
-    return np.asarray(state.return_mean + state.return_std * z)[0]
-
-
-def _soft_value_of_uniform(low, high, tau):
-    return tau * np.log(tau / (high - low) * (np.exp(high / tau) - np.exp(low / tau)))
+    z = evor.value_candidates(
+        fitted.model,
+        state.value.params,
+        state.returns,
+        jnp.zeros((1, 1)),
+        actions,
+        jax.random.key(0),
+        settings,
+    )
+    return np.asarray(state.returns.mean + state.returns.std * z)[0]
 
 
 @group('tied_actions')
-def test_extraction_prefers_the_wider_law_where_means_tie():
+@pytest.mark.parametrize('model', ['lam 0', 'C51', 'QR-DQN', 'IQN'])
+def test_extraction_prefers_the_wider_law_where_means_tie(model):
     """At temperature 0.2 the gamble is worth more, by as much as the closed form says."""
-    safe, risky = _values('tied_actions', 0.0, 0.2)
-    truth = [_soft_value_of_uniform(0.4, 0.6, 0.2), _soft_value_of_uniform(0.0, 1.0, 0.2)]
+    safe, risky = _values('tied_actions', model, 0.2)
+    queries = processes.tied_actions().queries
+    truth = [query.law.soft_value(0.2) for query in queries]
     np.testing.assert_allclose([safe, risky], truth, atol=0.05)
     assert risky - safe > 0.5 * (truth[1] - truth[0])
-    np.testing.assert_allclose(*_values('tied_actions', 0.0, np.inf), atol=0.03)
+    np.testing.assert_allclose(*_values('tied_actions', model, np.inf), atol=0.03)
+
+
+@group('tied_actions')
+def test_a_scalar_model_cannot_tell_tied_actions_apart():
+    np.testing.assert_allclose(*_values('tied_actions', 'scalar', 0.2), atol=0.03)
 
 
 def test_extraction_prefers_the_better_mean_where_it_is_asked_for_the_mean():
     """The safe action has the better mean, 0.6 to 0.5; a low temperature still likes the gamble."""
-    safe, risky = _values('better_action', 0.0, np.inf)
+    safe, risky = _values('better_action', 'lam 0', np.inf)
     assert safe - risky == pytest.approx(0.1, abs=0.03)
-    safe, risky = _values('better_action', 0.0, 0.1)
+    safe, risky = _values('better_action', 'lam 0', 0.1)
     assert risky > safe

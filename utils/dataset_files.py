@@ -137,6 +137,17 @@ def _check(path: Path, arrays: Arrays) -> None:
         raise UserError(f"{path}: the last row of 'terminals' must be 1, the end of a trajectory")
 
 
+def load(path: Path, env_name: str, env: object) -> Arrays:
+    """Reads, checks and relabels a file for an environment's task; see the functions below.
+
+    Raises:
+        UserError: the file is missing, damaged, or not of this environment.
+    """
+    arrays = read(path)
+    check_spaces(arrays, path, env_name, env)
+    return relabel(arrays, path, env_name, env)
+
+
 def check_spaces(arrays: Arrays, path: Path, env_name: str, env: object) -> None:
     """Checks that observations and actions are those of an environment.
 

@@ -1,0 +1,15 @@
+"""The value models that the benches compare, by the settings of EVOR that make them."""
+
+from typing import Any
+
+MODELS: dict[str, dict[str, Any]] = {
+    'velocity': dict(value_model='flow', td_target='velocity'),
+    'coupled, lam 0': dict(value_model='flow', td_target='coupled', lam=0.0),
+    'coupled, lam 0.5': dict(value_model='flow', td_target='coupled', lam=0.5),
+    'coupled, lam 1': dict(value_model='flow', td_target='coupled', lam=1.0),
+    'scalar': dict(value_model='scalar'),
+    'C51': dict(value_model='categorical'),
+    'QR-DQN': dict(value_model='quantile'),
+    'IQN': dict(value_model='implicit_quantile'),
+}
+FLOWS = tuple(name for name, settings in MODELS.items() if settings['value_model'] == 'flow')

@@ -1,0 +1,49 @@
+"""Loads the agent and the population of a run, for scripts that only act."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import agents
+from agents import Agent
+from utils import envs, runs, training
+from utils.checkpoints import Checkpoints
+from utils.errors import UserError
+
+
+def restore(
+    directory: Path, record: dict[str, Any], env_name: str, step: int | None
+) -> tuple[Agent, Any, int]:
+    """Returns a run's agent, its population and the step of the checkpoint.
+
+    Args:
+        directory: of the run.
+        record: its `config.json`.
+        env_name: where the agent is to act; sizes must fit.
+        step: of the checkpoint; None: the newest.
+
+    Raises:
+        UserError: the environment does not fit, or there is no such checkpoint.
+    """
+    env = envs.make_env(env_name)
+    sizes = dict(
+        observation_dim=env.observation_space.shape[0], action_dim=env.action_space.shape[0]
+    )
+    for name, size in sizes.items():
+        if record[name] != size:
+            raise UserError(
+                f'{directory}: trained with {name} {record[name]}, but {env_name} has {size}; '
+                'choose an --env_name of the same family'
+            )
+    # The checkpoint brings its own scale of returns.
+    placeholder = dict(return_mean=0.0, return_std=1.0, return_low=-1.0, return_high=1.0)
+    spec = agents.Spec(**sizes, **placeholder)
+    agent = agents.create(runs.agent_config(record), spec)
+    with Checkpoints(directory / 'checkpoints') as checkpoints:
+        step = checkpoints.latest_step() if step is None else step
+        if step is None:
+            raise UserError(f'{directory}: holds no checkpoint yet; train it first')
+        shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
+        return agent, checkpoints.restore(step, shapes), step

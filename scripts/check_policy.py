@@ -1,0 +1,116 @@
+"""Checks the base policy of a run: does it imitate the data?
+
+    python scripts/check_policy.py --checkpoint=exp/ENV/CONFIG/seeds_0
+
+For every seed, on the held-out file: the matching loss, and the sliced Wasserstein distance between
+sampled and recorded actions, alone and joined to the standardised observations they were taken at.
+Beside it the same distance between two disjoint halves of the recorded actions, which is what a
+perfect policy would show, and the success rate of the policy alone, `n_pi = 1`. A row per seed is
+appended to base_policy.csv in the run's directory.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import _path  # noqa: F401
+import jax
+import numpy as np
+from _restore import restore
+from absl import flags
+
+from agents import Agent
+from utils import dataset_files, datasets, envs, errors, evaluation, runs, statistics, training
+from utils.errors import UserError
+from utils.metrics import CsvTable
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
+flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
+flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
+flags.DEFINE_integer('eval_episodes', 50, 'Episodes.', lower_bound=1)
+flags.DEFINE_integer('samples', 4096, 'Held-out states.', lower_bound=4)
+
+
+def main(_: list[str]) -> None:
+    directory = Path(FLAGS.checkpoint).expanduser()
+    record = runs.read_record(directory)
+    env_name = record['env_name']
+    agent, population, step = restore(directory, record, env_name, FLAGS.step)
+    settings = _alone(agent, record)
+    val = _held_out(env_name)
+    with envs.VectorEnv(env_name, min(FLAGS.eval_episodes, evaluation.MAX_ENVS)) as vector_env:
+        act = jax.jit(agent.act)
+        for index, seed in enumerate(record['seeds']):
+            state = training.member(population, index)
+            result = _distances(agent, state, settings, val, record, seed)
+            bound = evaluation.bind(act, state, settings)
+            key = training.stream(seed, training.EVAL_STREAM)
+            episodes = evaluation.evaluate(bound, vector_env, FLAGS.eval_episodes, key)
+            row = dict(step=step, seed=seed) | result | evaluation.summary(episodes)
+            CsvTable(directory / 'base_policy.csv').append([row])
+            print('  '.join(f'{name} {value:.4g}' for name, value in row.items()), flush=True)
+
+
+def _alone(agent: Agent, record: dict[str, Any]) -> Any:
+    """The settings with which an agent plays its base policy.
+
+    Raises:
+        UserError: it never does.
+    """
+    fields = agent.settings.__dataclass_fields__
+    if 'n_pi' in fields:
+        return agent.configure(n_pi=1)
+    if 'flow_steps' in fields:
+        return agent.settings
+    name = record['agent']['agent_name']
+    raise UserError(f'--checkpoint: {name} does not act by a base policy; choose a run of another')
+
+
+def _held_out(env_name: str) -> datasets.Dataset:
+    directory = Path(FLAGS.dataset_dir).expanduser()
+    _, path = dataset_files.locate(envs.dataset_name(env_name), directory, FLAGS.dataset_url)
+    arrays = dataset_files.load(path, env_name, envs.make_env(env_name))
+    return jax.device_put(datasets.build(arrays))
+
+
+def _distances(
+    agent: Agent,
+    state: Any,
+    settings: Any,
+    val: datasets.Dataset,
+    record: dict[str, Any],
+    seed: int,
+) -> dict[str, float]:
+    config = record['agent']
+    keys = jax.random.split(training.stream(seed, training.DIAGNOSE_STREAM), 3)
+    batch = datasets.sample(
+        val, keys[0], FLAGS.samples, config['chunk_length'], config['discount'], True
+    )
+    batch = jax.tree.map(lambda leaf: leaf[batch.action_mask.all(axis=1)], batch)
+    metrics = jax.jit(agent.diagnose)(state, batch, keys[1])
+    sampled = jax.jit(agent.act)(state, batch.observations, keys[2], settings).actions
+    sampled, recorded = (np.asarray(datasets.flatten(x)) for x in (sampled, batch.actions))
+    observations = np.asarray(batch.observations)
+    observations = (observations - observations.mean(axis=0)) / (observations.std(axis=0) + 1e-6)
+    half = len(recorded) // 2
+
+    def distance(one: np.ndarray, other: np.ndarray) -> float:
+        # Disjoint halves, so that the floor and the distance have the same sampling error.
+        rng = np.random.default_rng(seed)
+        return statistics.sliced_wasserstein(one[:half], other[half:], rng)
+
+    def joined(actions: np.ndarray) -> np.ndarray:
+        return np.concatenate([observations, actions], axis=1)
+
+    return dict(
+        policy_loss=float(metrics['policy_loss']),
+        action_distance=distance(sampled, recorded),
+        action_distance_floor=distance(recorded, recorded),
+        joint_distance=distance(joined(sampled), joined(recorded)),
+        joint_distance_floor=distance(joined(recorded), joined(recorded)),
+    )
+
+
+if __name__ == '__main__':
+    errors.run(main)

@@ -1,0 +1,132 @@
+"""What the benches count and score, against numbers known by hand or by other means."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from benchmarks import flops, reports, scores, value_training
+from utils.metrics import CsvTable
+from utils.statistics import sliced_wasserstein
+
+
+def test_flops_of_a_product():
+    assert flops.count(jnp.matmul, jnp.ones((3, 4)), jnp.ones((4, 5))) == 2 * 3 * 4 * 5
+
+
+def test_flops_of_loops_batches_and_gradients():
+    matrix = jnp.ones((4, 4))
+
+    def looped(x):
+        return jax.lax.fori_loop(0, 7, lambda _, y: y @ matrix, x)
+
+    once = 2 * 3 * 4 * 4
+    assert flops.count(jax.jit(looped), jnp.ones((3, 4))) == 7 * once
+    assert flops.count(jax.vmap(looped), jnp.ones((5, 3, 4))) == 5 * 7 * once
+    # The gradient to both factors: the product itself and one for each.
+    loss = jax.grad(lambda x, y: jnp.sum(jnp.square(x @ y)), (0, 1))
+    assert flops.count(loss, jnp.ones((3, 4)), matrix) == 3 * once
+
+
+def test_loops_of_unknown_length_are_refused():
+    def looped(n):
+        return jax.lax.fori_loop(0, n, lambda _, y: y @ y, jnp.ones((2, 2)))
+
+    with pytest.raises(ValueError, match='not known'):
+        flops.count(looped, 3)
+
+
+def test_crps_of_one_point_is_the_absolute_error():
+    points, weights = np.array([[1.0], [1.0]]), np.ones((2, 1))
+    np.testing.assert_allclose(scores.crps(points, weights, np.array([3.0, 0.5])), [2.0, 0.5])
+
+
+def test_crps_by_hand():
+    # Z is 0 or 2 evenly, G = 1: E|Z - G| = 1, E|Z - Z'| = 1.
+    points, weights = np.array([[0.0, 2.0]]), np.array([[0.5, 0.5]])
+    np.testing.assert_allclose(scores.crps(points, weights, np.array([1.0])), [0.5])
+
+
+def test_crps_is_the_integral_of_the_squared_difference_of_distributions():
+    rng = np.random.default_rng(0)
+    points = np.sort(rng.normal(size=(1, 7)), axis=1)
+    weights = rng.dirichlet(np.ones(7))[None]
+
+    def integrand(x):
+        return (np.sum(weights * (points <= x)) - (x >= 0.3)) ** 2
+
+    expected, _ = integrate.quad(integrand, -10, 10, points=[*points[0], 0.3], limit=200)
+    result = scores.crps(points, weights, np.array([0.3]))
+    np.testing.assert_allclose(result, [expected], atol=1e-6)
+
+
+@pytest.mark.parametrize('law', ['gaussian', 'two atoms'])
+def test_pit_of_the_right_law_is_uniform(law):
+    rng, rows = np.random.default_rng(1), 4000
+    if law == 'gaussian':
+        points = np.tile(stats.norm.ppf((np.arange(200) + 0.5) / 200) * 5, (rows, 1))
+        weights, outcomes = np.full(points.shape, 1 / 200), rng.normal(size=rows) * 5
+    else:
+        points, weights = np.tile([0.0, 10.0], (rows, 1)), np.tile([0.7, 0.3], (rows, 1))
+        outcomes = np.where(rng.uniform(size=rows) < 0.7, 0.0, 10.0)
+    pit = scores.jittered_pit(points, weights, outcomes, 0.5, 0)
+    assert stats.kstest(pit, 'uniform').pvalue > 0.01
+    wrong = scores.jittered_pit(points + 3.0, weights, outcomes, 0.5, 0)
+    assert stats.kstest(wrong, 'uniform').pvalue < 1e-6
+
+
+def test_clustered_intervals_know_that_trajectories_are_few():
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(20), 50)
+    values = rng.normal(size=20)[clusters]
+    low, high = scores.clustered_interval(values, clusters, 0)
+    assert low < values.mean() < high
+    assert high - low > 4 * np.std(values) / np.sqrt(len(values))  # as if rows were independent
+
+
+def test_sliced_wasserstein_of_a_shift():
+    """Along a direction u the distance is |u . shift|, whose mean over a circle is 2 / pi."""
+    points = np.random.default_rng(0).normal(size=(500, 2))
+    shifted = points + np.array([3.0, 0.0])
+    distance = sliced_wasserstein(points, shifted, np.random.default_rng(1), 2000)
+    assert distance == pytest.approx(3.0 * 2.0 / np.pi, rel=0.03)
+    assert sliced_wasserstein(points, points, np.random.default_rng(1)) == 0.0
+
+
+def test_quantiles_of_a_weighted_law():
+    points, weights = np.array([1.0, 2.0, 4.0]), np.array([0.5, 0.25, 0.25])
+    levels = np.array([0.1, 0.49, 0.51, 0.74, 0.76, 0.99])
+    expected = [1.0, 1.0, 2.0, 2.0, 4.0, 4.0]
+    np.testing.assert_array_equal(value_training.quantiles(points, weights, levels), expected)
+
+
+def test_scores_take_the_last_evaluation_of_every_seed(tmp_path):
+    for seed, final in ((0, 0.5), (1, 1.0)):
+        folder = tmp_path / 'qc1' / f'seeds_{seed}'
+        folder.mkdir(parents=True)
+        rows = [
+            dict(step=step, seed=seed, success=success, episodes=10)
+            for step, success in ((100, 0.1), (200, final))
+        ]
+        CsvTable(folder / 'eval.csv').append(rows)
+    row = scores.success(tmp_path / 'qc1')
+    assert (row['success'], row['episodes'], row['updates']) == (0.75, 20, 200)
+    assert row['seeds'] == '0.50 1.00'
+    assert row['success_low'] < 0.75 < row['success_high']
+
+
+def test_the_best_model_of_a_process_is_bold_and_named():
+    common = dict(process='uniform', query=0, updates=10, true_std=0.5, parameters=1)
+    common |= dict(mflop_per_update=1.0, ms_per_update=1.0, mean_error=0.0, soft_error_1=np.nan)
+    rows = [
+        common | dict(model=model, seed=seed, wasserstein=error + 0.01 * seed)
+        for model, error in (('velocity', 0.3), ('C51', 0.1))
+        for seed in (0, 1)
+    ]
+    for flow in ('coupled, lam 0', 'coupled, lam 0.5', 'coupled, lam 1'):
+        rows += [common | dict(model=flow, seed=seed, wasserstein=0.4) for seed in (0, 1)]
+    text = reports.return_law_tables(rows, 'ten updates')
+    assert '**0.105 [0.100, 0.110]**' in text
+    assert '| uniform | velocity: 0.305 | C51: 0.105 | loses |' in text
+    assert 'infinite' in text

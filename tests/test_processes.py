@@ -1,0 +1,81 @@
+"""The ground truth of the benches, itself checked: closed forms against simulation."""
+
+import jax
+import numpy as np
+import pytest
+from scipy import integrate
+
+from benchmarks import laws, processes
+
+LEVELS = (np.arange(2000) + 0.5) / 2000
+LAWS = {
+    'uniform': laws.uniform(-1.0, 2.0),
+    'discrete': laws.discrete([-1.0, 0.5, 2.0], [0.2, 0.5, 0.3]),
+    'gaussian': laws.gaussian(0.3, 0.7),
+    'exponential': laws.exponential(0.5),
+}
+
+
+@pytest.mark.parametrize('name', LAWS)
+def test_moments_and_soft_values_are_those_of_the_quantiles(name):
+    law = LAWS[name]
+    levels = (np.arange(200_000) + 0.5) / 200_000
+    returns = law.quantile(levels)
+    assert np.mean(returns) == pytest.approx(law.mean, abs=1e-3)
+    assert np.std(returns) == pytest.approx(law.std, abs=2e-3)
+    for tau in (2.0, 5.0):
+        soft = tau * np.log(np.mean(np.exp(returns / tau)))
+        assert law.soft_value(tau) == pytest.approx(soft, abs=2e-3)
+
+
+def test_the_exponential_law_has_no_soft_value_below_its_mean():
+    law = laws.exponential(0.5)
+    assert law.soft_value(0.5) == np.inf
+    tau = 0.8
+    moment, _ = integrate.quad(lambda g: 2.0 * np.exp(g / tau - 2.0 * g), 0.0, np.inf)
+    assert law.soft_value(tau) == pytest.approx(tau * np.log(moment), rel=1e-6)
+
+
+def simulate(process, size=100_000, sweeps=40):
+    """Returns by following sampled transitions, each to a random one of the successor's."""
+    batch = jax.tree.map(np.asarray, process.sample(jax.random.key(0), size))
+    here = np.concatenate([batch.observations, batch.actions[:, 0]], axis=1)
+    there = np.concatenate([batch.next_observations, batch.next_actions[:, 0]], axis=1)
+    names, index = np.unique(here, axis=0, return_inverse=True)
+    order = np.argsort(index.ravel(), kind='stable')
+    counts = np.bincount(index.ravel())
+    firsts = np.cumsum(counts) - counts
+    lookup = {tuple(name): number for number, name in enumerate(names)}
+    # Where the process ends the successor is never looked at, and may not occur.
+    ends = batch.discounts == 0
+    rows = zip(there, ends, strict=True)
+    successor = np.array([0 if end else lookup[tuple(row)] for row, end in rows])
+    rng, values = np.random.default_rng(0), np.zeros(size)
+    for _ in range(sweeps):
+        follower = order[firsts[successor] + rng.integers(0, counts[successor])]
+        values = batch.rewards + batch.discounts * values[follower]
+    return lambda query: values[index.ravel() == lookup[(*query.observation, *query.action)]]
+
+
+@pytest.mark.parametrize('name', processes.ALL)
+def test_the_law_of_a_process_is_that_of_its_simulated_returns(name):
+    process = processes.ALL[name]()
+    simulated = simulate(process)
+    for query in process.queries:
+        returns = simulated(query)
+        distance = np.abs(np.quantile(returns, LEVELS) - query.law.quantile(LEVELS)).mean()
+        assert distance <= 0.02
+        assert returns.min() >= process.bounds[0] - 0.6
+        # At most the 1 in 10,000 that bounds of unbounded laws leave out, and its sampling error.
+        outside = (returns < process.bounds[0] - 1e-6) | (returns > process.bounds[1] + 1e-6)
+        assert outside.mean() <= 5e-4
+
+
+def test_the_twins_share_the_law_of_their_start():
+    """Stochastic transitions, or deterministic ones under a coin of a policy: the same returns."""
+    noisy, steered = processes.noisy_walk(), processes.steered_walk()
+    mixture = np.concatenate([query.law.quantile(LEVELS) for query in steered.queries])
+    truth = noisy.queries[0].law.quantile((np.arange(4000) + 0.5) / 4000)
+    np.testing.assert_allclose(np.sort(mixture), truth, atol=1e-9)
+    # But only in the deterministic one does an action reach more than the mean of the start.
+    assert steered.queries[1].law.mean > noisy.queries[1].law.mean
