@@ -13,3 +13,11 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def light_compile():
+    """For tests of many tiny programs, which take longer to compile well than to run badly."""
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', False)

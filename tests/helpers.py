@@ -1,24 +1,42 @@
 """Small agents, datasets and files that several tests share."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import agents
 import configs
+from utils import datasets
 
 SMALL = dict(hidden_dims=(16, 16), flow_steps=3, num_return_samples=4, n_pi=4, batch_size=32)
+# Of `random_arrays`, whose rewards lie in [-1, 0], at a discount of 0.9.
+RETURN_BOUNDS = (-10.0, 0.0)
 
 
 def small_config(name='evor', **changes):
-    """A config with tiny nets."""
-    config = configs.get_config(name).unlock()
-    config.update(SMALL | changes)
-    return config.lock()
+    """A config with tiny nets; what `SMALL` names and the config lacks stays out of it."""
+    config = configs.get_config(name)
+    config.update({key: value for key, value in SMALL.items() if key in config} | changes)
+    return config
 
 
-def small_agent(observation_dim=3, action_dim=2, return_mean=0.0, return_std=1.0, **changes):
-    """A tiny EVOR."""
-    spec = agents.Spec(observation_dim, action_dim, return_mean, return_std)
-    return agents.create(small_config(**changes), spec)
+def small_agent(
+    name='evor', observation_dim=3, action_dim=2, return_mean=0.0, return_std=1.0, **changes
+):
+    """A tiny agent of a named config."""
+    spec = agents.Spec(observation_dim, action_dim, return_mean, return_std, *RETURN_BOUNDS)
+    return agents.create(small_config(name, **changes), spec)
+
+
+def model_of(agent):
+    """The networks and settings that an agent's functions are bound to."""
+    return agent.act.args[0]
+
+
+def compiled(agent):
+    """The agent with compiled functions: op by op, a test would spend its time on compiling."""
+    functions = {name: getattr(agent, name) for name in ('init', 'update', 'diagnose', 'act')}
+    return agent._replace(**{name: jax.jit(function) for name, function in functions.items()})
 
 
 def random_arrays(lengths=(30, 20, 25), observation_dim=3, action_dim=2, seed=0):
@@ -35,3 +53,36 @@ def random_arrays(lengths=(30, 20, 25), observation_dim=3, action_dim=2, seed=0)
         rewards=masks - 1.0,
         masks=masks,
     )
+
+
+sample = jax.jit(datasets.sample, static_argnums=(2, 3, 4, 5))
+
+
+def random_batch(key, chunk_length=1, size=32):
+    """Chunks of `random_arrays`, some of them cut."""
+    return sample(datasets.build(random_arrays()), key, size, chunk_length, 0.9, True)
+
+
+def batch_by_hand(**changes):
+    """Two transitions, 1 -> 2 and -1 -> 4, with states and actions of one number."""
+    fields = dict(
+        observations=column(1.0, -1.0),
+        actions=column(0.0, 0.0)[..., None],
+        action_mask=jnp.ones((2, 1)),
+        rewards=jnp.array([1.0, 0.0]),
+        discounts=jnp.array([0.5, 0.0]),
+        next_observations=column(2.0, 4.0),
+        next_actions=column(0.0, 0.0)[..., None],
+        td_mask=jnp.ones(2),
+    )
+    return datasets.Batch(**(fields | changes))
+
+
+def column(*values):
+    """Numbers one below the other, (n, 1)."""
+    return jnp.array(values)[:, None]
+
+
+def member_of(params, index):
+    """Parameters of one member of an ensemble."""
+    return jax.tree.map(lambda leaf: leaf[index], params)

@@ -1,127 +1,91 @@
+import functools
+from functools import partial
+from types import SimpleNamespace
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from agents import evor
 from agents.interface import Spec
-from tests.helpers import random_arrays, small_agent, small_config
-from utils import datasets
+from tests.helpers import compiled, member_of, model_of, random_batch, small_agent, small_config
+from utils import base_policy, extraction, returns, value_models
 from utils.errors import UserError
+from utils.value_models import flow_value
+
+pytestmark = pytest.mark.usefixtures('light_compile')
+
+ONE_LAYER = dict(hidden_dims=(16,))
+# Settings that several tests agree on, so that they share compiled programs.
+UNITS = dict(return_mean=-5.0, return_std=2.0)
+TWO_NETS = UNITS | dict(num_value_nets=2, tau_r=0.7, tau_q=0.0, return_flow_steps=4)
+OBSERVATIONS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+CANDIDATES = np.random.default_rng(1).uniform(-1, 1, (4, 5, 2)).astype(np.float32)
 
 
-def make_batch(key, chunk_length=1, size=32):
-    dataset = jax.tree.map(jnp.asarray, datasets.build(random_arrays()))
-    return datasets.sample(dataset, key, size, chunk_length, 0.9, True)
-
-
-def model_of(agent):
-    return agent.act.args[0]
-
-
-def column(*values):
-    return jnp.array(values)[:, None]
-
-
-def test_velocity_target_by_hand():
-    target = evor.velocity_target(column(1.0, -1.0), column(0.5, 0.0), column(4.0, 7.0))
-    chex.assert_trees_all_close(target, column(3.0, -1.0))
-
-
-@pytest.mark.parametrize(('lam', 'expected'), [(0.0, 2.0), (0.5, 2.5), (1.0, 3.0)])
-def test_coupled_target_by_hand(lam, expected):
-    # z_1 = 1 + 0.5 * 4 = 3, z_1 - z_0 = 2; the control variate is 0.5 * (5 - (4 - 1)) = 1.
-    target = evor.coupled_target(*(column(x) for x in (1.0, 0.5, 1.0, 4.0, 5.0)), lam)
-    chex.assert_trees_all_close(target, column(expected))
-
-
-def test_at_lam_one_the_sample_leaves_the_coupled_target():
-    """r + g s_bar(z'_t) - (1 - g) z_0, whatever z'_1 is."""
-    for next_z_1 in (-3.0, 10.0):
-        target = evor.coupled_target(*(column(x) for x in (1.0, 0.5, 2.0, next_z_1, 5.0)), 1.0)
-        chex.assert_trees_all_close(target, column(1.0 + 0.5 * 5.0 - 0.5 * 2.0))
-
-
-def test_scaled_rewards_keep_the_bellman_recursion(key):
-    """G = r + g G' in units of reward is z = r' + g z' in the net's."""
-    agent = small_agent(return_mean=-80.0, return_std=25.0)
-    state, batch = agent.init(key), make_batch(key)
-    scaled = evor.scale_rewards(state, batch)
-    next_return = jnp.linspace(-100, 0, 32)
-    z = scaled.rewards + scaled.discounts * (next_return + 80.0) / 25.0
-    np.testing.assert_allclose(
-        -80.0 + 25.0 * z, batch.rewards + batch.discounts * next_return, rtol=1e-4, atol=1e-3
+@functools.cache
+def build(**changes):
+    """A tiny EVOR, its model and its parts, compiled once for all tests that ask for it."""
+    agent = small_agent(**ONE_LAYER | changes)
+    model = model_of(agent)
+    return SimpleNamespace(
+        **compiled(agent)._asdict(),
+        model=model,
+        value_candidates=jax.jit(partial(evor.value_candidates, model)),
+        extract=jax.jit(partial(evor.extract, model)),
+        choose_next_actions=jax.jit(partial(evor.choose_next_actions, model)),
     )
 
 
-def test_without_a_return_map_returns_stay_as_they_are(key):
-    state = small_agent(return_mean=-80.0, return_std=25.0, return_map='none').init(key)
-    assert (state.return_mean, state.return_std) == (0.0, 1.0)
+@functools.cache
+def untrained(**changes):
+    """A state whose target net is not a copy of the net."""
+    agent = build(**changes)
+    state, other = agent.init(jax.random.key(1)), agent.init(jax.random.key(2))
+    return state.replace(value=state.value.replace(target_params=other.value.params))
 
 
-def test_policy_loss_counts_only_steps_before_a_cut(key):
-    model = model_of(small_agent(chunk_length=4))
-    params = evor.init(model, key).policy.params
-    batch = make_batch(key, chunk_length=4)
-    mask = np.repeat(np.asarray(batch.action_mask), 2, axis=1)
-    assert mask.min() == 0.0
-    noise_key, time_key = jax.random.split(key)
-    a_1 = batch.actions.reshape(32, 8)
-    a_0 = jax.random.normal(noise_key, (32, 8))
-    t = jax.random.uniform(time_key, (32, 1))
-    velocity = model.policy_net.apply(params, (1 - t) * a_0 + t * a_1, t, batch.observations)
-    errors = np.square(velocity - (a_1 - a_0))
-    np.testing.assert_allclose(
-        evor.policy_loss(model, params, batch, key), errors[mask == 1].mean(), rtol=1e-5
+def values_of(agent, state, candidates, key, **changes):
+    return agent.value_candidates(
+        state.value.params,
+        state.returns,
+        OBSERVATIONS,
+        candidates,
+        key,
+        agent.configure(**changes),
     )
-
-
-def test_value_loss_ignores_masked_transitions(key):
-    model = model_of(small_agent())
-    state = evor.init(model, key)
-    params, target_params = (
-        jax.tree.map(lambda leaf: leaf[0], tree)
-        for tree in (state.value.params, state.value.target_params)
-    )
-    batch = make_batch(key)
-    batch = batch.replace(td_mask=jnp.zeros(32).at[:20].set(1.0))
-    wild = batch.replace(rewards=batch.rewards.at[20:].set(1e6))
-    next_actions = batch.next_actions[:, 0]
-    losses = [
-        evor.value_loss(model, params, target_params, b, next_actions, key)[0]
-        for b in (batch, wild)
-    ]
-    assert losses[0] == losses[1]
 
 
 def slow_act(model, state, observation, key, settings):
     """EVOR's phase 3 for the first of one observation, one number at a time."""
+    policy_velocity = jax.jit(model.policy_net.apply)
+    value_velocity = jax.jit(flow_value.network(model.config).apply)
     policy_key, value_key, _ = jax.random.split(key, 3)
     noise = jax.random.normal(policy_key, (1, settings.n_pi, 2))[0]
     z_0 = np.asarray(jax.random.normal(value_key, (1, 1, settings.num_return_samples)))[0, 0]
     candidates, values = [], []
     for i in range(settings.n_pi):
-        a = noise[i]
+        a = np.asarray(noise[i])
         for k in range(settings.flow_steps):
-            t = jnp.array([k / settings.flow_steps])
-            v = model.policy_net.apply(state.policy.params, a, t, observation)
-            a = a + v / settings.flow_steps
-        a = jnp.clip(a, -1, 1)
+            t = np.float32([k / settings.flow_steps])
+            v = policy_velocity(state.policy.params, a, t, observation)
+            a = a + np.asarray(v) / settings.flow_steps
+        a = np.clip(a, -1, 1)
         members = []
         for member in range(model.config.num_value_nets):
-            params = jax.tree.map(lambda leaf, m=member: leaf[m], state.value.params)
-            returns = []
+            params = member_of(state.value.params, member)
+            samples = []
             for z in z_0:
                 for k in range(settings.return_flow_steps):
-                    t = jnp.array([k / settings.return_flow_steps])
-                    v = model.value_net.apply(
-                        params, jnp.array([z]), t, observation, jnp.asarray(a)
-                    )
+                    t = np.float32([k / settings.return_flow_steps])
+                    v = value_velocity(params, np.float32([z]), t, observation, a)
                     z = z + float(v[0]) / settings.return_flow_steps
-                returns.append(z)
+                samples.append(z)
             tau = float(settings.tau_r)
-            members.append(tau * np.log(np.mean(np.exp(np.array(returns) / tau))))
+            members.append(tau * np.log(np.mean(np.exp(np.array(samples) / tau))))
         candidates.append(a)
         values.append(min(members) if model.config.value_aggregation == 'min' else np.mean(members))
     return np.array(candidates), np.array(values)
@@ -129,19 +93,10 @@ def slow_act(model, state, observation, key, settings):
 
 @pytest.mark.parametrize('aggregation', ['mean', 'min'])
 def test_act_equals_a_slow_reference(key, aggregation):
-    agent = small_agent(
-        return_mean=-5.0,
-        return_std=2.0,
-        num_value_nets=2,
-        value_aggregation=aggregation,
-        return_flow_steps=4,
-        tau_r=0.7,
-        tau_q=0.0,
-    )
-    state = agent.init(key)
-    observation = jnp.array([0.3, -1.0, 0.5])
+    agent = build(**TWO_NETS, value_aggregation=aggregation)
+    state, observation = untrained(**TWO_NETS), OBSERVATIONS[0]
     decision = agent.act(state, observation[None], key, agent.settings)
-    candidates, values = slow_act(model_of(agent), state, observation, key, agent.settings)
+    candidates, values = slow_act(agent.model, state, observation, key, agent.settings)
     np.testing.assert_allclose(decision.candidates[0, :, 0], candidates, atol=1e-5)
     np.testing.assert_allclose(decision.values[0], -5.0 + 2.0 * values, rtol=1e-4)
     assert decision.index[0] == np.argmax(values)
@@ -149,8 +104,8 @@ def test_act_equals_a_slow_reference(key, aggregation):
 
 
 def test_act_gives_chunks_of_the_right_shape(key):
-    agent = small_agent(chunk_length=3, n_pi=5)
-    decision = jax.jit(agent.act)(agent.init(key), jnp.zeros((7, 3)), key, agent.settings)
+    agent = build(chunk_length=3, n_pi=5)
+    decision = agent.act(untrained(chunk_length=3, n_pi=5), np.zeros((7, 3)), key, agent.settings)
     chex.assert_shape(decision.actions, (7, 3, 2))
     chex.assert_shape(decision.candidates, (7, 5, 3, 2))
     chex.assert_shape(decision.values, (7, 5))
@@ -159,57 +114,66 @@ def test_act_gives_chunks_of_the_right_shape(key):
 
 
 def test_one_candidate_is_behaviour_cloning(key):
-    agent = small_agent()
-    state, observations = agent.init(key), jnp.ones((6, 3))
-    decision = agent.act(state, observations, key, agent.configure(n_pi=1))
+    agent, state = build(), untrained()
+    decision = agent.act(state, OBSERVATIONS, key, agent.configure(n_pi=1))
     policy_key = jax.random.split(key, 3)[0]
-    sampled = evor.sample_actions(
-        model_of(agent), state.policy.params, observations[:, None], policy_key, 3
+    sampled = base_policy.sample(
+        agent.model.policy_net, state.policy.params, OBSERVATIONS[:, None], policy_key, 3
     )
-    chex.assert_trees_all_close(decision.actions, sampled.reshape(6, 1, 2))
+    chex.assert_trees_all_close(decision.actions, sampled, atol=1e-6)
 
 
 def test_equal_candidates_have_equal_values(key):
     """The noise is common to the candidates: what is equal compares as equal."""
-    agent = small_agent(num_return_samples=2)
-    state = agent.init(key)
-    candidates = jnp.broadcast_to(jnp.array([0.1, -0.2]), (4, 5, 2))
-    values = evor.value_candidates(
-        model_of(agent), state, jnp.ones((4, 3)), candidates, key, agent.settings
-    )
+    equal = np.tile(np.float32([0.1, -0.2]), (4, 5, 1))
+    values = values_of(build(), untrained(), equal, key)
     chex.assert_trees_all_equal(values, jnp.broadcast_to(values[:, :1], (4, 5)))
     assert len(np.unique(values[:, 0])) == 4  # but it differs between observations
 
 
-def test_quadrature_needs_no_randomness(key):
-    agent = small_agent(return_noise='quadrature')
-    state, candidates = agent.init(key), jax.random.uniform(key, (4, 5, 2))
+def test_quadrature_needs_no_randomness():
     values = [
-        evor.value_candidates(
-            model_of(agent), state, jnp.ones((4, 3)), candidates, jax.random.key(k), agent.settings
-        )
+        values_of(build(), untrained(), CANDIDATES, jax.random.key(k), return_noise='quadrature')
         for k in (0, 1)
     ]
     chex.assert_trees_all_equal(*values)
 
 
 def test_quadrature_is_what_many_samples_tend_to(key):
-    agent = small_agent(tau_r=1.0, return_flow_steps=10)
-    state, candidates = agent.init(key), jax.random.uniform(key, (1, 3, 2))
-
-    def values(**changes):
-        return evor.value_candidates(
-            model_of(agent), state, jnp.ones((1, 3)), candidates, key, agent.configure(**changes)
+    changes = dict(tau_r=1.0, return_flow_steps=10)
+    nodes, many = (
+        values_of(build(), untrained(), CANDIDATES[:, :2], key, **changes, **noise)
+        for noise in (
+            dict(return_noise='quadrature', num_return_samples=16),
+            dict(return_noise='random', num_return_samples=20_000),
         )
-
-    nodes = values(return_noise='quadrature', num_return_samples=16)
-    many = values(num_return_samples=20_000)
+    )
     np.testing.assert_allclose(nodes, many, atol=0.05)
 
 
+@pytest.mark.parametrize('value_model', list(value_models.MODULES))
+def test_candidates_are_valued_by_the_soft_value_of_their_law(key, value_model):
+    """Whatever the model: tau ln E exp(z / tau) of each member's law, from common noise."""
+    changes = TWO_NETS | dict(value_model=value_model)
+    agent, state = build(**changes), untrained(**changes)
+    noise = extraction.return_noise(key, (4, 1), 4, 'random')
+    noise = noise._replace(z_0=jnp.tile(noise.z_0, (1, 5, 1)))
+    support = returns.support(state.returns)
+    assert support == (-2.5, 2.5)
+    law = jax.jit(agent.model.value_model.law, static_argnums=5)
+    repeated = np.tile(OBSERVATIONS[:, None], (1, 5, 1))
+    members = []
+    for m in range(2):
+        params = member_of(state.value.params, m)
+        z, weights = law(params, repeated, CANDIDATES, noise, support, 4)
+        members.append(0.7 * logsumexp(np.float64(z) / 0.7, b=np.float64(weights), axis=-1))
+    values = values_of(agent, state, CANDIDATES, key)
+    np.testing.assert_allclose(values, np.mean(members, axis=0), rtol=1e-4, atol=1e-5)
+
+
 def test_a_temperature_sweep_compiles_once(key):
-    agent = small_agent()
-    state, traces = agent.init(key), []
+    agent = small_agent(**ONE_LAYER)
+    state, traces = untrained(), []
 
     @jax.jit
     def act(observations, settings):
@@ -225,36 +189,130 @@ def test_a_temperature_sweep_compiles_once(key):
 
 
 def test_several_temperatures_in_one_batch(key):
-    agent = small_agent()
-    state, observations = agent.init(key), jnp.ones((3, 3))
-    mixed = agent.settings.replace(tau_r=jnp.array([0.0, 1.0, jnp.inf]))
-    together = agent.act(state, observations, key, mixed).values
-    for row, tau_r in enumerate((0.0, 1.0, float('inf'))):
-        alone = agent.act(state, observations, key, agent.configure(tau_r=tau_r)).values
-        np.testing.assert_allclose(together[row], alone[row], rtol=1e-6)
+    agent, state = build(), untrained()
+    mixed = agent.settings.replace(tau_r=jnp.array([0.0, 1.0, jnp.inf, 0.1]))
+    together = agent.act(state, OBSERVATIONS, key, mixed).values
+    for row, tau_r in enumerate((0.0, 1.0, float('inf'), 0.1)):
+        alone = agent.act(state, OBSERVATIONS, key, agent.configure(tau_r=tau_r)).values
+        np.testing.assert_allclose(together[row], alone[row], rtol=1e-5)
 
 
-@pytest.mark.parametrize('td_target', ['velocity', 'coupled'])
-@pytest.mark.parametrize('next_action', ['policy', 'dataset'])
-@pytest.mark.parametrize('chunk_length', [1, 3])
-def test_update_lowers_both_losses(key, td_target, next_action, chunk_length):
-    agent = small_agent(
-        td_target=td_target, next_action=next_action, chunk_length=chunk_length, lr=3e-3
+# The backup.
+
+CHOICE = TWO_NETS | dict(next_action='policy', backup_candidates=5, backup_return_samples=3)
+
+
+def test_the_backup_takes_the_best_candidate_by_the_target_net(key):
+    agent, state, batch = build(**CHOICE), untrained(**CHOICE), random_batch(key)
+    policy_key, value_key, _ = jax.random.split(key, 3)
+    candidates = base_policy.sample_many(
+        agent.model.policy_net, state.policy.params, batch.next_observations, policy_key, 5, 3
     )
-    state, batch = agent.init(key), make_batch(key, chunk_length)
-    before = agent.diagnose(state, batch, key)
-    update = jax.jit(agent.update)
+    settings = agent.configure(n_pi=5, num_return_samples=3)
+
+    def best(params):
+        values = agent.value_candidates(
+            params, state.returns, batch.next_observations, candidates, value_key, settings
+        )
+        return np.argmax(values, axis=1)
+
+    chosen = agent.choose_next_actions(state, batch, key)
+    expected = np.asarray(candidates)[np.arange(32), best(state.value.target_params)]
+    np.testing.assert_allclose(chosen, expected, atol=1e-5)
+    assert np.any(best(state.value.target_params) != best(state.value.params))
+
+
+def test_a_hot_backup_takes_any_candidate(key):
+    """The choice follows the rule of `act`: at tau_q = inf it is that of the base policy."""
+    changes = CHOICE | dict(tau_q=float('inf'))
+    agent, state, batch = build(**changes), untrained(**changes), random_batch(key)
+    candidates, _, index = agent.extract(
+        state.policy.params,
+        state.value.target_params,
+        state.returns,
+        batch.next_observations,
+        key,
+        agent.configure(n_pi=5, num_return_samples=3),
+    )
+    assert len(np.unique(index)) == 5
+    chosen = agent.choose_next_actions(state, batch, key)
+    np.testing.assert_allclose(chosen, candidates[np.arange(32), index], atol=1e-5)
+
+
+def test_the_papers_backup_is_a_sample_of_the_base_policy(key):
+    agent, state, batch = build(), untrained(), random_batch(key)
+    sample = base_policy.sample(
+        agent.model.policy_net, state.policy.params, batch.next_observations, key, 3
+    )
+    np.testing.assert_allclose(agent.choose_next_actions(state, batch, key), sample, atol=1e-6)
+
+
+def test_the_backup_may_take_the_next_action_of_the_data(key):
+    changes = dict(chunk_length=3, next_action='dataset')
+    batch = random_batch(key, chunk_length=3)
+    chosen = build(**changes).choose_next_actions(untrained(**changes), batch, key)
+    chex.assert_trees_all_equal(chosen, batch.next_actions.reshape(32, 6))
+
+
+def test_only_the_data_s_next_actions_have_to_be_recorded():
+    assert build(next_action='dataset').needs_next_actions
+    assert not build(next_action='policy').needs_next_actions
+
+
+# Training.
+
+
+def test_every_member_learns_from_its_own_target(key):
+    """The objective is the members' sum, the metrics their mean in units of reward."""
+    agent, state, batch = build(**TWO_NETS), untrained(**TWO_NETS), random_batch(key)
+    scaled, support = returns.scale_rewards(state.returns, batch), returns.support(state.returns)
+    next_actions, keys = batch.next_actions[:, 0], jax.random.split(key)
+    member_loss = jax.jit(agent.model.value_model.loss)
+    losses, means, deviations = [], [], []
+    for m in range(2):
+        params, target_params = (
+            member_of(tree, m) for tree in (state.value.params, state.value.target_params)
+        )
+        loss, metrics = member_loss(params, target_params, scaled, next_actions, support, keys[m])
+        losses.append(loss)
+        means.append(metrics['return_mean'])
+        deviations.append(metrics['return_std'])
+    together = jax.jit(partial(evor.value_losses, agent.model))
+    loss, metrics = together(
+        state.returns, state.value.params, state.value.target_params, batch, next_actions, key
+    )
+    np.testing.assert_allclose(loss, np.sum(losses), rtol=1e-5)
+    np.testing.assert_allclose(metrics['value_loss'], np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(metrics['return_mean'], -5.0 + 2.0 * np.mean(means), rtol=1e-5)
+    np.testing.assert_allclose(metrics['return_std'], 2.0 * np.mean(deviations), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('td_target', 'next_action', 'chunk_length'),
+    [
+        ('velocity', 'policy', 1),
+        ('velocity', 'dataset', 3),
+        ('coupled', 'policy', 3),
+        ('coupled', 'dataset', 1),
+    ],
+)
+def test_update_lowers_both_losses(key, td_target, next_action, chunk_length):
+    agent = build(td_target=td_target, next_action=next_action, chunk_length=chunk_length, lr=3e-3)
+    state, batch = agent.init(key), random_batch(key, chunk_length)
+    _, before = agent.update(state, batch, key)
     for step in range(40):
-        state, _ = update(state, batch, jax.random.fold_in(key, step))
-    after = agent.diagnose(state, batch, key)
+        state, _ = agent.update(state, batch, jax.random.fold_in(key, step))
+    _, after = agent.update(state, batch, key)
     assert after['policy_loss'] < before['policy_loss']
     assert after['value_loss'] < before['value_loss']
 
 
+UPDATED = dict(num_value_nets=3, tau=0.25)
+
+
 def test_the_target_follows_by_polyak_averaging(key):
-    agent = small_agent(tau=0.25)
-    before = agent.init(key)
-    after, _ = agent.update(before, make_batch(key), key)
+    before = untrained(**UPDATED)
+    after, _ = build(**UPDATED).update(before, random_batch(key), key)
     expected = jax.tree.map(
         lambda old, new: 0.75 * old + 0.25 * new, before.value.target_params, after.value.params
     )
@@ -262,20 +320,21 @@ def test_the_target_follows_by_polyak_averaging(key):
 
 
 def test_the_base_policy_sees_no_reward(key):
-    agent = small_agent()
-    state, batch = agent.init(key), make_batch(key)
+    agent, state, batch = build(**UPDATED), untrained(**UPDATED), random_batch(key)
     one, _ = agent.update(state, batch, key)
     other, _ = agent.update(state, batch.replace(rewards=batch.rewards + 100.0), key)
     chex.assert_trees_all_equal(one.policy, other.policy)
+    assert not np.array_equal(*(jax.tree.leaves(s.value.params)[0] for s in (one, other)))
 
 
 def test_members_of_the_ensemble_differ(key):
-    agent = small_agent(num_value_nets=3)
-    state, _ = agent.update(agent.init(key), make_batch(key), key)
+    state, _ = build(**UPDATED).update(untrained(**UPDATED), random_batch(key), key)
     kernels = jax.tree.leaves(state.value.params)[-1]
     assert kernels.shape[0] == 3
     assert not np.allclose(kernels[0], kernels[1])
 
+
+# Settings.
 
 BAD_SETTINGS = [
     (dict(n_pi=0), r'agent\.n_pi: must be at least 1, not 0'),
@@ -289,10 +348,31 @@ BAD_SETTINGS = [
     (dict(tau_r=float('nan')), r'agent\.tau_r: a temperature is at least 0'),
     (dict(hidden_dims=()), r'agent\.hidden_dims'),
     (dict(lr=0.0), r'agent\.lr'),
+    (dict(value_model='categorial'), r"agent\.value_model: .* Did you mean 'categorical'\?"),
+    (dict(num_atoms=1), r'agent\.num_atoms: must be at least 2, not 1'),
+    (dict(kappa=0.0), r'agent\.kappa: must be positive, not 0'),
+    (dict(backup_candidates=0), r'agent\.backup_candidates: must be at least 1'),
+    (
+        dict(backup_candidates=4, next_action='dataset'),
+        r'agent\.backup_candidates: .* agent\.next_action=policy',
+    ),
 ]
 
 
 @pytest.mark.parametrize(('changes', 'message'), BAD_SETTINGS)
 def test_settings_out_of_range_are_refused(changes, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f'^{message}') as error:
         evor.create(small_config(**changes), Spec(3, 2, 0.0, 1.0))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_atoms_need_bounded_returns():
+    """Without a discount returns have no bounds; the other models can do without."""
+    spec = Spec(3, 2, 0.0, 1.0)
+    for name in value_models.MODULES:
+        config = small_config(value_model=name, discount=1.0)
+        if name == 'categorical':
+            with pytest.raises(UserError, match=r'^agent\.value_model: .* agent\.discount=1'):
+                evor.create(config, spec)
+        else:
+            evor.create(config, spec)

@@ -1,0 +1,84 @@
+from types import SimpleNamespace
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.helpers import column, random_batch
+from utils import base_policy, train_state
+from utils.networks import VelocityField
+
+pytestmark = pytest.mark.usefixtures('light_compile')
+
+# A velocity that anyone can integrate: v(a, x, t) = x.
+STRAIGHT = SimpleNamespace(apply=lambda params, a, t, x: x, output_dim=1)
+
+
+def small_policy(key, chunk_length=1):
+    net = VelocityField((16,), 2 * chunk_length)
+    return net, jax.jit(base_policy.init, static_argnums=(0, 2))(net, key, 3)
+
+
+def test_loss_counts_only_steps_before_a_cut(key):
+    net, params = small_policy(key, chunk_length=4)
+    batch = random_batch(key, chunk_length=4)
+    mask = np.repeat(np.asarray(batch.action_mask), 2, axis=1)
+    assert mask.min() == 0.0
+    noise_key, time_key = jax.random.split(key)
+    a_1 = batch.actions.reshape(32, 8)
+    a_0 = jax.random.normal(noise_key, (32, 8))
+    t = jax.random.uniform(time_key, (32, 1))
+    velocity = net.apply(params, (1 - t) * a_0 + t * a_1, t, batch.observations)
+    errors = np.square(velocity - (a_1 - a_0))
+    np.testing.assert_allclose(
+        base_policy.loss(net, params, batch, key), errors[mask == 1].mean(), rtol=1e-5
+    )
+
+
+def test_transport_by_hand():
+    """Each observation moves its own noise, and actions end in [-1, 1]."""
+    actions = base_policy.transport(
+        STRAIGHT, None, column(0.5, 0.5, -2.0), column(0.2, 0.9, 0.0), flow_steps=4
+    )
+    np.testing.assert_allclose(actions, column(0.7, 1.0, -1.0), rtol=1e-6)
+
+
+def test_samples_are_transported_standard_normal_noise(key):
+    net, params = small_policy(key)
+    observations = jax.random.normal(key, (6, 3))
+    samples = base_policy.sample(net, params, observations, key, 3)
+    a_0 = jax.random.normal(key, (6, 2))
+    chex.assert_trees_all_equal(samples, base_policy.transport(net, params, observations, a_0, 3))
+
+
+def test_samples_of_an_observation_are_many_and_its_own(key):
+    observations = column(0.2, -0.2)
+    samples = base_policy.sample_many(STRAIGHT, None, observations, key, 5, 1)
+    chex.assert_shape(samples, (2, 5, 1))
+    noise = jax.random.normal(key, (2, 5, 1))
+    np.testing.assert_allclose(samples, np.clip(noise + observations[:, None], -1, 1), atol=1e-6)
+    assert len(np.unique(noise)) == 10
+
+
+def test_the_policy_keeps_two_modes(key):
+    """Actions are -0.6 or 0.6: a Gaussian would act 0, the flow acts one or the other."""
+    net = VelocityField((32, 32), 2)
+    tx = optax.adam(3e-3)
+    policy = train_state.create(base_policy.init(net, key, 3), tx, with_target=False)
+    batch = random_batch(key, size=256)
+
+    def step(policy, key):
+        action_key, loss_key = jax.random.split(key)
+        actions = 0.6 * jax.random.rademacher(action_key, batch.actions.shape, jnp.float32)
+        return base_policy.update(net, policy, batch.replace(actions=actions), loss_key, tx)
+
+    policy, _ = jax.jit(lambda policy: jax.lax.scan(step, policy, jax.random.split(key, 500)))(
+        policy
+    )
+    samples = base_policy.sample(net, policy.params, batch.observations, key, 20)
+    near = np.abs(np.abs(samples) - 0.6) < 0.2
+    assert near.mean() > 0.8
+    assert 0.35 < np.mean(np.asarray(samples) > 0) < 0.65

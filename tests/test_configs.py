@@ -1,0 +1,39 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+import agents
+import configs
+
+SPEC = agents.Spec(3, 2, -5.0, 2.0, -100.0, 0.0)
+
+
+@pytest.mark.parametrize('name', list(configs.CONFIGS))
+def test_every_named_config_builds_an_agent_that_acts(name):
+    """By shapes alone: nothing is compiled or computed."""
+    config = configs.get_config(name)
+    agent = agents.create(config, SPEC)
+
+    def act(key):
+        return agent.act(agent.init(key), jnp.zeros((7, 3)), key, agent.settings)
+
+    decision = jax.eval_shape(act, jax.random.key(0))
+    assert decision.actions.shape == (7, config.chunk_length, 2)
+    assert config.config_name == name
+
+
+@pytest.mark.parametrize('name', list(configs.CONFIGS))
+def test_a_config_takes_no_setting_that_it_does_not_have(name):
+    with pytest.raises((AttributeError, KeyError)):
+        configs.get_config(name).no_such_setting = 1
+
+
+def test_every_agent_has_a_config():
+    names = {configs.get_config(name).agent_name for name in configs.CONFIGS}
+    assert names == set(agents.REGISTRY)
+
+
+@pytest.mark.parametrize('name', [name for name in configs.CONFIGS if name.endswith('_small')])
+def test_laptop_configs_have_laptop_nets(name):
+    config = configs.get_config(name)
+    assert (config.hidden_dims, config.policy_layer_norm) == ((256, 256, 256), True)
