@@ -71,7 +71,7 @@ def _error_table(rows: list[Row], name: str) -> str:
 
 
 def _verdicts(rows: list[Row]) -> str:
-    """A line per process: the best flow target against the best of the other models."""
+    """A line per process: the best flow target against the best of the other models, if any."""
     lines = []
     for process in unique(rows, 'process'):
         chosen = select(rows, process=process)
@@ -79,8 +79,11 @@ def _verdicts(rows: list[Row]) -> str:
             model: np.mean(over_seeds(select(chosen, model=model), 'wasserstein'))
             for model in unique(chosen, 'model')
         }
-        flow = min(FLOWS, key=means.get)
-        other = min(means.keys() - set(FLOWS), key=means.get)
+        flows = [model for model in means if model in FLOWS]
+        others = [model for model in means if model not in FLOWS]
+        if not flows or not others:
+            return ''
+        flow, other = min(flows, key=means.get), min(others, key=means.get)
         verdict = 'wins' if means[flow] <= means[other] else 'loses'
         lines.append(
             [process, f'{flow}: {means[flow]:.3f}', f'{other}: {means[other]:.3f}', verdict]
@@ -142,6 +145,8 @@ def return_law_figure(rows: list[Row], path: Path) -> None:
             axes.plot(updates, means, style, color=colour, marker='.', label=model)
         axes.axhline(0.03, color='#BBBBBB', linewidth=0.8, zorder=0)
         axes.set(title=process.replace('_', ' '), xscale='log', yscale='log')
+        axes.set_xticks(updates, [f'{update:g}' for update in updates])
+        axes.minorticks_off()
         axes.spines[['top', 'right']].set_visible(False)
     for axes in panels[len(names) :]:
         axes.set_visible(False)

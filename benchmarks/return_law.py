@@ -32,6 +32,7 @@ flags.DEFINE_integer('seeds', 3, 'Members trained together, with seeds 0, 1, ...
 flags.DEFINE_multi_enum(
     'processes', list(processes.ALL)[:8], list(processes.ALL), 'Which processes.'
 )
+flags.DEFINE_multi_enum('models', list(MODELS), list(MODELS), 'Which value models.')
 flags.DEFINE_string('out', 'bench', 'Folder of the results; they must not exist yet.')
 
 CHECKPOINTS = 5
@@ -76,7 +77,7 @@ def main(_: list[str]) -> None:
     rows = []
     for process_name in FLAGS.processes:
         process = processes.ALL[process_name]()
-        for name in MODELS:
+        for name in FLAGS.models:
             new = run(process, name, FLAGS.steps, FLAGS.seeds, FLAGS.flow_steps)
             rows += new
             CsvTable(csv).append(new)

@@ -6,7 +6,8 @@ import numpy as np
 
 import agents
 import configs
-from utils import datasets
+from utils import datasets, returns
+from utils.train_state import TrainState
 
 SMALL = dict(hidden_dims=(16, 16), flow_steps=3, num_return_samples=4, n_pi=4, batch_size=32)
 # Of `random_arrays`, whose rewards lie in [-1, 0], at a discount of 0.9.
@@ -37,6 +38,33 @@ def compiled(agent):
     """The agent with compiled functions: op by op, a test would spend its time on compiling."""
     functions = {name: getattr(agent, name) for name in ('init', 'update', 'diagnose', 'act')}
     return agent._replace(**{name: jax.jit(function) for name, function in functions.items()})
+
+
+def random_params(init, seed):
+    """Random numbers shaped like what `init` draws; nothing is compiled."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.tree.map(lambda leaf: np.float32(rng.normal(0.0, 0.3, leaf.shape)), shapes)
+
+
+def random_state(agent, seed=0):
+    """A fresh state of random parameters, whose target nets are not copies of the nets."""
+    shapes = jax.eval_shape(agent.init, jax.random.key(0))
+    model = model_of(agent)
+
+    def fresh(random, shapes):
+        if not isinstance(random, TrainState):
+            return random
+        opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes.opt_state)
+        return random.replace(opt_state=opt_state)
+
+    state = jax.tree.map(
+        fresh,
+        random_params(agent.init, seed),
+        shapes,
+        is_leaf=lambda part: isinstance(part, TrainState),
+    )
+    return state.replace(returns=returns.create(model.config.return_map, *model.spec[2:]))
 
 
 def random_arrays(lengths=(30, 20, 25), observation_dim=3, action_dim=2, seed=0):

@@ -18,6 +18,7 @@ from tests.helpers import (
     member_of,
     model_of,
     random_batch,
+    random_state,
     small_agent,
     small_config,
 )
@@ -86,7 +87,7 @@ def test_the_target_follows_by_polyak_averaging(name):
     if name == 'bc':
         assert run.after.policy.target_params is None
         return
-    before, after = critic_of(run.before), critic_of(run.one_step)
+    before, after = jax.device_get((critic_of(run.before), critic_of(run.one_step)))
     chex.assert_trees_all_equal(before.params, before.target_params)
     expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before.params, after.params)
     chex.assert_trees_all_close(after.target_params, expected, atol=1e-6)
@@ -168,26 +169,21 @@ def repeat(observations, num):
     return np.tile(np.asarray(observations)[:, None], (1, num, 1))
 
 
+UNITS = dict(return_mean=-5.0, return_std=2.0, return_map='affine')
 AGGREGATES = {'mean': np.mean, 'min': np.min}
 
 
 @functools.cache
 def build(name, **changes):
     """A tiny agent whose returns have units of their own, compiled, and its model."""
-    units = dict(return_mean=-5.0, return_std=2.0, return_map='affine')
-    agent = small_agent(name, hidden_dims=(16,), **(units | changes))
+    agent = small_agent(name, hidden_dims=(16,), **(UNITS | changes))
     return SimpleNamespace(**compiled(agent)._asdict(), model=model_of(agent))
 
 
 @functools.cache
 def untrained(name, **changes):
     """A state whose critics' targets are not copies of them."""
-    init = build(name, **changes).init
-    state, other = init(jax.random.key(1)), init(jax.random.key(2))
-    critic = critic_of(state).replace(target_params=critic_of(other).params)
-    if hasattr(state, 'models'):
-        return state.replace(models=state.models.replace(critic=critic))
-    return state.replace(critic=critic)
+    return random_state(small_agent(name, hidden_dims=(16,), **(UNITS | changes)))
 
 
 def call(function, *args):

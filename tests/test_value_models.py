@@ -9,7 +9,7 @@ import pytest
 from scipy.special import softmax as softmax_along
 from scipy.stats import norm
 
-from tests.helpers import batch_by_hand, column, random_batch, small_config
+from tests.helpers import batch_by_hand, column, random_batch, random_params, small_config
 from utils import extraction, value_models
 from utils.losses import expectile_loss
 from utils.value_models import categorical, flow_value, quantile, scalar
@@ -29,11 +29,10 @@ def small_model(name):
     sizes = dict(hidden_dims=(16,), num_atoms=11, num_quantiles=7, num_levels=5)
     config = small_config(value_model=name, **sizes)
     model = value_models.create(config, 3, 2)
-    init = jax.jit(model.init)
     return SimpleNamespace(
         config=config,
-        params=init(jax.random.key(1)),
-        target_params=init(jax.random.key(2)),
+        params=random_params(model.init, 1),
+        target_params=random_params(model.init, 2),
         loss=jax.jit(model.loss),
         law=jax.jit(model.law, static_argnums=5),
         apply=jax.jit(value_models.MODULES[name].network(config).apply),
