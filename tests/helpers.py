@@ -41,10 +41,16 @@ def compiled(agent):
 
 
 def random_params(init, seed):
-    """Random numbers shaped like what `init` draws; nothing is compiled."""
+    """Random parameters of the size that `init` would draw; nothing is compiled."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.tree.map(lambda leaf: np.float32(rng.normal(0.0, 0.3, leaf.shape)), shapes)
+
+    def draw(path, leaf):
+        name = getattr(path[-1], 'key', None)
+        if name == 'kernel':
+            return np.float32(rng.normal(0.0, leaf.shape[-2] ** -0.5, leaf.shape))
+        return np.float32(rng.normal(1.0 if name == 'scale' else 0.0, 0.1, leaf.shape))
+
+    return jax.tree.map_with_path(draw, jax.eval_shape(init, jax.random.key(0)))
 
 
 def random_state(agent, seed=0):

@@ -421,17 +421,19 @@ def test_what_learns_from_implicit_values(key, model, params, pupils):
 
 def test_ifql_acts_by_the_least_critic(key):
     agent, state = build('ifql'), untrained('ifql')
-    decision = agent.act(state, OBSERVATIONS, key, agent.configure(n_pi=9))
+    observations = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    decision = agent.act(state, observations, key, agent.configure(n_pi=9))
     values = plain_values(
         agent.model.nets.critic,
         state.models.critic.params,
-        repeat(OBSERVATIONS, 9),
+        repeat(observations, 9),
         np.asarray(decision.candidates)[:, :, 0],
     )
     least = values.min(axis=0)
     np.testing.assert_array_equal(decision.index, np.argmax(least, axis=1))
     np.testing.assert_allclose(decision.values, -5.0 + 2.0 * least, rtol=1e-4)
-    assert np.any(np.argmax(values[0], axis=1) != np.argmax(least, axis=1))
+    for other in (values[0], values[1], values.mean(axis=0)):
+        assert np.any(np.argmax(other, axis=1) != decision.index)
 
 
 # IQL's policy.

@@ -31,7 +31,13 @@ SMALL = {
     ],
     'scripts/evaluate.py': ['--eval_episodes=1'],
     'scripts/check_policy.py': ['--dataset_dir=data', '--eval_episodes=1', '--samples=64'],
-    'benchmarks.return_law': ['--steps=2', '--processes=uniform', '--seeds=1'],
+    'benchmarks.return_law': [
+        '--steps=2',
+        '--processes=uniform',
+        '--seeds=1',
+        '--models=coupled, lam 0',
+        '--models=C51',
+    ],
     'benchmarks.comparison': ['--timed_steps=1'],
     'benchmarks.calibration': [
         '--dataset_dir=data',

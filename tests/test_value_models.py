@@ -374,18 +374,7 @@ def test_loss_ignores_masked_transitions(key, name):
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name == 'flow', reason='the sampled point z_t carries it', strict=True
-            ),
-        )
-        for name in value_models.MODULES
-    ],
-)
+@EVERY_MODEL
 def test_the_target_net_gets_no_gradient(key, name):
     model = small_model(name)
     batch, next_actions = inputs(key)

@@ -81,7 +81,7 @@ def loss(
     def next_velocity(z: jax.Array, t: jax.Array) -> jax.Array:
         return net.apply(target_params, z, t, batch.next_observations, next_actions)
 
-    next_z_1 = flow.integrate(next_velocity, z_0, config.flow_steps)
+    next_z_1 = jax.lax.stop_gradient(flow.integrate(next_velocity, z_0, config.flow_steps))
     z_1 = rewards + discounts * next_z_1
     z_t = flow.interpolate(z_0, z_1, t)
     if config.td_target == 'velocity':
