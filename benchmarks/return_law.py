@@ -26,7 +26,7 @@ from utils.errors import UserError
 from utils.metrics import CsvTable
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer('steps', 6000, 'Updates of each value model.', lower_bound=1)
+flags.DEFINE_integer('steps', 5000, 'Updates of each value model.', lower_bound=1)
 flags.DEFINE_integer('flow_steps', 20, 'Euler steps in the backup.', lower_bound=1)
 flags.DEFINE_integer('seeds', 3, 'Members trained together, with seeds 0, 1, ...', lower_bound=1)
 flags.DEFINE_multi_enum(

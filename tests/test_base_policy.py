@@ -67,8 +67,8 @@ def test_samples_of_an_observation_are_many_and_its_own(key):
 
 def test_the_policy_keeps_two_modes(key):
     """Actions are -0.6 or 0.6: a Gaussian would act 0, the flow acts one or the other."""
-    net = VelocityField((32, 32), 2)
-    tx = optax.adam(1e-2)
+    net = VelocityField((32, 32, 32), 2, layer_norm=True)
+    tx = optax.adam(optax.cosine_decay_schedule(1e-2, 300))
     policy = train_state.create(base_policy.init(net, key, 3), tx, with_target=False)
     batch = random_batch(key, size=256)
 
@@ -82,5 +82,5 @@ def test_the_policy_keeps_two_modes(key):
     )
     samples = base_policy.sample(net, policy.params, batch.observations, key, 20)
     near = np.abs(np.abs(samples) - 0.6) < 0.2
-    assert near.mean() > 0.75  # 0.3 of a Gaussian of that deviation
+    assert near.mean() > 0.75  # 0.83 to 0.86 of five keys; 0.3 of a Gaussian of that deviation
     assert 0.35 < np.mean(np.asarray(samples) > 0) < 0.65

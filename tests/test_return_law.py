@@ -13,6 +13,7 @@ from benchmarks import processes, value_training
 from benchmarks.value_training import LEVELS
 
 STEPS = 5000
+SHALLOW = dict(hidden_dims=(64, 64), value_layer_norm=False, lr=1e-3)  # enough for smooth laws
 READING_STEPS = 50  # Euler steps that serve the law best; the mean is read in one
 
 FLOWS = {
@@ -41,7 +42,7 @@ PROCESSES = [
 @functools.cache
 def trained(name, model):
     settings = (FLOWS | OTHERS)[model]
-    return value_training.train(processes.ALL[name](), STEPS, flow_steps=20, **settings)
+    return value_training.train(processes.ALL[name](), STEPS, flow_steps=20, **SHALLOW | settings)
 
 
 def measured(name, model):
