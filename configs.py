@@ -22,6 +22,7 @@ def _common(**settings: object) -> ConfigDict:
             hidden_dims=(512, 512, 512, 512),  # hidden widths of every net
             policy_layer_norm=False,  # layer normalisation in policies
             value_layer_norm=True,  # layer normalisation in value models and critics
+            matmul_precision='float32',  # of all nets: or 'tensorfloat32' or 'bfloat16'
             lr=3e-4,  # Adam's learning rate
             batch_size=256,
             discount=0.99,
@@ -44,6 +45,9 @@ def evor(**settings: object) -> ConfigDict:
         # (QR-DQN) or 'implicit_quantile' (IQN)
         td_target='velocity',  # flow: 'velocity' (the paper) or 'coupled' (keeps the return law)
         lam=0.0,  # flow: control variate of 'coupled', in [0, 1]
+        value_net='mlp',  # flow: 'mlp', or 'trunk' with a small head for every sample and step
+        head_dims=(32, 32),  # flow: hidden widths of that head
+        solver='euler',  # flow: integrator of the reward-to-go; or 'midpoint' or 'heun'
         num_atoms=101,  # categorical: atoms over the bounds of the return
         num_quantiles=32,  # quantile: levels
         num_levels=8,  # implicit_quantile: random levels of an update
@@ -52,11 +56,12 @@ def evor(**settings: object) -> ConfigDict:
         next_action='policy',  # next action of the backup: 'policy' or 'dataset'
         backup_candidates=1,  # base-policy samples it is picked from; 1 is the paper
         backup_return_samples=8,  # reward-to-go samples of each, where there are several
-        flow_steps=10,  # Euler steps of the base policy, and of the reward-to-go in the backup
+        flow_steps=10,  # Euler steps of the base policy
+        backup_flow_steps=10,  # steps of the reward-to-go in the backup
         # Inference; these can be changed after training without retraining.
         n_pi=32,  # candidates from the base policy; 1 is behaviour cloning
         num_return_samples=8,  # reward-to-go samples of each candidate
-        return_flow_steps=10,  # Euler steps of those samples; 1 is a cheap mean
+        return_flow_steps=10,  # steps of those samples; 1 of Euler is a cheap mean
         return_noise='random',  # 'random' noise, or Gauss-Hermite 'quadrature' nodes
         tau_r=1.0,  # log-sum-exp temperature over returns; inf: mean, 0: max
         tau_q=0.02,  # softmax temperature over candidates; 0: argmax, inf: base policy
@@ -134,6 +139,7 @@ SMALL_FLOW = SMALL | dict(flow_steps=4)
 # two agents, over 8 samples 0.89 and 0.89; a little softmax noise 0.98, 0.94 and 0.91 on three
 # agents, argmax 0.80, 0.88 and 0.93.
 SMALL_EVOR = SMALL_FLOW | dict(
+    backup_flow_steps=4,
     td_target='coupled',
     next_action='dataset',
     chunk_length=5,

@@ -1,22 +1,26 @@
-"""Trains and evaluates one population of agents.
+"""Trains and evaluates one population of agents: all seeds and tasks of an environment together.
 
 python main.py --env_name=cube-single-play-singletask-task1-v0 --agent=configs.py:evor --seeds=0,1,2
 """
 
 import contextlib
 import zlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 import agents
-from utils import dataset_files, datasets, envs, errors, evaluation, runs, training
+from agents import Agent
+from utils import dataset_files, datasets, envs, errors, evaluation, joint, parallel, runs, training
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 from utils.metrics import RunLog
@@ -32,6 +36,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer('seed', 0, 'Seed of a single run.')
 flags.DEFINE_list('seeds', None, 'Seeds trained together, e.g. 0,1,2; overrides --seed.')
+flags.DEFINE_list(
+    'tasks', None, "Tasks trained together, e.g. 1,2,3; they replace --env_name's own."
+)
 flags.DEFINE_string('save_dir', 'exp', 'Runs go to SAVE_DIR/ENV/CONFIG/seeds_....')
 flags.DEFINE_integer('offline_steps', 1_000_000, 'Number of updates.')
 flags.DEFINE_integer('log_interval', 5_000, 'Updates between rows of train.csv; 0: none.')
@@ -48,22 +55,47 @@ flags.DEFINE_bool('wandb', False, 'Also log to Weights & Biases (pip install wan
 
 
 class Data(NamedTuple):
-    """Training and held-out data of a run, in host memory, and where they came from."""
+    """Training and held-out data of every task, in host memory, and where they came from."""
 
-    train: datasets.Dataset
-    val: datasets.Dataset | None
+    train: list[datasets.Dataset]
+    val: list[datasets.Dataset] | None
     path: Path
 
 
 class Run(NamedTuple):
-    """What the training loop needs besides the states."""
+    """What the training loop needs besides the states.
 
-    agent: agents.Agent
+    Attributes:
+        agents: of every task; they differ in the scale of returns that they start with.
+        env_names: of every task.
+        seeds: trained for every task.
+        mesh: the devices that the seeds are split over.
+        train, val: joint datasets on the devices.
+        sample: (dataset, key, batch_size) -> a joint batch.
+        act: compiled.
+    """
+
+    agents: list[Agent]
+    env_names: list[str]
     seeds: list[int]
+    mesh: Mesh
     train: datasets.Dataset
     val: datasets.Dataset | None
-    sample: Any
-    act: Any
+    sample: Callable
+    act: Callable
+
+    @property
+    def agent(self) -> Agent:
+        """The agent whose functions serve every task."""
+        return self.agents[0]
+
+
+class Output(NamedTuple):
+    """Where the numbers of a task go."""
+
+    directory: Path
+    checkpoints: Checkpoints
+    log: RunLog
 
 
 def define_agent_flag() -> None:
@@ -79,21 +111,44 @@ def define_agent_flag() -> None:
 def main(_: list[str]) -> None:
     seeds = _check_flags()
     config = _agent_config()
-    env = envs.make_env(FLAGS.env_name)
-    data = _load_data(env, config)
-    agent = _create_agent(config, data.train)
-    directory = runs.run_dir(FLAGS.save_dir, FLAGS.env_name, config.config_name, seeds)
-    runs.open_run(directory, _record(config, seeds, data), FLAGS.resume)
-    run = _on_device(agent, config, seeds, data)
-    with Checkpoints(directory / 'checkpoints') as checkpoints:
+    tasks = {name: envs.make_env(name) for name in _env_names()}
+    data = _load_data(tasks, config)
+    task_agents = [
+        agents.create(config, agents.spec_of(dataset, config.discount)) for dataset in data.train
+    ]
+    directories = {
+        runs.run_dir(FLAGS.save_dir, name, config.config_name, seeds): _record(
+            name, config, seeds, data, dataset
+        )
+        for name, dataset in zip(tasks, data.train, strict=True)
+    }
+    runs.open_runs(directories, FLAGS.resume)
+    run = _on_device(task_agents, list(tasks), config, seeds, data)
+    with contextlib.ExitStack() as stack:
+        checkpoints = [
+            stack.enter_context(Checkpoints(path / 'checkpoints')) for path in directories
+        ]
         population, step = _start(run, checkpoints)
         if step >= FLAGS.offline_steps:
-            print(f'{directory}: finished already, {step} updates')
+            print(*(f'{path}: finished already, {step} updates' for path in directories), sep='\n')
             return
-        settings = dict(project='evor', name=str(directory), config=dict(config))
-        with RunLog(directory, step, settings if FLAGS.wandb else None) as log:
-            _train(run, population, step, checkpoints, log)
-    print(f'{directory}: done')
+        outputs = [
+            Output(path, saved, stack.enter_context(_open_log(path, config, step)))
+            for path, saved in zip(directories, checkpoints, strict=True)
+        ]
+        _train(run, population, step, outputs)
+    print(*(f'{path}: done' for path in directories), sep='\n')
+
+
+def _open_log(directory: Path, config: ConfigDict, step: int) -> RunLog:
+    settings = dict(project='evor', name=str(directory), config=dict(config))
+    return RunLog(directory, step, settings if FLAGS.wandb else None)
+
+
+def _env_names() -> list[str]:
+    if FLAGS.tasks is None:
+        return [FLAGS.env_name]
+    return envs.task_names(FLAGS.env_name, _whole_numbers('tasks', FLAGS.tasks))
 
 
 def _agent_config() -> ConfigDict:
@@ -104,13 +159,18 @@ def _agent_config() -> ConfigDict:
     return FLAGS.agent
 
 
-def _check_flags() -> list[int]:
+def _whole_numbers(flag: str, items: list[str]) -> list[int]:
     try:
-        seeds = [int(seed) for seed in FLAGS.seeds] if FLAGS.seeds else [FLAGS.seed]
+        numbers = [int(item) for item in items]
     except ValueError as error:
-        raise UserError(f'--seeds: expected whole numbers such as 0,1,2 ({error})') from error
-    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise UserError(f'--seeds: must be different and not negative, not {seeds}')
+        raise UserError(f'--{flag}: expected whole numbers such as 0,1,2 ({error})') from error
+    if len(set(numbers)) != len(numbers) or min(numbers, default=-1) < 0:
+        raise UserError(f'--{flag}: must be different and not negative, not {numbers}')
+    return numbers
+
+
+def _check_flags() -> list[int]:
+    seeds = _whole_numbers('seeds', FLAGS.seeds or [str(FLAGS.seed)])
     for name in ('offline_steps', 'eval_episodes'):
         if FLAGS[name].value < 1:
             raise UserError(f'--{name}: must be at least 1, not {FLAGS[name].value}')
@@ -120,80 +180,98 @@ def _check_flags() -> list[int]:
     return seeds
 
 
-def _load_data(env: Any, config: ConfigDict) -> Data:
+def _load_data(tasks: dict[str, Any], config: ConfigDict) -> Data:
     if FLAGS.dataset_path:
         path = Path(FLAGS.dataset_path).expanduser()
         val_path = path.with_name(f'{path.stem}-val.npz')
     else:
         path, val_path = dataset_files.locate(
-            envs.dataset_name(FLAGS.env_name),
+            envs.dataset_name(next(iter(tasks))),
             Path(FLAGS.dataset_dir).expanduser(),
             FLAGS.dataset_url,
         )
 
-    def load(path: Path) -> datasets.Dataset:
-        dataset = datasets.build(dataset_files.load(path, FLAGS.env_name, env))
-        datasets.check_chunks(dataset, config.chunk_length, path)
-        return dataset
+    def load(path: Path) -> list[datasets.Dataset]:
+        built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks)]
+        datasets.check_chunks(built[0], config.chunk_length, path)
+        return built
 
     return Data(load(path), load(val_path) if val_path.exists() else None, path)
 
 
-def _create_agent(config: ConfigDict, dataset: datasets.Dataset) -> agents.Agent:
-    return agents.create(config, agents.spec_of(dataset, config.discount))
-
-
-def _record(config: ConfigDict, seeds: list[int], data: Data) -> dict[str, Any]:
-    names = ('env_name', 'offline_steps', 'log_interval', 'eval_interval', 'eval_episodes')
-    names += ('save_interval',)
+def _record(
+    env_name: str, config: ConfigDict, seeds: list[int], data: Data, dataset: datasets.Dataset
+) -> dict[str, Any]:
+    names = ('offline_steps', 'log_interval', 'eval_interval', 'eval_episodes', 'save_interval')
     return runs.describe(
+        env_name=env_name,
         **{name: FLAGS[name].value for name in names},
         seeds=seeds,
         agent=config.to_dict(),
         dataset=dict(
             file=data.path.name,
-            transitions=len(data.train.starts),
-            checksum=zlib.crc32(data.train.observations),
+            transitions=len(dataset.starts),
+            checksum=zlib.crc32(dataset.observations),
         ),
-        observation_dim=data.train.observations.shape[1],
-        action_dim=data.train.actions.shape[1],
+        observation_dim=dataset.observations.shape[1],
+        action_dim=dataset.actions.shape[1],
     )
 
 
-def _on_device(agent: agents.Agent, config: ConfigDict, seeds: list[int], data: Data) -> Run:
+def _on_device(
+    task_agents: list[Agent], env_names: list[str], config: ConfigDict, seeds: list[int], data: Data
+) -> Run:
+    agent, mesh = task_agents[0], parallel.make_mesh(len(seeds))
+
     def sample(dataset: datasets.Dataset, key: jax.Array, batch_size: int = config.batch_size):
         return datasets.sample(
             dataset, key, batch_size, config.chunk_length, config.discount, agent.needs_next_actions
         )
 
     return Run(
-        agent,
-        seeds,
-        jax.device_put(data.train),
-        jax.device_put(data.val),
-        sample,
-        jax.jit(agent.act),
+        agents=task_agents,
+        env_names=env_names,
+        seeds=seeds,
+        mesh=mesh,
+        train=parallel.place(joint.stack(data.train), mesh, parallel.EVERYWHERE),
+        val=None if data.val is None else jax.device_put(joint.stack(data.val)),
+        sample=joint.sample(sample),
+        act=jax.jit(agent.act),
     )
 
 
-def _start(run: Run, checkpoints: Checkpoints) -> tuple[Any, int]:
-    step = checkpoints.latest_step()
-    if step is None:
-        return training.init_population(run.agent.init, run.seeds), 0
+def _start(run: Run, checkpoints: list[Checkpoints]) -> tuple[Any, int]:
+    """Returns the population on its devices and the newest step that every task has saved."""
+    step = max(set.intersection(*(saved.steps() for saved in checkpoints)), default=0)
+    if step:
+        population = joint.merge(_restore(run, checkpoints, step), run.agent.shared)
+        spread = jnp.array([run.seeds.index(seed) for seed in parallel.pad(run.seeds, run.mesh)])
+        population = jax.tree.map(lambda leaf: leaf[spread], population)
+    else:
+        init = joint.init([agent.init for agent in run.agents], run.agent.shared)
+        population = training.init_population(init, parallel.pad(run.seeds, run.mesh))
+    for saved in checkpoints:
+        saved.forget_after(step)
+    return parallel.place(population, run.mesh, parallel.SEEDS), step
+
+
+def _restore(run: Run, checkpoints: list[Checkpoints], step: int) -> list[Any]:
     shapes = jax.eval_shape(partial(training.init_population, run.agent.init, run.seeds))
-    return checkpoints.restore(step, shapes), step
+    return [saved.restore(step, shapes) for saved in checkpoints]
 
 
-def _train(run: Run, population: Any, step: int, checkpoints: Checkpoints, log: RunLog) -> None:
-    train_chunk = training.make_train_chunk(run.agent.update, run.sample)
-    keys = training.streams(run.seeds, training.TRAIN_STREAM)
+def _train(run: Run, population: Any, step: int, outputs: list[Output]) -> None:
+    update = joint.update(run.agent.update, run.agent.shared)
+    train_chunk = training.make_train_chunk(update, run.sample, run.mesh)
+    keys = training.streams(parallel.pad(run.seeds, run.mesh), training.TRAIN_STREAM)
+    keys = parallel.place(keys, run.mesh, parallel.SEEDS)
     # A chunk of no steps compiles the program, so that the first rate is that of updates.
     population, _ = train_chunk(population, keys, run.train, step, 0)
-    monitor = Monitor(run.agent.diagnose, run.sample, run.val, run.seeds)
+    diagnose = joint.diagnose(run.agent.diagnose, run.agent.shared)
+    monitor = Monitor(diagnose, run.sample, run.val, run.seeds)
     last = FLAGS.offline_steps
     bar = tqdm.tqdm(total=last, initial=step, desc=FLAGS.agent.config_name, unit='update')
-    with bar, contextlib.ExitStack() as stack:
-        vector_env = _open_envs(stack)
+    with bar:
         while step < last:
             stop = min(_next_stop(step), last)
             population, sums = train_chunk(population, keys, run.train, step, stop - step)
@@ -201,36 +279,44 @@ def _train(run: Run, population: Any, step: int, checkpoints: Checkpoints, log: 
             bar.update(stop - step)
             step = stop
             if _is_due(step, FLAGS.log_interval):
-                rows = monitor.close_window(population, step)
-                log.write('train', rows)
-                bar.set_postfix(_shown(rows))
-            if vector_env and (_is_due(step, FLAGS.eval_interval) or step == last):
-                with monitor.paused():
-                    _evaluate(run, population, step, vector_env, log)
-            if _is_due(step, FLAGS.save_interval) or step == last:
-                with monitor.paused():
-                    checkpoints.save(step, population)
+                rows = monitor.close_window(
+                    parallel.gather(population, run.mesh, len(run.seeds)), step
+                )
+                for output, task_rows in zip(outputs, rows, strict=True):
+                    output.log.write('train', task_rows)
+                bar.set_postfix(_shown(rows[0]))
+            with monitor.paused():
+                _leave_device(run, population, step, outputs)
 
 
-def _open_envs(stack: contextlib.ExitStack) -> envs.VectorEnv | None:
-    if not FLAGS.eval_interval:
-        return None
+def _leave_device(run: Run, population: Any, step: int, outputs: list[Output]) -> None:
+    """Evaluates and saves what is due, each task as if it had been trained alone."""
+    last = step == FLAGS.offline_steps
+    evaluates = FLAGS.eval_interval and (_is_due(step, FLAGS.eval_interval) or last)
+    saves = _is_due(step, FLAGS.save_interval) or last
+    if not (evaluates or saves):
+        return
+    population = parallel.gather(population, run.mesh, len(run.seeds))
+    populations = joint.split(population, run.agent.shared, len(outputs))
+    for env_name, of_task, output in zip(run.env_names, populations, outputs, strict=True):
+        if evaluates:
+            _evaluate(run, env_name, of_task, step, output.log)
+        if saves:
+            output.checkpoints.save(step, of_task)
+
+
+def _evaluate(run: Run, env_name: str, population: Any, step: int, log: RunLog) -> None:
     num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
-    return stack.enter_context(envs.VectorEnv(FLAGS.env_name, num_envs))
-
-
-def _evaluate(
-    run: Run, population: Any, step: int, vector_env: envs.VectorEnv, log: RunLog
-) -> None:
-    settings = run.agent.settings
-    for index, seed in enumerate(run.seeds):
-        # The stream is the evaluation's own, and the same whenever the evaluation takes place.
-        key = training.stream(seed, training.EVAL_STREAM)
-        act = evaluation.bind(run.act, training.member(population, index), settings)
-        episodes = evaluation.evaluate(act, vector_env, FLAGS.eval_episodes, key)
-        tags = dict(step=step, seed=seed)
-        log.write('eval', [tags | evaluation.summary(episodes)])
-        log.write('episodes', evaluation.rows(episodes, tags))
+    with envs.VectorEnv(env_name, num_envs) as vector_env:
+        for index, seed in enumerate(run.seeds):
+            # The stream is the evaluation's own, and the same whenever the evaluation takes place.
+            key = training.stream(seed, training.EVAL_STREAM)
+            state = training.member(population, index)
+            act = evaluation.bind(run.act, state, run.agent.settings)
+            episodes = evaluation.evaluate(act, vector_env, FLAGS.eval_episodes, key)
+            tags = dict(step=step, seed=seed)
+            log.write('eval', [tags | evaluation.summary(episodes)])
+            log.write('episodes', evaluation.rows(episodes, tags))
 
 
 def _next_stop(step: int) -> int:

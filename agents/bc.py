@@ -78,7 +78,10 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     """
     check(config)
     net = VelocityField(
-        tuple(config.hidden_dims), config.chunk_length * spec.action_dim, config.policy_layer_norm
+        tuple(config.hidden_dims),
+        config.chunk_length * spec.action_dim,
+        config.policy_layer_norm,
+        config.matmul_precision,
     )
     model = Model(config, spec, net, optax.adam(config.lr))
     return Agent(
@@ -89,6 +92,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         settings=settings_from(config),
         configure=partial(settings_from, config),
         needs_next_actions=False,
+        shared=('policy',),
     )
 
 

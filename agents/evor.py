@@ -25,7 +25,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import base_policy, checks, critics, extraction, returns, train_state, value_models
+from utils import base_policy, checks, critics, extraction, flow, returns, train_state, value_models
 from utils.datasets import Batch, flatten
 from utils.errors import UserError
 from utils.networks import VelocityField
@@ -72,7 +72,7 @@ class Settings:
         n_pi: number of candidates (static).
         num_return_samples: number N of reward-to-go samples of each candidate (static).
         flow_steps: Euler steps of the base policy (static).
-        return_flow_steps: Euler steps of the reward-to-go; 1 gives a cheap mean (static).
+        return_flow_steps: steps of the reward-to-go; 1 of Euler gives a cheap mean (static).
         return_noise: 'random' or 'quadrature' base noise (static).
     """
 
@@ -318,6 +318,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         settings=settings_from(config),
         configure=partial(settings_from, config),
         needs_next_actions=config.next_action == 'dataset',
+        shared=('policy',),
     )
 
 
@@ -327,7 +328,9 @@ def build(config: ConfigDict, spec: Spec) -> Model:
     return Model(
         config=config,
         spec=spec,
-        policy_net=VelocityField(tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm),
+        policy_net=VelocityField(
+            tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm, config.matmul_precision
+        ),
         value_model=value_models.create(config, spec.observation_dim, chunk_dim),
         tx=optax.adam(config.lr),
     )
@@ -349,12 +352,15 @@ CHOICES = {
     'value_model': tuple(value_models.MODULES),
     'td_target': ('velocity', 'coupled'),
     'next_action': ('policy', 'dataset'),
+    'value_net': ('mlp', 'trunk'),
+    'solver': tuple(flow.SOLVERS),
     'return_map': ('affine', 'none'),
     'return_noise': ('random', 'quadrature'),
     'value_aggregation': ('mean', 'min'),
 }
 AT_LEAST_ONE = (
     'flow_steps',
+    'backup_flow_steps',
     'return_flow_steps',
     'n_pi',
     'num_return_samples',
@@ -379,6 +385,7 @@ def check(config: ConfigDict) -> None:
     checks.ranges(config, {'tau': (0.0, 1.0), 'lam': (0.0, 1.0)})
     checks.temperatures(config, ('tau_r', 'tau_q'))
     checks.positive(config, ('kappa',))
+    checks.widths(config, 'head_dims')
     if config.backup_candidates > 1 and config.next_action == 'dataset':
         raise UserError(
             'agent.backup_candidates: a choice needs agent.next_action=policy; '

@@ -181,9 +181,11 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     model = Model(
         config=config,
         spec=spec,
-        policy_net=VelocityField(hidden_dims, chunk_dim, config.policy_layer_norm),
-        student_net=MLP(hidden_dims, chunk_dim, config.policy_layer_norm),
-        critic_net=MLP(hidden_dims, 1, config.value_layer_norm),
+        policy_net=VelocityField(
+            hidden_dims, chunk_dim, config.policy_layer_norm, config.matmul_precision
+        ),
+        student_net=MLP(hidden_dims, chunk_dim, config.policy_layer_norm, config.matmul_precision),
+        critic_net=MLP(hidden_dims, 1, config.value_layer_norm, config.matmul_precision),
         tx=optax.adam(config.lr),
     )
     return Agent(
@@ -194,6 +196,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         settings=Settings(),
         configure=Settings,
         needs_next_actions=False,
+        shared=('policy',),
     )
 
 

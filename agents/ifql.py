@@ -113,7 +113,9 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     """
     check(config)
     chunk_dim = config.chunk_length * spec.action_dim
-    net = VelocityField(tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm)
+    net = VelocityField(
+        tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm, config.matmul_precision
+    )
     nets = implicit_values.networks(config)
     model = Model(config, spec, net, nets, optax.adam(config.lr))
     return Agent(
@@ -124,6 +126,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         settings=settings_from(config),
         configure=partial(settings_from, config),
         needs_next_actions=False,
+        shared=('policy',),
     )
 
 

@@ -65,6 +65,7 @@ class Agent(NamedTuple):
         settings: what the config says of inference; a pytree whose static part selects a program.
         configure: (**changes) -> settings, with some of them changed.
         needs_next_actions: whether updates use the recorded next actions.
+        shared: fields of the state that no reward touches; the tasks of a seed have them in common.
     """
 
     init: Callable
@@ -74,3 +75,4 @@ class Agent(NamedTuple):
     settings: struct.PyTreeNode
     configure: Callable
     needs_next_actions: bool
+    shared: tuple[str, ...]

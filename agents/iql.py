@@ -142,7 +142,9 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     """
     check(config)
     chunk_dim = config.chunk_length * spec.action_dim
-    net = MLP(tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm)
+    net = MLP(
+        tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm, config.matmul_precision
+    )
     nets = implicit_values.networks(config)
     model = Model(config, spec, net, nets, optax.adam(config.lr))
     return Agent(
@@ -153,6 +155,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         settings=Settings(),
         configure=Settings,
         needs_next_actions=False,
+        shared=(),
     )
 
 

@@ -163,8 +163,10 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     model = Model(
         config=config,
         spec=spec,
-        policy_net=VelocityField(hidden_dims, chunk_dim, config.policy_layer_norm),
-        critic_net=MLP(hidden_dims, 1, config.value_layer_norm),
+        policy_net=VelocityField(
+            hidden_dims, chunk_dim, config.policy_layer_norm, config.matmul_precision
+        ),
+        critic_net=MLP(hidden_dims, 1, config.value_layer_norm, config.matmul_precision),
         tx=optax.adam(config.lr),
     )
     return Agent(
@@ -175,6 +177,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         settings=settings_from(config),
         configure=partial(settings_from, config),
         needs_next_actions=False,
+        shared=('policy',),
     )
 
 

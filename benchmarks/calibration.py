@@ -181,7 +181,7 @@ def main(_: list[str]) -> None:
     if csv.exists():
         raise UserError(f'{csv}: exists already; choose another --out')
     base = configs.get_config(FLAGS.agent).unlock()
-    base.update(dict(next_action='dataset', flow_steps=FLAGS.flow_steps))
+    base.update(dict(next_action='dataset', backup_flow_steps=FLAGS.flow_steps))
     dataset, val = _load()
     spec = agents.spec_of(dataset, base.discount)
     key = training.stream(FLAGS.seed, training.EVAL_STREAM)
@@ -219,7 +219,9 @@ def _load() -> tuple[Dataset, Dataset]:
         FLAGS.dataset_url,
     )
     paths = path, Path(FLAGS.val_path) if FLAGS.val_path else val_path
-    dataset, val = (datasets.build(dataset_files.load(p, FLAGS.env_name, env)) for p in paths)
+    dataset, val = (
+        datasets.build(dataset_files.load(path, {FLAGS.env_name: env})[0]) for path in paths
+    )
     return dataset, val
 
 

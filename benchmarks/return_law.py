@@ -40,7 +40,7 @@ CHECKPOINTS = 5
 
 def run(process: Process, name: str, steps: int, seeds: int, flow_steps: int) -> list[dict]:
     """Trains one model on one process and returns its rows, with a cost for each."""
-    model = value_training.build(process, steps, flow_steps=flow_steps, **MODELS[name])
+    model = value_training.build(process, steps, backup_flow_steps=flow_steps, **MODELS[name])
     population = training.init_population(partial(evor.init, model), list(range(seeds)))
     train_chunk = value_training.make_train(model, process, seeds)
     jax.block_until_ready(train_chunk(population, 0, 0))  # compiles

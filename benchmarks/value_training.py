@@ -19,8 +19,8 @@ from utils import returns, training
 from utils.datasets import Batch
 from utils.extraction import Noise, soft_value
 
-# The paper's four layers with layer normalisation, an eighth as wide: depth is what lets a flow split
-# its noise between atoms (two layers are at 0.1 on the walks after as many updates).
+# The paper's four layers with layer normalisation, an eighth as wide: depth is what lets a flow
+# split its noise between atoms (two layers are at 0.1 on the walks after as many updates).
 SMALL = dict(hidden_dims=(64,) * 4, lr=3e-3, next_action='dataset', num_atoms=51)
 LEVELS = (np.arange(4096) + 0.5) / 4096
 # The law is read with many steps; the mean of a flow in one step, which is right for every target.

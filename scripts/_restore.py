@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 import agents
+import configs
 from agents import Agent
 from utils import envs, runs, training
 from utils.checkpoints import Checkpoints
@@ -40,6 +41,12 @@ def restore(
     # The checkpoint brings its own scale of returns.
     placeholder = dict(return_mean=0.0, return_std=1.0, return_low=-1.0, return_high=1.0)
     spec = agents.Spec(**sizes, **placeholder)
+    missing = configs.get_config(record['agent']['config_name']).keys() - record['agent'].keys()
+    if missing:
+        raise UserError(
+            f'{directory}: made by an older version, which had no {", ".join(sorted(missing))}; '
+            'train it again, or use that version'
+        )
     agent = agents.create(runs.agent_config(record), spec)
     with Checkpoints(directory / 'checkpoints') as checkpoints:
         step = checkpoints.latest_step() if step is None else step

@@ -70,7 +70,7 @@ def _alone(agent: Agent, record: dict[str, Any]) -> Any:
 def _held_out(env_name: str) -> datasets.Dataset:
     directory = Path(FLAGS.dataset_dir).expanduser()
     _, path = dataset_files.locate(envs.dataset_name(env_name), directory, FLAGS.dataset_url)
-    arrays = dataset_files.load(path, env_name, envs.make_env(env_name))
+    [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)})
     return jax.device_put(datasets.build(arrays))
 
 

@@ -9,7 +9,14 @@ import configs
 from utils import datasets, returns
 from utils.train_state import TrainState
 
-SMALL = dict(hidden_dims=(16, 16), flow_steps=3, num_return_samples=4, n_pi=4, batch_size=32)
+SMALL = dict(
+    hidden_dims=(16, 16),
+    flow_steps=3,
+    backup_flow_steps=3,
+    num_return_samples=4,
+    n_pi=4,
+    batch_size=32,
+)
 # Of `random_arrays`, whose rewards lie in [-1, 0], at a discount of 0.9.
 RETURN_BOUNDS = (-10.0, 0.0)
 

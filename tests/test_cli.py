@@ -135,6 +135,37 @@ def test_a_run_leaves_all_its_outputs(trained):
     assert all(int(row['episode_length']) > 0 for row in episodes)
 
 
+def test_tasks_together_leave_what_each_leaves_alone(data_dir, tmp_path):
+    """Records, rows and weights; and a run of one of them can go on alone."""
+    together = train(data_dir, tmp_path / 'together', '--tasks=1,2', '--seeds=0,1')
+    assert together.returncode == 0, together.stderr
+    second = ENV.replace('task1', 'task2')
+    alone = train(data_dir, tmp_path / 'alone', f'--env_name={second}', '--seeds=0,1')
+    assert alone.returncode == 0, alone.stderr
+    folders = [tmp_path / name / second / 'evor' / 'seeds_0_1' for name in ('together', 'alone')]
+    records = [(folder / 'config.json').read_text() for folder in folders]
+    assert records[0] == records[1]
+    rows = [table(folder / 'train.csv') for folder in folders]
+    assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
+    for one, other in zip(*rows, strict=True):
+        for name in one:
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-4)
+    stored, other = (weights(folder, 12) for folder in folders)
+    assert stored.keys() == other.keys()
+    for name in stored:  # batched and single matrix products round differently
+        np.testing.assert_allclose(stored[name], other[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    resumed = train(
+        data_dir,
+        tmp_path / 'together',
+        f'--env_name={second}',
+        '--seeds=0,1',
+        '--resume',
+        steps=18,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert [row['step'] for row in table(folders[0] / 'train.csv')][-2:] == ['16', '16']
+
+
 def test_tensorboard_holds_what_the_tables_hold(trained):
     path = next((trained / 'tensorboard' / 'seed_1').iterdir())
     content, scalars = path.read_bytes(), {}
@@ -263,6 +294,10 @@ BAD_FLAGS = {
     'wrong type': (['--agent.n_pi=many'], 'n_pi'),
     'no steps': (['--offline_steps=0'], '--offline_steps: must be at least 1'),
     'seeds': (['--seeds=0,0'], '--seeds: must be different'),
+    'tasks': (
+        ['--tasks=1,9'],
+        'no state-based environment',
+    ),
     'chunk': (['--agent.chunk_length=500'], 'longer than any trajectory'),
     'stray word': (['resume'], "unexpected argument 'resume'"),
 }

@@ -42,7 +42,9 @@ PROCESSES = [
 @functools.cache
 def trained(name, model):
     settings = (FLOWS | OTHERS)[model]
-    return value_training.train(processes.ALL[name](), STEPS, flow_steps=20, **SHALLOW | settings)
+    return value_training.train(
+        processes.ALL[name](), STEPS, backup_flow_steps=20, **SHALLOW | settings
+    )
 
 
 def measured(name, model):

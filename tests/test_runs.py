@@ -14,7 +14,6 @@ from utils.checkpoints import KEEP, Checkpoints
 from utils.errors import UserError
 from utils.metrics import CsvTable
 from utils.monitor import Monitor
-from utils.networks import MLP, VelocityField
 
 
 def test_the_default_config_is_the_papers():
@@ -69,10 +68,10 @@ def test_a_damaged_record_is_named(tmp_path):
 
 
 def test_differences_are_listed_key_by_key(tmp_path):
-    runs.open_run(tmp_path, dict(agent=dict(lr=1.0, tau=0.5), seeds=[0]), resume=False)
+    runs.open_runs({tmp_path: dict(agent=dict(lr=1.0, tau=0.5), seeds=[0])}, resume=False)
     other = dict(agent=dict(lr=2.0, tau=0.5), seeds=[0, 1])
     with pytest.raises(UserError, match=r'differ: agent.lr \(1.0 there, 2.0 here\), seeds'):
-        runs.open_run(tmp_path, other, resume=True)
+        runs.open_runs({tmp_path: other}, resume=True)
 
 
 def test_a_checkpoint_comes_back_to_the_bit(tmp_path, key):
@@ -102,21 +101,10 @@ def test_a_checkpoint_of_other_shapes_is_refused(tmp_path, other):
 
 
 def test_the_monitor_averages_over_its_window():
+    """Metrics are (seeds, tasks); a third seed only fills a device."""
     monitor = Monitor(None, None, None, [0, 1])
-    monitor.add({'loss': jnp.array([1.0, 10.0])}, 1)
-    monitor.add({'loss': jnp.array([5.0, 20.0])}, 2)
-    rows = monitor.close_window(None, 3)
-    assert [(row['step'], row['seed'], row['loss']) for row in rows] == [(3, 0, 2.0), (3, 1, 10.0)]
-
-
-def test_networks_have_the_stated_shapes(key):
-    field = VelocityField((8, 8), 2, layer_norm=True)
-    x, t, condition = jnp.ones((4, 5, 2)), jnp.float32(0.5), jnp.ones((4, 5, 3))
-    params = field.init(key, x, t, condition)
-    chex.assert_shape(field.apply(params, x, t, condition), (4, 5, 2))
-    spread = jnp.full((4, 5, 1), 0.5)
-    chex.assert_trees_all_equal(
-        field.apply(params, x, t, condition), field.apply(params, x, spread, condition)
-    )
-    plain = MLP((8,), 1).init(key, jnp.ones((1, 3)))['params']
-    assert plain.keys() == {'Dense_0', 'Dense_1'}
+    monitor.add({'loss': jnp.array([[1.0, 4.0], [10.0, 40.0], [0.0, 0.0]])}, 1)
+    monitor.add({'loss': jnp.array([[5.0, 20.0], [20.0, 80.0], [0.0, 0.0]])}, 2)
+    first, second = monitor.close_window(None, 3)
+    assert [(row['step'], row['seed'], row['loss']) for row in first] == [(3, 0, 2.0), (3, 1, 10.0)]
+    assert [row['loss'] for row in second] == [8.0, 40.0]

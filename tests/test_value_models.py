@@ -98,9 +98,9 @@ def slow_flow_loss(config, velocity, params, target_params, batch, next_actions,
         here = float(batch.observations[i, 0]), float(batch.actions[i, 0, 0])
         there = float(batch.next_observations[i, 0]), float(next_actions[i, 0])
         next_z_1 = z_0
-        for k in range(config.flow_steps):
-            step = velocity(target_params, next_z_1, k / config.flow_steps, *there)
-            next_z_1 = next_z_1 + step / config.flow_steps
+        for k in range(config.backup_flow_steps):
+            step = velocity(target_params, next_z_1, k / config.backup_flow_steps, *there)
+            next_z_1 = next_z_1 + step / config.backup_flow_steps
         z_1 = r + g * next_z_1
         z_t = (1 - t) * z_0 + t * z_1
         if config.td_target == 'velocity':
@@ -121,8 +121,15 @@ def test_flow_loss_equals_a_slow_reference(key, td_target, lam):
     config = small_config(td_target=td_target, lam=lam)
     batch, next_actions = batch_by_hand(discounts=jnp.array([0.5, 0.9])), column(0.3, -0.8)
     batch = batch.replace(actions=column(0.5, -0.25)[..., None])
+
+    def apply(params, *inputs, method):
+        if method == 'features':
+            return jnp.concatenate(inputs, axis=-1)
+        z, t, features = inputs
+        return velocity(params, z, t, features[:, :1], features[:, 1:])
+
     loss, _ = flow_value.loss(
-        SimpleNamespace(apply=velocity), config, 0.6, 1.4, batch, next_actions, SUPPORT, key
+        SimpleNamespace(apply=apply), config, 0.6, 1.4, batch, next_actions, SUPPORT, key
     )
     expected = slow_flow_loss(config, velocity, 0.6, 1.4, batch, next_actions, key)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)

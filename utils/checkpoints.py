@@ -34,6 +34,15 @@ class Checkpoints:
         """Returns the number of the newest whole checkpoint, or None."""
         return self._manager.latest_step()
 
+    def steps(self) -> set[int]:
+        """Returns the numbers of all whole checkpoints."""
+        return set(self._manager.all_steps())
+
+    def forget_after(self, step: int) -> None:
+        """Drops checkpoints after number `step`, which a resumed run will write again."""
+        for newer in sorted(known for known in self.steps() if known > step):
+            self._manager.delete(newer)
+
     def save(self, step: int, population: Any) -> None:
         """Writes `population` as checkpoint number `step`."""
         self._manager.save(step, args=ocp.args.StandardSave(population))

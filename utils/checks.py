@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from utils.errors import UserError, did_you_mean
+from utils.networks import PRECISIONS
 
 
 def choices(config: ConfigDict, allowed: dict[str, tuple[str, ...]]) -> None:
@@ -45,10 +46,16 @@ def positive(config: ConfigDict, names: Iterable[str]) -> None:
             raise UserError(f'agent.{name}: must be positive, not {config[name]}')
 
 
+def widths(config: ConfigDict, name: str) -> None:
+    """Checks that the widths of hidden layers are there and at least 1."""
+    if not config[name] or min(config[name]) < 1:
+        raise UserError(f'agent.{name}: needs widths of at least 1, not {config[name]}')
+
+
 def common(config: ConfigDict) -> None:
     """Checks the settings that every agent has: nets, optimiser, discount and chunks."""
     at_least(config, 1, ('batch_size', 'chunk_length'))
     ranges(config, {'discount': (0.0, 1.0)})
-    if not config.hidden_dims or min(config.hidden_dims) < 1:
-        raise UserError(f'agent.hidden_dims: needs widths of at least 1, not {config.hidden_dims}')
+    choices(config, {'matmul_precision': tuple(PRECISIONS)})
+    widths(config, 'hidden_dims')
     positive(config, ('lr',))

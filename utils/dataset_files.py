@@ -137,15 +137,27 @@ def _check(path: Path, arrays: Arrays) -> None:
         raise UserError(f"{path}: the last row of 'terminals' must be 1, the end of a trajectory")
 
 
-def load(path: Path, env_name: str, env: object) -> Arrays:
-    """Reads, checks and relabels a file for an environment's task; see the functions below.
+def load(path: Path, tasks: dict[str, object]) -> list[Arrays]:
+    """Reads, checks and relabels a file for tasks of an environment; see the functions below.
+
+    Args:
+        path: of the file.
+        tasks: environments by their names.
+
+    Returns:
+        Arrays of every task, which share all but their rewards and masks.
 
     Raises:
-        UserError: the file is missing, damaged, or not of this environment.
+        UserError: the file is missing, damaged, not of this environment, or of one task alone.
     """
     arrays = read(path)
-    check_spaces(arrays, path, env_name, env)
-    return relabel(arrays, path, env_name, env)
+    if 'rewards' in arrays and len(tasks) > 1:
+        raise UserError(
+            f"{path}: has 'rewards' of its own, which are those of one task; leave out --tasks"
+        )
+    for env_name, env in tasks.items():
+        check_spaces(arrays, path, env_name, env)
+    return [relabel(arrays, path, env_name, env) for env_name, env in tasks.items()]
 
 
 def check_spaces(arrays: Arrays, path: Path, env_name: str, env: object) -> None:

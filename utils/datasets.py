@@ -23,6 +23,7 @@ class Dataset:
         masks: (rows,) float32; 0 where the episode ends by reward, else 1. Masks alone stop the
             bootstrap.
         ends: (rows,) int32, the last row of each row's trajectory.
+        lasts: (rows,) int32, the last transition of each row's trajectory.
         starts: (transitions,) int32, the rows that are transitions.
     """
 
@@ -31,6 +32,7 @@ class Dataset:
     rewards: jax.Array
     masks: jax.Array
     ends: jax.Array
+    lasts: jax.Array
     starts: jax.Array
 
 
@@ -77,7 +79,9 @@ def build(arrays: dict[str, np.ndarray]) -> Dataset:
     cuts = np.flatnonzero(arrays['terminals'])
     lengths = np.diff(cuts, prepend=-1)
     ends = np.repeat(cuts, lengths)
-    starts = np.flatnonzero((np.arange(len(ends)) < ends) | (arrays['masks'] == 0))
+    # A function of the rows alone in what follows, so that tasks with other rewards can share it.
+    lasts = np.where(arrays['masks'][ends] == 0, ends, ends - 1)
+    starts = np.flatnonzero(np.arange(len(ends)) <= lasts)
     if not len(starts):
         raise UserError('dataset: every trajectory has a single row; two make a transition')
     return Dataset(
@@ -86,6 +90,7 @@ def build(arrays: dict[str, np.ndarray]) -> Dataset:
         rewards=np.asarray(arrays['rewards'], np.float32),
         masks=np.asarray(arrays['masks'], np.float32),
         ends=ends.astype(np.int32),
+        lasts=lasts.astype(np.int32),
         starts=starts.astype(np.int32),
     )
 
@@ -137,7 +142,7 @@ def gather(
     chunk = rows[:, None] + steps[None]
     inside = jnp.minimum(chunk, ends)
     masks = dataset.masks[inside]
-    exists = (chunk < ends) | ((chunk == ends) & (masks == 0))
+    exists = chunk <= dataset.lasts[rows][:, None]
     goes_on = jnp.where(exists, masks, 1.0)
     survived = jnp.cumprod(goes_on, axis=1)
     # Reward of step j counts while no earlier step of the chunk ended the episode.

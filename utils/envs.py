@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import re
 import warnings
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -47,6 +48,12 @@ def make_env(env_name: str) -> gymnasium.Env:
             f"(its id without the dataset's type is '{typed}').{hint}"
         )
     return ogbench.make_env_and_datasets(env_name, env_only=True)
+
+
+def task_names(env_name: str, tasks: list[int]) -> list[str]:
+    """Returns the environments of tasks: 'cube-single-play-singletask-task2-v0' for task 2."""
+    pattern = r'-singletask(-task\d+)?-'
+    return [re.sub(pattern, f'-singletask-task{task}-', env_name) for task in tasks]
 
 
 def dataset_name(env_name: str) -> str:

@@ -39,7 +39,7 @@ class ImplicitValues:
 
 def networks(config: ConfigDict) -> Nets:
     """Returns the nets of a config."""
-    net = MLP(tuple(config.hidden_dims), 1, config.value_layer_norm)
+    net = MLP(tuple(config.hidden_dims), 1, config.value_layer_norm, config.matmul_precision)
     return Nets(net, net)
 
 

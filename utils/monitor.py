@@ -16,16 +16,16 @@ DIAGNOSE_BATCH = 1024
 
 
 class Monitor:
-    """Averages metrics from one log line to the next, for every member of a population."""
+    """Averages metrics from one log line to the next, for every seed and task of a population."""
 
     def __init__(self, diagnose: Callable, sample: Callable, val: Dataset | None, seeds: list[int]):
         """Watches a population.
 
         Args:
-            diagnose: (state, batch, key) -> metrics of one member.
+            diagnose: (state, batch, key) -> metrics (tasks,) of one seed.
             sample: (dataset, key, batch_size) -> batch.
             val: held-out data on the device, or None.
-            seeds: of the members.
+            seeds: of the members; a population may be padded with more.
         """
         self._val, self._seeds = val, seeds
 
@@ -53,7 +53,15 @@ class Monitor:
         self._start += time.perf_counter() - entered
 
     def close_window(self, population: Any, step: int) -> list[dict[str, Any]]:
-        """Returns a row per member, averaged since the last call, and starts afresh."""
+        """Averages since the last call and starts afresh.
+
+        Args:
+            population: of the seeds, on one device.
+            step: the rows' step.
+
+        Returns:
+            For every task a row per seed.
+        """
         rate = self._steps / (time.perf_counter() - self._start)
         metrics = {name: np.asarray(total) / self._steps for name, total in self._sums.items()}
         if self._val is not None:
@@ -61,11 +69,15 @@ class Monitor:
             keys = training.streams(self._seeds, training.DIAGNOSE_STREAM)
             held_out = self._diagnose(population, keys, self._val)
             metrics |= {f'val_{name}': np.asarray(value) for name, value in held_out.items()}
+        num_tasks = next(iter(metrics.values())).shape[1]
         rows = [
-            dict(step=step, seed=seed)
-            | {name: float(values[index]) for name, values in metrics.items()}
-            | dict(updates_per_second=rate)
-            for index, seed in enumerate(self._seeds)
+            [
+                dict(step=step, seed=seed)
+                | {name: float(values[index, task]) for name, values in metrics.items()}
+                | dict(updates_per_second=rate)
+                for index, seed in enumerate(self._seeds)
+            ]
+            for task in range(num_tasks)
         ]
         self._open_window()
         return rows

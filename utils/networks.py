@@ -1,10 +1,62 @@
 """Multi-layer perceptrons and the velocity fields built on them."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+# How operands of matrix products are rounded: bits of the mantissa, and what to tell the device.
+# Sums are always of float32. On a GPU, JAX's own default would be tensorfloat32.
+PRECISIONS: dict[str, tuple[int, lax.PrecisionLike]] = {
+    'float32': (23, lax.Precision.HIGHEST),
+    'tensorfloat32': (10, lax.Precision.HIGH),
+    'bfloat16': (7, lax.DotAlgorithmPreset.BF16_BF16_F32),
+}
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
+    """Returns x @ w for (..., m) and (m, n), with operands rounded to `precision`.
+
+    So are those of the two products of its gradient. Rounding by hand makes the numbers the same on
+    devices that have no such product, where it costs time and saves none.
+    """
+    return _matmul_forward(x, w, precision)[0]
+
+
+def _rounded(x: jax.Array, precision: str) -> jax.Array:
+    return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=PRECISIONS[precision][0])
+
+
+def _matmul_forward(x: jax.Array, w: jax.Array, precision: str):
+    x, w = _rounded(x, precision), _rounded(w, precision)
+    return jnp.matmul(x, w, precision=PRECISIONS[precision][1]), (x, w)
+
+
+def _matmul_backward(precision: str, operands: tuple[jax.Array, jax.Array], grad: jax.Array):
+    x, w = operands
+    product = partial(jnp.matmul, precision=PRECISIONS[precision][1])
+    grad = _rounded(grad, precision)
+    rows = x.reshape(-1, x.shape[-1])
+    return product(grad, w.T), product(rows.T, grad.reshape(-1, grad.shape[-1]))
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+def dense(width: int, precision: str) -> nn.Dense:
+    """A linear layer whose matrix products are of `precision`."""
+    if precision == 'float32':
+        return nn.Dense(width, precision=PRECISIONS[precision][1])
+
+    def dot_general(x: jax.Array, w: jax.Array, *_: Any, **__: Any) -> jax.Array:
+        return matmul(x, w, precision)
+
+    return nn.Dense(width, dot_general=dot_general)
 
 
 class MLP(nn.Module):
@@ -14,45 +66,100 @@ class MLP(nn.Module):
         hidden_dims: widths of the hidden layers.
         output_dim: width of the output.
         layer_norm: whether to normalise after each activation.
+        precision: of the matrix products, a key of `PRECISIONS`.
     """
 
     hidden_dims: Sequence[int]
     output_dim: int
     layer_norm: bool = False
+    precision: str = 'float32'
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (..., input_dim) to (..., output_dim)."""
         for width in self.hidden_dims:
-            x = nn.gelu(nn.Dense(width)(x))
+            x = nn.gelu(dense(width, self.precision)(x))
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
-        return nn.Dense(self.output_dim)(x)
+        return dense(self.output_dim, self.precision)(x)
 
 
 class VelocityField(nn.Module):
-    """The velocity v(x, t | conditions) of a flow.
+    """The velocity v(x, t | conditions) of a flow, by one MLP of everything.
 
     Attributes:
-        hidden_dims, output_dim, layer_norm: as in `MLP`; `output_dim` is the dimension of x.
+        hidden_dims, output_dim, layer_norm, precision: as in `MLP`; `output_dim` is the dimension
+            of x.
     """
 
     hidden_dims: Sequence[int]
     output_dim: int
     layer_norm: bool = False
+    precision: str = 'float32'
+
+    def features(self, *conditions: jax.Array) -> jax.Array:
+        """What the velocity needs of the conditions, (..., d) each: here they themselves."""
+        return jnp.concatenate(conditions, axis=-1)
 
     @nn.compact
-    def __call__(self, x: jax.Array, t: jax.Array, *conditions: jax.Array) -> jax.Array:
+    def velocity(self, x: jax.Array, t: jax.Array, features: jax.Array) -> jax.Array:
         """Evaluates the field.
 
         Args:
             x: (..., output_dim), the moving point.
             t: (..., 1) or scalar, its time in [0, 1].
-            *conditions: each (..., d), what the flow is conditioned on.
+            features: from `features`, with axes of 1 where they serve many points.
 
         Returns:
             (..., output_dim).
         """
+        features = jnp.broadcast_to(features, (*x.shape[:-1], features.shape[-1]))
         t = jnp.broadcast_to(t, (*x.shape[:-1], 1))
-        inputs = jnp.concatenate([*conditions, x, t], axis=-1)
-        return MLP(self.hidden_dims, self.output_dim, self.layer_norm)(inputs)
+        inputs = jnp.concatenate([features, x, t], axis=-1)
+        return MLP(self.hidden_dims, self.output_dim, self.layer_norm, self.precision)(inputs)
+
+    def __call__(self, x: jax.Array, t: jax.Array, *conditions: jax.Array) -> jax.Array:
+        """Evaluates the field at `x` and `t` under conditions (..., d) each."""
+        return self.velocity(x, t, self.features(*conditions))
+
+
+class TrunkVelocityField(nn.Module):
+    """A velocity that is cheap to evaluate often: one large trunk, a small head for every (x, t).
+
+    The trunk reads the conditions once; the head is an MLP of x and t with a shift from the trunk
+    in each of its layers, so that many samples and many steps cost little more than one.
+
+    Attributes:
+        hidden_dims, output_dim, layer_norm, precision: of the trunk, as in `MLP`.
+        head_dims: widths of the head's hidden layers, which are not normalised.
+    """
+
+    hidden_dims: Sequence[int]
+    output_dim: int
+    layer_norm: bool
+    precision: str
+    head_dims: Sequence[int]
+
+    def setup(self) -> None:
+        """Makes the nets."""
+        shifts = sum(self.head_dims)
+        self.trunk = MLP(self.hidden_dims, shifts, self.layer_norm, self.precision)
+        self.layers = [dense(width, self.precision) for width in self.head_dims]
+        self.last = dense(self.output_dim, self.precision)
+
+    def features(self, *conditions: jax.Array) -> jax.Array:
+        """Runs the trunk on conditions (..., d) each."""
+        return self.trunk(jnp.concatenate(conditions, axis=-1))
+
+    def velocity(self, x: jax.Array, t: jax.Array, features: jax.Array) -> jax.Array:
+        """Runs the head; see `VelocityField.velocity`."""
+        t = jnp.broadcast_to(t, (*x.shape[:-1], 1))
+        hidden, start = jnp.concatenate([x, t], axis=-1), 0
+        for layer, width in zip(self.layers, self.head_dims, strict=True):
+            hidden = nn.gelu(layer(hidden) + features[..., start : start + width])
+            start += width
+        return self.last(hidden)
+
+    def __call__(self, x: jax.Array, t: jax.Array, *conditions: jax.Array) -> jax.Array:
+        """Evaluates the field at `x` and `t` under conditions (..., d) each."""
+        return self.velocity(x, t, self.features(*conditions))

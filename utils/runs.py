@@ -46,32 +46,38 @@ def describe(**settings: Any) -> dict[str, Any]:
     )
 
 
-def open_run(directory: Path, record: dict[str, Any], resume: bool) -> None:
-    """Starts or continues a run in `directory`.
+def open_runs(records: dict[Path, dict[str, Any]], resume: bool) -> None:
+    """Starts or continues the runs of a population, given by their directories.
 
     Raises:
-        UserError: the directory holds a run of another configuration, or one that nobody asked to
-            resume.
+        UserError: a directory holds a run of another configuration, or one that nobody asked to
+            resume; then nothing has been written to any.
     """
-    path = directory / 'config.json'
-    if path.exists():
-        stored = read_record(directory)
-        differing = sorted(_differences(stored, record))
-        if differing:
-            raise UserError(
-                f'{directory} holds a run of another configuration; these differ: '
-                f'{", ".join(differing)}. Choose another --save_dir'
-            )
-        if not resume:
-            raise UserError(
-                f'{directory} already holds this run; pass --resume to continue it or choose '
-                'another --save_dir'
-            )
+    for directory, record in records.items():
+        _check_open(directory, record, resume)
+    for directory, record in records.items():
+        path = directory / 'config.json'
+        if not path.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix('.partial')
+            partial.write_text(json.dumps(record, indent=2, allow_nan=False) + '\n')
+            os.replace(partial, path)
+
+
+def _check_open(directory: Path, record: dict[str, Any], resume: bool) -> None:
+    if not (directory / 'config.json').exists():
         return
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(record, indent=2, allow_nan=False) + '\n')
-    os.replace(partial, path)
+    differing = sorted(_differences(read_record(directory), record))
+    if differing:
+        raise UserError(
+            f'{directory} holds a run of another configuration; these differ: '
+            f'{", ".join(differing)}. Choose another --save_dir'
+        )
+    if not resume:
+        raise UserError(
+            f'{directory} already holds this run; pass --resume to continue it or choose '
+            'another --save_dir'
+        )
 
 
 def read_record(directory: Path) -> dict[str, Any]:
@@ -94,7 +100,9 @@ def read_record(directory: Path) -> dict[str, Any]:
 def agent_config(record: dict[str, Any]) -> ConfigDict:
     """Returns the agent's config of a run's record."""
     config = {name: _number(value) for name, value in record['agent'].items()}
-    config['hidden_dims'] = tuple(config['hidden_dims'])
+    for name in ('hidden_dims', 'head_dims'):
+        if name in config:
+            config[name] = tuple(config[name])
     return ConfigDict(config).lock()
 
 

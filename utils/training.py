@@ -1,12 +1,13 @@
 """Training as one program: a population of states, and steps that never leave the device."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from utils import parallel
 from utils.datasets import Dataset
 
 State = Any
@@ -37,12 +38,13 @@ def member(population: State, index: int) -> State:
     return jax.tree.map(lambda leaf: leaf[index], population)
 
 
-def make_train_chunk(update: Callable, sample: Sampler) -> Callable:
+def make_train_chunk(update: Callable, sample: Sampler, mesh: Mesh | None = None) -> Callable:
     """Returns the compiled training loop of a population.
 
     Args:
         update: (state, batch, key) -> (state, metrics) of one member.
         sample: (dataset, key) -> batch.
+        mesh: the devices that the members are split over; None: they are all on one.
 
     Returns:
         (population, keys, dataset, first_step, num_steps) -> (population, summed metrics). The
@@ -56,7 +58,6 @@ def make_train_chunk(update: Callable, sample: Sampler) -> Callable:
         batch_key, update_key = jax.random.split(key)
         return update(state, sample(dataset, batch_key), update_key)
 
-    @partial(jax.jit, donate_argnums=0)
     def train_chunk(population, keys, dataset, first_step, num_steps):
         def body(i, carry):
             population, sums = carry
@@ -68,4 +69,5 @@ def make_train_chunk(update: Callable, sample: Sampler) -> Callable:
         sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.fori_loop(0, num_steps, body, (population, sums))
 
-    return train_chunk
+    split = parallel.over_devices(train_chunk, mesh) if mesh else train_chunk
+    return jax.jit(split, donate_argnums=0)

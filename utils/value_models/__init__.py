@@ -51,4 +51,4 @@ def create(config: ConfigDict, observation_dim: int, chunk_dim: int) -> ValueMod
     def init(key: jax.Array):
         return module.init(net, key, observation_dim, chunk_dim)
 
-    return ValueModel(init, partial(module.loss, net, config), partial(module.law, net))
+    return ValueModel(init, partial(module.loss, net, config), partial(module.law, net, config))

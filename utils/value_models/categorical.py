@@ -13,7 +13,12 @@ from utils.train_state import Params
 
 def network(config: ConfigDict) -> MLP:
     """Logits of the atoms, from (x, a)."""
-    return MLP(tuple(config.hidden_dims), config.num_atoms, config.value_layer_norm)
+    return MLP(
+        tuple(config.hidden_dims),
+        config.num_atoms,
+        config.value_layer_norm,
+        config.matmul_precision,
+    )
 
 
 def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
@@ -91,6 +96,7 @@ def loss(
 
 def law(
     net: MLP,
+    config: ConfigDict,
     params: Params,
     observations: jax.Array,
     actions: jax.Array,
@@ -99,6 +105,6 @@ def law(
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
     """All atoms with their probabilities; see `ValueModel.law`."""
-    del noise, flow_steps
+    del config, noise, flow_steps
     probabilities = jax.nn.softmax(_logits(net, params, observations, actions), axis=-1)
     return jnp.broadcast_to(atoms(support, net.output_dim), probabilities.shape), probabilities

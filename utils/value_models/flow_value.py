@@ -7,16 +7,21 @@ from ml_collections import ConfigDict
 from utils import flow
 from utils.datasets import Batch, flatten
 from utils.extraction import Noise
-from utils.networks import VelocityField
+from utils.networks import TrunkVelocityField, VelocityField
 from utils.train_state import Params
 
+Net = VelocityField | TrunkVelocityField
 
-def network(config: ConfigDict) -> VelocityField:
+
+def network(config: ConfigDict) -> Net:
     """The velocity s(z, t | x, a)."""
-    return VelocityField(tuple(config.hidden_dims), 1, config.value_layer_norm)
+    sizes = tuple(config.hidden_dims), 1, config.value_layer_norm, config.matmul_precision
+    if config.value_net == 'trunk':
+        return TrunkVelocityField(*sizes, tuple(config.head_dims))
+    return VelocityField(*sizes)
 
 
-def init(net: VelocityField, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
+def init(net: Net, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
     """Returns untrained parameters."""
     z, t = jnp.zeros((1, 1)), jnp.zeros((1, 1))
     return net.init(key, z, t, jnp.zeros((1, observation_dim)), jnp.zeros((1, chunk_dim)))
@@ -60,7 +65,7 @@ def coupled_target(
 
 
 def loss(
-    net: VelocityField,
+    net: Net,
     config: ConfigDict,
     params: Params,
     target_params: Params,
@@ -78,26 +83,37 @@ def loss(
     z_0 = jax.random.normal(noise_key, rewards.shape)
     t = jax.random.uniform(time_key, rewards.shape)
 
-    def next_velocity(z: jax.Array, t: jax.Array) -> jax.Array:
-        return net.apply(target_params, z, t, batch.next_observations, next_actions)
-
-    next_z_1 = jax.lax.stop_gradient(flow.integrate(next_velocity, z_0, config.flow_steps))
+    next_velocity = _velocity(net, target_params, batch.next_observations, next_actions)
+    next_z_1 = jax.lax.stop_gradient(
+        flow.integrate(next_velocity, z_0, config.backup_flow_steps, config.solver)
+    )
     z_1 = rewards + discounts * next_z_1
     z_t = flow.interpolate(z_0, z_1, t)
     if config.td_target == 'velocity':
         target = velocity_target(rewards, discounts, next_velocity(z_t, t))
+    elif config.lam == 0.0:
+        target = z_1 - z_0
     else:
         next_z_t = flow.interpolate(z_0, next_z_1, t)
         target = coupled_target(
             rewards, discounts, z_0, next_z_1, next_velocity(next_z_t, t), config.lam
         )
-    velocity = net.apply(params, z_t, t, batch.observations, flatten(batch.actions))
+    velocity = _velocity(net, params, batch.observations, flatten(batch.actions))(z_t, t)
     value = flow.matching_loss(velocity, jax.lax.stop_gradient(target), mask)
     return value, {'return_mean': jnp.mean(z_1), 'return_std': jnp.std(z_1)}
 
 
+def _velocity(
+    net: Net, params: Params, observations: jax.Array, actions: jax.Array
+) -> flow.Velocity:
+    """The field of (..., d) observations and actions; what does not move is computed once."""
+    features = net.apply(params, observations, actions, method='features')
+    return lambda z, t: net.apply(params, z, t, features, method='velocity')
+
+
 def sample_returns(
-    net: VelocityField,
+    net: Net,
+    config: ConfigDict,
     params: Params,
     observations: jax.Array,
     actions: jax.Array,
@@ -107,29 +123,24 @@ def sample_returns(
     """Carries base noise to reward-to-go samples.
 
     Args:
-        net, params: of one member of the ensemble.
+        net, config, params: of one member of the ensemble.
         observations: (..., observation_dim).
         actions: (..., h * action_dim).
         z_0: (..., num) noise.
-        flow_steps: Euler steps. One step gives z_0 + s(z_0, 0) = E[z_1 | z_0], whose average over
+        flow_steps: steps. One Euler step gives z_0 + s(z_0, 0) = E[z_1 | z_0], whose average over
             the noise is the mean return.
 
     Returns:
         (..., num).
     """
-    conditions = [
-        jnp.broadcast_to(array[..., None, :], (*z_0.shape, array.shape[-1]))
-        for array in (observations, actions)
-    ]
-
-    def velocity(z: jax.Array, t: jax.Array) -> jax.Array:
-        return net.apply(params, z, t, *conditions)
-
-    return flow.integrate(velocity, z_0[..., None], flow_steps)[..., 0]
+    conditions = observations[..., None, :], actions[..., None, :]
+    velocity = _velocity(net, params, *conditions)
+    return flow.integrate(velocity, z_0[..., None], flow_steps, config.solver)[..., 0]
 
 
 def law(
-    net: VelocityField,
+    net: Net,
+    config: ConfigDict,
     params: Params,
     observations: jax.Array,
     actions: jax.Array,
@@ -139,5 +150,5 @@ def law(
 ) -> tuple[jax.Array, jax.Array]:
     """Samples of the learned law; see `ValueModel.law`."""
     del support
-    z = sample_returns(net, params, observations, actions, noise.z_0, flow_steps)
+    z = sample_returns(net, config, params, observations, actions, noise.z_0, flow_steps)
     return z, jnp.broadcast_to(noise.weights, z.shape)

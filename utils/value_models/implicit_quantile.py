@@ -24,6 +24,7 @@ class QuantileFunction(nn.Module):
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool
+    precision: str
 
     @nn.compact
     def __call__(self, levels: jax.Array, *conditions: jax.Array) -> jax.Array:
@@ -36,12 +37,14 @@ class QuantileFunction(nn.Module):
             for array in conditions
         ]
         inputs = jnp.concatenate([*repeated, cosines], axis=-1)
-        return MLP(self.hidden_dims, 1, self.layer_norm)(inputs)[..., 0]
+        return MLP(self.hidden_dims, 1, self.layer_norm, self.precision)(inputs)[..., 0]
 
 
 def network(config: ConfigDict) -> QuantileFunction:
     """The quantile function of (x, a)."""
-    return QuantileFunction(tuple(config.hidden_dims), config.value_layer_norm)
+    return QuantileFunction(
+        tuple(config.hidden_dims), config.value_layer_norm, config.matmul_precision
+    )
 
 
 def init(net: QuantileFunction, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
@@ -75,6 +78,7 @@ def loss(
 
 def law(
     net: QuantileFunction,
+    config: ConfigDict,
     params: Params,
     observations: jax.Array,
     actions: jax.Array,
@@ -83,7 +87,7 @@ def law(
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Quantiles at the levels that the noise has under N(0, 1); see `ValueModel.law`."""
-    del support, flow_steps
+    del config, support, flow_steps
     levels = jax.scipy.stats.norm.cdf(noise.z_0)
     returns = net.apply(params, levels, observations, actions)
     return returns, jnp.broadcast_to(noise.weights, returns.shape)

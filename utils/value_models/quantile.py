@@ -13,7 +13,12 @@ from utils.train_state import Params
 
 def network(config: ConfigDict) -> MLP:
     """Quantiles at the midpoints of `num_quantiles` equal steps of probability, from (x, a)."""
-    return MLP(tuple(config.hidden_dims), config.num_quantiles, config.value_layer_norm)
+    return MLP(
+        tuple(config.hidden_dims),
+        config.num_quantiles,
+        config.value_layer_norm,
+        config.matmul_precision,
+    )
 
 
 def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
@@ -79,6 +84,7 @@ def loss(
 
 def law(
     net: MLP,
+    config: ConfigDict,
     params: Params,
     observations: jax.Array,
     actions: jax.Array,
@@ -87,6 +93,6 @@ def law(
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
     """All quantiles, equally likely; see `ValueModel.law`."""
-    del noise, support, flow_steps
+    del config, noise, support, flow_steps
     returns = _quantiles(net, params, observations, actions)
     return returns, jnp.full_like(returns, 1.0 / returns.shape[-1])

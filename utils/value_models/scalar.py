@@ -13,7 +13,7 @@ from utils.train_state import Params
 
 def network(config: ConfigDict) -> MLP:
     """The value Q(x, a)."""
-    return MLP(tuple(config.hidden_dims), 1, config.value_layer_norm)
+    return MLP(tuple(config.hidden_dims), 1, config.value_layer_norm, config.matmul_precision)
 
 
 def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
@@ -46,6 +46,7 @@ def loss(
 
 def law(
     net: MLP,
+    config: ConfigDict,
     params: Params,
     observations: jax.Array,
     actions: jax.Array,
@@ -54,6 +55,6 @@ def law(
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
     """The mean with probability one; see `ValueModel.law`."""
-    del noise, support, flow_steps
+    del config, noise, support, flow_steps
     value = _value(net, params, observations, actions)
     return value, jnp.ones_like(value)

@@ -1,0 +1,121 @@
+"""Tasks trained together are the tasks trained alone, with the shared work done once."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import flops
+from tests.helpers import random_arrays, small_agent
+from utils import datasets, joint, training
+from utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures('light_compile')
+
+SEEDS = [0, 3]
+AGENTS = {
+    'evor_c51': dict(next_action='dataset', chunk_length=2),
+    'evor_qr': dict(next_action='policy', backup_candidates=3, backup_return_samples=1),
+    'qc1': {},
+    'fql': {},
+    'iql': {},
+}
+
+
+def task_arrays(task):
+    """The trajectories of `random_arrays` under another task's rewards."""
+    arrays = random_arrays((40, 30))
+    if task:
+        rng = np.random.default_rng(task)
+        masks = (rng.uniform(size=70) > 0.2).astype(np.float32)
+        masks[[39, 69]] = arrays['masks'][[39, 69]]
+        arrays |= dict(masks=masks, rewards=2.0 * masks - 2.0)
+    return arrays
+
+
+def sampler(agent, chunk_length):
+    def sample(dataset, key):
+        return datasets.sample(dataset, key, 16, chunk_length, 0.9, agent.needs_next_actions)
+
+    return sample
+
+
+def train(agents, shards, seeds, steps, chunk_length):
+    """The joint populations of `agents`, one per task, after some updates."""
+    first = agents[0]
+    population = training.init_population(
+        joint.init([agent.init for agent in agents], first.shared), seeds
+    )
+    train_chunk = training.make_train_chunk(
+        joint.update(first.update, first.shared), joint.sample(sampler(first, chunk_length))
+    )
+    dataset = jax.device_put(joint.stack(shards))
+    keys = training.streams(seeds, training.TRAIN_STREAM)
+    return train_chunk(population, keys, dataset, 0, steps)
+
+
+@pytest.mark.parametrize('name', AGENTS)
+def test_each_member_equals_its_separate_run(name):
+    settings = AGENTS[name]
+    chunk_length = settings.get('chunk_length', 1)
+    shards = [datasets.build(task_arrays(task)) for task in range(2)]
+    agents = [small_agent(name, return_mean=-float(task), **settings) for task in range(2)]
+    together, sums = train(agents, shards, SEEDS, 10, chunk_length)
+    views = joint.split(together, agents[0].shared, 2)
+    train_chunk = training.make_train_chunk(agents[0].update, sampler(agents[0], chunk_length))
+    keys = training.streams(SEEDS, training.TRAIN_STREAM)
+    for task, agent in enumerate(agents):
+        population = training.init_population(agent.init, SEEDS)
+        dataset = jax.tree.map(jnp.asarray, shards[task])
+        alone, alone_sums = train_chunk(population, keys, dataset, 0, 10)
+        chex.assert_trees_all_equal_shapes_and_dtypes(views[task], alone)
+        # Batched and single matrix products may round differently in the last place.
+        chex.assert_trees_all_close(views[task], alone, rtol=1e-4, atol=1e-5)
+        for metric, total in alone_sums.items():
+            np.testing.assert_allclose(sums[metric][:, task], total, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('next_action', ['policy', 'dataset'])
+def test_what_no_reward_touches_is_computed_once(next_action):
+    """Five tasks cost five value updates, but one policy update and one set of next actions."""
+    agent = small_agent(next_action=next_action)
+    key = jax.random.key(0)
+    sample = sampler(agent, 1)
+
+    def cost(num_tasks):
+        shards = [datasets.build(task_arrays(task)) for task in range(num_tasks)]
+        state = jax.eval_shape(joint.init([agent.init] * num_tasks, agent.shared), key)
+        batch = jax.eval_shape(joint.sample(sample), joint.stack(shards), key)
+        return flops.count(joint.update(agent.update, agent.shared), state, batch, key)
+
+    own = cost(2) - cost(1)
+    assert cost(5) == cost(1) + 4 * own
+    single = flops.count(
+        agent.update,
+        jax.eval_shape(agent.init, key),
+        jax.eval_shape(sample, datasets.build(task_arrays(0)), key),
+        key,
+    )
+    assert cost(1) == single
+    # The policy's update, three products a layer, and one pass a step for its samples.
+    passes = 3.0 + (3.0 if next_action == 'policy' else 0.0)
+    layers = [(3 + 2 + 1) * 16, 16 * 16, 16 * 2]
+    first = 2.0 * 16 * layers[0]  # its input needs no gradient
+    assert single - own == pytest.approx(2.0 * 16 * sum(layers) * passes - first)
+
+
+def test_merging_undoes_splitting():
+    agents = [small_agent(return_mean=-float(task)) for task in range(2)]
+    init = joint.init([agent.init for agent in agents], ('policy',))
+    population = training.init_population(init, SEEDS)
+    views = joint.split(population, ('policy',), 2)
+    assert [float(view.returns.mean[0]) for view in views] == [0.0, -1.0]
+    chex.assert_trees_all_equal(joint.merge(views, ('policy',)), population)
+
+
+def test_tasks_whose_trajectories_end_apart_are_refused():
+    other = task_arrays(1)
+    other['masks'][39] = 1.0 - other['masks'][39]
+    with pytest.raises(UserError, match='one by one'):
+        joint.stack([datasets.build(task_arrays(0)), datasets.build(other)])

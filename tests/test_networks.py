@@ -1,0 +1,75 @@
+"""Networks: shapes, what a trunk computes once, and products of rounded operands."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from utils import networks
+from utils.networks import MLP, TrunkVelocityField, VelocityField
+
+FIELDS = {
+    'mlp': VelocityField((8, 8), 2, True, 'float32'),
+    'trunk': TrunkVelocityField((8, 8), 2, True, 'float32', (5, 6)),
+}
+
+
+@pytest.mark.parametrize('field', FIELDS.values(), ids=FIELDS.keys())
+def test_fields_have_the_stated_shapes(key, field):
+    x, t, condition = jnp.ones((4, 5, 2)), jnp.float32(0.5), jnp.ones((4, 5, 3))
+    params = field.init(key, x, t, condition)
+    chex.assert_shape(field.apply(params, x, t, condition), (4, 5, 2))
+    spread = jnp.full((4, 5, 1), 0.5)
+    chex.assert_trees_all_equal(
+        field.apply(params, x, t, condition), field.apply(params, x, spread, condition)
+    )
+
+
+@pytest.mark.parametrize('field', FIELDS.values(), ids=FIELDS.keys())
+def test_features_serve_many_points(key, field):
+    """One pass over the conditions, as many points as one likes."""
+    x_key, condition_key, key = jax.random.split(key, 3)
+    x, condition = jax.random.normal(x_key, (4, 7, 2)), jax.random.normal(condition_key, (4, 1, 3))
+    params = field.init(key, x[:, :1], jnp.float32(0.0), condition)
+    features = field.apply(params, condition, method='features')
+    many = field.apply(params, x, jnp.float32(0.3), features, method='velocity')
+    one_by_one = [field.apply(params, x[:, i], jnp.float32(0.3), condition[:, 0]) for i in range(7)]
+    np.testing.assert_allclose(many, np.stack(one_by_one, axis=1), rtol=1e-5, atol=1e-6)
+
+
+def test_layer_normalisation_is_optional(key):
+    plain = MLP((8,), 1).init(key, jnp.ones((1, 3)))['params']
+    assert plain.keys() == {'Dense_0', 'Dense_1'}
+    assert 'LayerNorm_0' in MLP((8,), 1, True).init(key, jnp.ones((1, 3)))['params']
+
+
+def rounded(array, precision):
+    """By NumPy: bfloat16 is a dtype, tensorfloat32 is float32 without 13 bits, to the nearest."""
+    array = np.asarray(array, np.float32)
+    if precision == 'bfloat16':
+        return np.float64(array.astype(jnp.bfloat16))
+    bits = array.view(np.uint32)
+    bits = bits + 0xFFF + ((bits >> 13) & 1)
+    return np.float64((bits & np.uint32(0xFFFFE000)).view(np.float32))
+
+
+@pytest.mark.parametrize('precision', ['bfloat16', 'tensorfloat32'])
+def test_products_and_their_gradients_take_rounded_operands(key, precision):
+    x, w, grad = (jax.random.normal(k, (6, 6)) for k in jax.random.split(key, 3))
+    product, pull = jax.vjp(lambda x, w: networks.matmul(x, w, precision), x, w)
+    grads = pull(grad)
+    a, b, c = (rounded(array, precision) for array in (x, w, grad))
+    for got, expected in zip((product, *grads), (a @ b, c @ b.T, a.T @ c), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(product - np.float64(x) @ np.float64(w)).max() > 1e-4
+
+
+def test_nets_of_lower_precision_have_the_same_parameters(key):
+    """So that a checkpoint serves both."""
+    x = jax.random.normal(key, (3, 4, 5))
+    exact, coarse = MLP((8,), 2, True), MLP((8,), 2, True, 'bfloat16')
+    params = exact.init(key, x)
+    chex.assert_trees_all_equal(params, coarse.init(key, x))
+    difference = np.abs(exact.apply(params, x) - coarse.apply(params, x)).max()
+    assert 1e-5 < difference < 0.1
