@@ -72,7 +72,6 @@ class Run(NamedTuple):
         mesh: the devices that the seeds are split over.
         train, val: joint datasets on the devices.
         sample: (dataset, key, batch_size) -> a joint batch.
-        act: compiled.
     """
 
     agents: list[Agent]
@@ -82,7 +81,6 @@ class Run(NamedTuple):
     train: datasets.Dataset
     val: datasets.Dataset | None
     sample: Callable
-    act: Callable
 
     @property
     def agent(self) -> Agent:
@@ -236,7 +234,6 @@ def _on_device(
         train=parallel.place(joint.stack(data.train), mesh, parallel.EVERYWHERE),
         val=None if data.val is None else jax.device_put(joint.stack(data.val)),
         sample=joint.sample(sample),
-        act=jax.jit(agent.act),
     )
 
 
@@ -312,7 +309,7 @@ def _evaluate(run: Run, env_name: str, population: Any, step: int, log: RunLog) 
             # The stream is the evaluation's own, and the same whenever the evaluation takes place.
             key = training.stream(seed, training.EVAL_STREAM)
             state = training.member(population, index)
-            act = evaluation.bind(run.act, state, run.agent.settings)
+            act = evaluation.bind(run.agent.act, state, run.agent.settings)
             episodes = evaluation.evaluate(act, vector_env, FLAGS.eval_episodes, key)
             tags = dict(step=step, seed=seed)
             log.write('eval', [tags | evaluation.summary(episodes)])

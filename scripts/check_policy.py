@@ -40,11 +40,10 @@ def main(_: list[str]) -> None:
     settings = _alone(agent, record)
     val = _held_out(env_name)
     with envs.VectorEnv(env_name, min(FLAGS.eval_episodes, evaluation.MAX_ENVS)) as vector_env:
-        act = jax.jit(agent.act)
         for index, seed in enumerate(record['seeds']):
             state = training.member(population, index)
             result = _distances(agent, state, settings, val, record, seed)
-            bound = evaluation.bind(act, state, settings)
+            bound = evaluation.bind(agent.act, state, settings)
             key = training.stream(seed, training.EVAL_STREAM)
             episodes = evaluation.evaluate(bound, vector_env, FLAGS.eval_episodes, key)
             row = dict(step=step, seed=seed) | result | evaluation.summary(episodes)

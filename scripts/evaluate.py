@@ -45,12 +45,11 @@ def main(_: list[str]) -> None:
     env_name = FLAGS.env_name or record['env_name']
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
     grid = [agent.configure(**changes) for changes in _combinations(agent, record)]
-    act = jax.jit(agent.act)
     print(f'{env_name}, {record["agent"]["config_name"]} after {step} updates')
     num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
     with envs.VectorEnv(env_name, num_envs) as vector_env:
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
-            bound = evaluation.bind(act, training.member(population, index), settings)
+            bound = evaluation.bind(agent.act, training.member(population, index), settings)
             key = training.stream(seed, training.EVAL_STREAM)
             episodes = evaluation.evaluate(bound, vector_env, FLAGS.eval_episodes, key)
             tags = dict(step=step, seed=seed, env_name=env_name)

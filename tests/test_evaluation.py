@@ -1,21 +1,93 @@
 import os
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import agents
+import configs
+from benchmarks import stepping
+from tests.helpers import small_agent
 from utils import envs, evaluation
+from utils.envs import Played
 from utils.errors import UserError
 
 ENV = 'pointmaze-medium-navigate-singletask-task1-v0'
+KEY = jax.random.key(1)
 
 
-def controller(observations, key):
-    """Chunks of two noisy steps; depends on everything that it may depend on."""
-    noise = jax.random.uniform(key, (len(observations), 2, 2), minval=-1.0)
-    return np.clip(np.asarray(noise) + 0.5, -1, 1)
+class Chosen(NamedTuple):
+    """As much of a `Decision` as an evaluation asks for."""
+
+    actions: jax.Array
+
+
+def noisy(state, observations, key, settings):
+    """An agent with chunks of five noisy steps; depends on everything that it may depend on."""
+    noise = jax.random.uniform(key, (len(observations), 5, 2), minval=-1.0)
+    return Chosen(jnp.clip(noise + state - 0.01 * observations[:, None], -1, 1))
+
+
+controller = evaluation.bind(noisy, 0.5, None)
+
+
+def agent_of(config_name):
+    return configs.get_config(config_name).agent_name
+
+
+def own_key(key, episode, chunk):
+    return jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
+
+
+class CountingEnvs:
+    """Stands in for `VectorEnv`: knows who was sent what, and writes down what happens.
+
+    Episode `e` ends after `lengths[e]` chunks. Its observation is its number and the chunks played,
+    its reward the sum of the actions.
+    """
+
+    def __init__(self, num_envs, lengths):
+        self.num_envs, self.lengths = num_envs, lengths
+        self.playing, self.reports, self.started, self.log = {}, {}, [], []
+
+    def start(self, environments, episodes):
+        for number, episode in zip(environments, episodes, strict=True):
+            self.playing[number] = (int(episode), 0)
+            self.started.append(int(episode))
+            self._send(number, 0.0)
+        self._write('start', environments)
+
+    def play(self, environments, actions):
+        for number, chunk in zip(environments, actions, strict=True):
+            episode, chunks = self.playing[number]
+            assert chunks < self.lengths[episode], 'the episode had ended'
+            self.playing[number] = (episode, chunks + 1)
+            self._send(number, float(chunk.sum()))
+        self._write('play', environments)
+
+    def collect(self, environments):
+        self._write('collect', environments)
+        reports = [self.reports.pop(number) for number in environments]
+        return Played(*(np.array(field) for field in zip(*reports, strict=True)))
+
+    def act(self, observations, key, episodes, chunks):
+        self.log.append('act')
+        return controller(observations, key, episodes, chunks)
+
+    def _send(self, number, reward):
+        assert number not in self.reports, 'the last report was not collected'
+        episode, chunks = self.playing[number]
+        done = chunks == self.lengths[episode]
+        observation = np.array([episode, chunks], np.float32)
+        self.reports[number] = (observation, reward, int(chunks > 0), done, done and episode % 2)
+
+    def _write(self, what, environments):
+        if len(environments):
+            self.log.append(f'{what} {" ".join(map(str, environments))}')
 
 
 @pytest.fixture(scope='module')
@@ -24,11 +96,118 @@ def vector_env():
         yield running
 
 
+def started(vector_env, episodes):
+    """The first observations of these episodes."""
+    vector_env.start(np.arange(len(episodes)), episodes)
+    return vector_env.collect(np.arange(len(episodes))).observations
+
+
+def assert_same(one, other):
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+# Who steps when.
+
+
+def test_one_group_steps_while_the_actions_of_the_other_are_computed():
+    """Between a `play` and the next `collect` of a group stands an `act`: that of the other."""
+    counting = CountingEnvs(4, lengths=[2] * 4)
+    evaluation.evaluate(counting.act, counting, 4, KEY)
+    turns = ['collect 0 2', 'act', 'play 0 2', 'collect 1 3', 'act', 'play 1 3']
+    ends = ['collect 0 2', 'collect 1 3']
+    assert counting.log == ['start 0 2', 'start 1 3', *turns, *turns, *ends]
+
+
+def test_the_next_episode_starts_where_one_ends_and_before_actions_are_computed():
+    counting = CountingEnvs(2, lengths=[1, 3, 1])
+    evaluation.evaluate(counting.act, counting, 3, KEY, num_groups=1)
+    both_play = ['collect 0 1', 'act', 'play 0 1']
+    episode_2_follows_0 = ['collect 0 1', 'start 0', 'act', 'play 1']
+    turns = [*both_play, *episode_2_follows_0, *both_play]
+    assert counting.log == ['start 0 1', *turns, 'collect 0 1']
+
+
+def test_an_agent_is_asked_once_per_chunk():
+    counting = CountingEnvs(1, lengths=[3, 1, 2])
+    asked = []
+
+    def act(observations, key, episodes, chunks):
+        assert_same((episodes, chunks), observations.T)
+        asked.append((int(episodes[0]), int(chunks[0])))
+        return counting.act(observations, key, episodes, chunks)
+
+    evaluation.evaluate(act, counting, 3, KEY)
+    assert asked == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1)]
+
+
+@pytest.mark.parametrize(('num_envs', 'num_groups', 'size'), [(5, 2, 3), (5, 1, 5), (1, 2, 1)])
+@pytest.mark.parametrize('num_episodes', [1, 4, 9])
+def test_batches_have_one_size_whoever_plays(num_envs, num_groups, size, num_episodes):
+    counting = CountingEnvs(num_envs, lengths=[1, 4, 2] * 3)
+
+    def act(observations, key, episodes, chunks):
+        assert observations.shape == (size, 2)
+        assert episodes.shape == chunks.shape == (size,)
+        return counting.act(observations, key, episodes, chunks)
+
+    evaluation.evaluate(act, counting, num_episodes, KEY, num_groups)
+
+
+# What comes of it.
+
+
+@pytest.mark.parametrize(
+    ('num_envs', 'num_groups'), [(1, 2), (2, 1), (2, 2), (3, 2), (7, 3), (9, 1), (9, 2), (12, 2)]
+)
+def test_an_outcome_is_the_episodes_own(num_envs, num_groups):
+    """That of playing it alone, with its own keys; and every episode is played exactly once."""
+    lengths = [3, 1, 4, 1, 5, 2, 6, 5, 3]
+    counting = CountingEnvs(num_envs, lengths)
+    episodes = evaluation.evaluate(counting.act, counting, 9, KEY, num_groups)
+    assert sorted(counting.started) == list(range(9))
+    assert not counting.reports  # nothing is left to collect
+    np.testing.assert_array_equal(episodes.lengths, lengths)
+    np.testing.assert_array_equal(episodes.success, np.arange(9) % 2 == 1)
+    for episode, length in enumerate(lengths):
+        alone = [
+            noisy(0.5, np.array([[episode, c]], np.float32), own_key(KEY, episode, c), None).actions
+            for c in range(length)
+        ]
+        np.testing.assert_allclose(episodes.returns[episode], np.sum(alone), atol=1e-4)
+
+
+def test_an_evaluation_equals_a_plain_loop(vector_env):
+    """The same start states and keys, an episode at a time, a step at a time."""
+    episodes = evaluation.evaluate(controller, vector_env, 4, KEY)
+    env, act = envs.make_env(ENV), jax.jit(noisy)
+    for episode in range(4):
+        observation, total, length, ended = envs.reset(env, episode), 0.0, 0, False
+        while not ended:
+            key = own_key(KEY, episode, length // 5)
+            for action in np.asarray(act(0.5, np.float32(observation)[None], key, None).actions[0]):
+                observation, reward, terminated, truncated, info = env.step(action)
+                total, length, ended = total + reward, length + 1, terminated or truncated
+                if ended:
+                    break
+        outcome = tuple(field[episode] for field in episodes)
+        assert outcome == (bool(info['success']), total, length)
+
+
+def test_evaluation_repeats_to_the_bit(vector_env):
+    results = [evaluation.evaluate(controller, vector_env, 4, KEY) for _ in range(2)]
+    assert_same(*results)
+
+
 def test_many_at_once_equals_one_by_one(vector_env):
     """The same start states and actions, played in a plain loop."""
-    observations = vector_env.reset(np.arange(3))
-    actions = np.random.default_rng(0).uniform(-1, 1, (4, 3, 2, 2))
-    played = [vector_env.play(chunk) for chunk in actions]
+    everyone = np.arange(3)
+    observations = started(vector_env, everyone)
+    actions = np.random.default_rng(0).uniform(-1, 1, (4, 3, 2, 2)).astype(np.float32)
+    played = []
+    for chunk in actions:
+        vector_env.play(everyone, chunk)
+        played.append(vector_env.collect(everyone))
     env = envs.make_env(ENV)
     for episode in range(3):
         observation = envs.reset(env, episode)
@@ -40,48 +219,108 @@ def test_many_at_once_equals_one_by_one(vector_env):
                 total += reward
             np.testing.assert_array_equal(result.observations[episode], np.float32(observation))
             assert (result.rewards[episode], result.steps[episode]) == (total, 2)
+            assert not result.done[episode]
 
 
-def test_waves_do_not_change_start_states(vector_env):
-    first = vector_env.reset(np.array([0, 1, 2]))
-    second = vector_env.reset(np.array([2, -1, 0]))
-    np.testing.assert_array_equal(second[[0, 2]], first[[2, 0]])
-
-
-def test_evaluation_repeats_to_the_bit(vector_env):
-    results = [evaluation.evaluate(controller, vector_env, 4, jax.random.key(1)) for _ in range(2)]
-    assert len(results[0].success) == 4  # two waves, the second partly idle
-    for one, other in zip(*results, strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_a_start_state_is_fixed_by_the_episode_alone(vector_env):
+    first = started(vector_env, np.array([0, 1, 2]))
+    second = started(vector_env, np.array([2, 7, 0]))
+    np.testing.assert_array_equal(second[[2, 0]], first[[0, 2]])
+    assert not np.array_equal(second[1], first[1])
 
 
 def test_an_episode_ends_with_its_success(vector_env):
-    """A walker that knows the way reaches the goal, and stands still from then on."""
+    """A walker that knows the way reaches the goal, and takes no step of its chunk from then on."""
     env = envs.make_env(ENV)
     envs.reset(env, 0)
     goal = np.array(env.unwrapped.cur_goal_xy)
 
-    def walk(observations, key):
+    def walk(observations, key, episodes, chunks):
         subgoals = [env.unwrapped.get_oracle_subgoal(xy, goal)[0] for xy in observations]
         steps = np.array(subgoals) - observations
-        return (steps / (np.linalg.norm(steps, axis=1, keepdims=True) + 1e-6))[:, None]
+        steps /= np.linalg.norm(steps, axis=1, keepdims=True) + 1e-6
+        return np.repeat(steps[:, None], 2, axis=1)
 
-    episodes = evaluation.evaluate(walk, vector_env, 3, jax.random.key(0))
+    episodes = evaluation.evaluate(walk, vector_env, 3, KEY)
     assert episodes.success.all()
     # Reward -1 per step until the goal is reached; the success is noticed one step later.
     np.testing.assert_array_equal(episodes.returns, -(episodes.lengths - 1))
     assert episodes.lengths.max() < 1000
+    assert (episodes.lengths % 2).any()
+
+
+# Asking an agent.
+
+
+def test_every_row_is_acted_on_as_if_it_were_alone():
+    agent = small_agent()
+    state = jax.jit(agent.init)(KEY)
+    observations = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    episodes, chunks = np.array([5, 5, 2, 2]), np.array([0, 1, 0, 0])
+    observations[3] = observations[2]
+    act = evaluation.bind(agent.act, state, agent.settings)
+    actions = act(observations, KEY, episodes, chunks)
+    alone = jax.jit(agent.act)
+    for row in range(4):
+        key = own_key(KEY, episodes[row], chunks[row])
+        expected = alone(state, observations[row][None], key, agent.settings).actions[0]
+        np.testing.assert_allclose(actions[row], expected, atol=1e-5)
+    np.testing.assert_array_equal(actions[2], actions[3])
+
+
+@pytest.mark.parametrize('name', sorted(agents.REGISTRY))
+def test_every_agent_can_be_evaluated(name):
+    """By shapes alone: nothing is compiled or computed."""
+    agent = small_agent(next(c for c in configs.CONFIGS if agent_of(c) == name))
+
+    def act(key, observations, numbers):
+        bound = evaluation.bind(agent.act, agent.init(key), agent.settings)
+        return bound(observations, key, numbers, numbers)
+
+    actions = jax.eval_shape(act, KEY, np.zeros((4, 3), np.float32), np.arange(4))
+    assert (len(actions), actions.ndim, actions.shape[-1]) == (4, 3, 2)
+
+
+def test_an_agent_is_compiled_once_for_all_states_and_episodes():
+    traced = []
+
+    def act(state, observations, key, settings):
+        traced.append(observations.shape)
+        return noisy(state + settings, observations, key, None)
+
+    for state, temperature in ((0.5, 0.1), (0.4, 0.2)):
+        counting = CountingEnvs(5, lengths=[2, 1, 3] * 3)
+        bound = evaluation.bind(act, state, temperature)
+        for num_episodes in (9, 2):
+            evaluation.evaluate(bound, counting, num_episodes, KEY)
+    assert len(traced) == 1
+
+
+# Mishaps and sums.
 
 
 def test_a_dead_process_is_a_user_error():
     with envs.VectorEnv(ENV, 2) as running:
-        running.reset(np.arange(2))
+        started(running, np.arange(2))
         pid = running._process.pid
         children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
-        for child in children:
-            os.kill(int(child), signal.SIGKILL)
-        with pytest.raises(UserError, match='evaluation process died'):
-            running.play(np.zeros((2, 1, 2)))
+        os.kill(int(children[0]), signal.SIGKILL)
+        with pytest.raises(UserError, match='evaluation process died') as caught:
+            evaluation.evaluate(controller, running, 2, KEY)
+        assert '\n' not in str(caught.value)
+
+
+def test_leaving_in_the_middle_of_a_chunk_is_quiet(capfd):
+    """As when `act` raises while the other group steps."""
+    with envs.VectorEnv(ENV, 2) as running:
+        started(running, np.arange(2))
+        running.play(np.arange(2), np.zeros((2, 100, 2)))
+    assert capfd.readouterr().err == ''
+
+
+def test_rates_of_stepping_are_positive(vector_env):
+    assert stepping.steps_per_second(ENV, 2, num_steps=50) > 0
+    assert stepping.evaluation_rate(controller, vector_env, 2, KEY) > 0
 
 
 @pytest.mark.parametrize(

@@ -82,14 +82,14 @@ def reset(env: gymnasium.Env, episode: int) -> np.ndarray:
 
 
 class Played(NamedTuple):
-    """What a vector of environments did with one chunk of actions each.
+    """What environments report after a command, one entry per environment.
 
     Attributes:
-        observations: (n, observation_dim) float32 after the chunk, or at the episode's end.
+        observations: (n, observation_dim) float32 after the chunk, or at a start or end.
         rewards: (n,) undiscounted reward sum of the steps taken.
-        steps: (n,) number of steps taken; 0 for an episode that had ended before.
-        done: (n,) whether the episode has ended.
-        success: (n,) whether its last step was a success.
+        steps: (n,) int, number of steps taken; 0 after a start.
+        done: (n,) bool, whether the episode has ended.
+        success: (n,) bool, whether its last step was a success.
     """
 
     observations: np.ndarray
@@ -99,43 +99,60 @@ class Played(NamedTuple):
     success: np.ndarray
 
 
-class _Player:
-    """One environment in the middle of an episode."""
-
-    def __init__(self, env: gymnasium.Env):
-        self._env = env
-        self._observation = None
-        self._done = self._success = False
-
-    def reset(self, episode: int) -> np.ndarray:
-        """Starts an episode; a negative number leaves the environment idle."""
-        self._observation = reset(self._env, max(episode, 0)).astype(np.float32)
-        self._done, self._success = episode < 0, False
-        return self._observation
-
-    def play(self, actions: np.ndarray) -> tuple:
-        """Plays up to (h, action_dim) actions; returns the fields of `Played`."""
-        rewards, steps = 0.0, 0
-        for action in actions:
-            if self._done:
-                break
-            observation, reward, terminated, truncated, info = self._env.step(action)
-            rewards += reward
-            steps += 1
-            self._observation = observation.astype(np.float32)
-            self._done = bool(terminated or truncated)
-            self._success = bool(info['success'])
-        return self._observation, rewards, steps, self._done, self._success
+# Commands and reports are arrays sent as bytes: pickling one takes longer than sending it, and with
+# chunks of one action there is a message for every step. A command's first byte tells what it is.
+_START, _PLAY = b's', b'p'
 
 
 def _serve(connection: Connection, env: gymnasium.Env) -> None:
-    player = _Player(env)
-    while True:
-        try:
-            command, argument = connection.recv()
-        except EOFError:
-            return  # the parent closed its end, or is gone
-        connection.send(player.reset(argument) if command == 'reset' else player.play(argument))
+    """Obeys commands until the parent closes its end, or is gone."""
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            command = connection.recv_bytes()
+            kind, content = command[:1], command[1:]
+            if kind == _START:
+                report = _start(env, int.from_bytes(content, 'little'))
+            else:
+                # Copied, since the buffer is read-only and an environment may clip in place.
+                actions = np.frombuffer(content, np.float32).copy()
+                report = _play(env, actions.reshape(-1, *env.action_space.shape))
+            connection.send_bytes(report.tobytes())
+
+
+def _start(env: gymnasium.Env, episode: int) -> np.ndarray:
+    return _report(reset(env, episode), 0.0, 0, False, False)
+
+
+def _play(env: gymnasium.Env, actions: np.ndarray) -> np.ndarray:
+    """Plays (h, action_dim) actions, or as many as there are until the episode ends."""
+    rewards, steps = 0.0, 0
+    for action in actions:
+        observation, reward, terminated, truncated, info = env.step(action)
+        rewards += reward
+        steps += 1
+        done = terminated or truncated
+        if done:
+            break
+    return _report(observation, rewards, steps, done, info['success'])
+
+
+def _report(
+    observation: np.ndarray, rewards: float, steps: int, done: bool, success: bool
+) -> np.ndarray:
+    """One float64 vector, which holds each of these exactly; `_read` takes it apart."""
+    return np.array([rewards, steps, done, success, *observation.astype(np.float32)], np.float64)
+
+
+def _read(reports: list[bytes]) -> Played:
+    table = np.stack([np.frombuffer(report, np.float64) for report in reports])
+    rewards, steps, done, success = table[:, :4].T
+    return Played(
+        table[:, 4:].astype(np.float32),
+        rewards,
+        steps.astype(np.int64),
+        done.astype(bool),
+        success.astype(bool),
+    )
 
 
 def _fork_servers(connections: list[Connection], env_name: str) -> None:
@@ -170,8 +187,16 @@ def _serve_one(connections: list[Connection], mine: Connection, env: gymnasium.E
 class VectorEnv:
     """`num_envs` environments, a process each; use as a context manager.
 
-    Messages are exchanged once per chunk of actions. The environments are built in the background:
-    only the first `reset` waits for them.
+    A command is sent to some environments without waiting for them; `collect` waits for what they
+    report. So some can step while the actions of others are computed. An environment is given its
+    next command after the report on the last one was collected. One message is exchanged per chunk
+    of actions. The environments are built in the background: only the first `collect` waits.
+
+    More processes than cores cost little: the system gives a free core to whichever has steps to
+    take, so that no core waits for the slowest of a fixed share.
+
+    Attributes:
+        num_envs: environments are named by their number, 0 to `num_envs - 1`.
     """
 
     def __init__(self, env_name: str, num_envs: int):
@@ -197,25 +222,56 @@ class VectorEnv:
             connection.close()
         self._process.join()
 
-    def reset(self, episodes: np.ndarray) -> np.ndarray:
-        """Starts the episodes with these numbers, (num_envs,) int; returns their observations."""
-        return np.stack(self._exchange('reset', [int(episode) for episode in episodes]))
+    def start(self, environments: np.ndarray, episodes: np.ndarray) -> None:
+        """Sends word to start the episodes with these numbers.
 
-    def play(self, actions: np.ndarray) -> Played:
-        """Plays (num_envs, h, action_dim) chunks; an environment that is done stands still."""
-        parts = self._exchange('play', list(actions))
-        return Played(*(np.stack(fields) for fields in zip(*parts, strict=True)))
+        Args:
+            environments: (n,) int.
+            episodes: (n,) int, one for each of them.
 
-    def _exchange(self, command: str, arguments: list) -> list:
-        try:
-            for connection, argument in zip(self._connections, arguments, strict=True):
-                connection.send((command, argument))
-            return [connection.recv() for connection in self._connections]
-        except (EOFError, OSError) as error:
-            raise UserError(
-                'an evaluation process died; what it said is above. If memory ran out, lower '
-                '--eval_episodes'
-            ) from error
+        Raises:
+            UserError: a process died.
+        """
+        numbers = [int(episode).to_bytes(8, 'little') for episode in episodes]
+        self._send(environments, [_START + number for number in numbers])
+
+    def play(self, environments: np.ndarray, actions: np.ndarray) -> None:
+        """Sends chunks of actions to environments in the middle of an episode.
+
+        Args:
+            environments: (n,) int.
+            actions: (n, h, action_dim); those after the end of an episode are not played.
+
+        Raises:
+            UserError: a process died.
+        """
+        actions = np.asarray(actions, np.float32)
+        self._send(environments, [_PLAY + chunk.tobytes() for chunk in actions])
+
+    def collect(self, environments: np.ndarray) -> Played:
+        """Waits for the reports on the last commands to (n,) environments, at least one.
+
+        Raises:
+            UserError: a process died.
+        """
+        with _death_as_user_error():
+            return _read([self._connections[number].recv_bytes() for number in environments])
+
+    def _send(self, environments: np.ndarray, commands: list[bytes]) -> None:
+        with _death_as_user_error():
+            for number, command in zip(environments, commands, strict=True):
+                self._connections[number].send_bytes(command)
+
+
+@contextlib.contextmanager
+def _death_as_user_error():
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise UserError(
+            'an evaluation process died; what it said is above. If memory ran out, lower '
+            '--eval_episodes'
+        ) from error
 
 
 @contextlib.contextmanager
