@@ -195,3 +195,42 @@ def comparison_table(rows: list[Row]) -> str:
         for row in rows
     ]
     return table(header, lines)
+
+
+def throughput_tables(result: dict) -> str:
+    """The report of `benchmarks.throughput`, in Markdown."""
+    machine = result['machine']
+    parts = [
+        f'{machine["processor"]}, {machine["cores"]} cores, {", ".join(machine["devices"])}; '
+        f'Python {machine["python"]}, jax {machine["versions"]["jax"]}; sizes of '
+        f'{result["env_name"]}{"; " if result["settings"] else ""}{" ".join(result["settings"])}\n'
+    ]
+    header = ['agent', 'seeds x tasks', 'parameters each', 'GFLOP', 'ms', 'updates/s', 'GFLOP/s']
+    header += ['products, GFLOP/s', 'share', 'share per CPU-second', 'compile, s', 'memory, MiB']
+    lines = [
+        [row['agent'], f'{row["seeds"]} x {row["tasks"]}', f'{row["parameters"]:,}']
+        + [f'{row[name]:.2f}' for name in ('gflop_per_update', 'ms_per_update')]
+        + [f'{row[name]:.1f}' for name in ('updates_per_second', 'gflops', 'product_gflops')]
+        + [f'{row[name]:.2f}' for name in ('share_of_products', 'share_per_cpu_second')]
+        + [f'{row["compile_seconds"]:.1f}', f'{row["memory_mib"]:.0f}']
+        for row in result['updates']
+    ]
+    parts += ['**Updates** of whole populations\n', table(header, lines)]
+    if result['latencies']:
+        header = ['agent', 'observations', 'return samples', 'p50, ms', 'p99, ms']
+        lines = [
+            [row['agent'], str(row['observations']), str(row['num_return_samples'])]
+            + [f'{row[name]:.2f}' for name in ('p50_ms', 'p99_ms')]
+            for row in result['latencies']
+        ]
+        parts += ['**Latency of `act`**\n', table(header, lines)]
+    if result['evaluation']:
+        header = ['agent', 'environments', 'steps/s alone', 'steps/s in evaluation', 'share']
+        lines = [
+            [row['agent'], str(row['envs'])]
+            + [f'{row[name]:.0f}' for name in ('steps_per_second_alone', 'steps_per_second')]
+            + [f'{row["share"]:.2f}']
+            for row in result['evaluation']
+        ]
+        parts += ['**Evaluation** by the base policy\n', table(header, lines)]
+    return '\n'.join(parts)

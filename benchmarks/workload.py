@@ -1,0 +1,91 @@
+"""Populations of agents in training on noise: what an update costs does not depend on the data."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+import agents
+from agents import Agent
+from benchmarks import flops
+from utils import datasets, joint, parallel, training
+from utils.train_state import TrainState
+
+
+class Workload(NamedTuple):
+    """A population in training.
+
+    Attributes:
+        agent: of every member.
+        population: its joint state, led by the seeds.
+        train_chunk: of `training.make_train_chunk`.
+        arguments: what it is given after the population: keys and dataset.
+        gflop_per_update: operations of one update of all members, in 1e9.
+        parameters: of one member, without targets.
+    """
+
+    agent: Agent
+    population: Any
+    train_chunk: Callable
+    arguments: tuple[Any, Any]
+    gflop_per_update: float
+    parameters: int
+
+
+def make(config: ConfigDict, sizes: tuple[int, int], num_seeds: int, num_tasks: int) -> Workload:
+    """Makes an untrained population.
+
+    Args:
+        config: of the agent.
+        sizes: observation_dim, action_dim.
+        num_seeds, num_tasks: its members are all pairs.
+    """
+    agent = agents.create(config, agents.Spec(*sizes, -80.0, 25.0, -100.0, 0.0))
+    seeds = list(range(num_seeds))
+    mesh = parallel.make_mesh(num_seeds)
+    padded = parallel.pad(seeds, mesh)
+
+    def sample_one(dataset: datasets.Dataset, key: jax.Array) -> datasets.Batch:
+        chunks = config.chunk_length, config.discount, agent.needs_next_actions
+        return datasets.sample(dataset, key, config.batch_size, *chunks)
+
+    sample, update = joint.sample(sample_one), joint.update(agent.update, agent.shared)
+    init = joint.init([agent.init] * num_tasks, agent.shared)
+    dataset = joint.stack([_noise(*sizes)] * num_tasks)
+    key = jax.random.key(0)
+    state = jax.eval_shape(init, key)
+    batch = jax.eval_shape(sample, dataset, key)
+    keys = parallel.place(training.streams(padded, training.TRAIN_STREAM), mesh, parallel.SEEDS)
+    dataset = parallel.place(dataset, mesh, parallel.EVERYWHERE)
+    population = training.init_population(init, padded)
+    return Workload(
+        agent,
+        parallel.place(population, mesh, parallel.SEEDS),
+        training.make_train_chunk(update, sample, mesh),
+        (keys, dataset),
+        len(padded) * flops.count(update, state, batch, key) / 1e9,
+        _parameters(jax.eval_shape(agent.init, key)),
+    )
+
+
+def _parameters(state: Any) -> int:
+    leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, TrainState))
+    params = [leaf.params for leaf in leaves if isinstance(leaf, TrainState)]
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _noise(observation_dim: int, action_dim: int, rows: int = 10_001) -> datasets.Dataset:
+    rng = np.random.default_rng(0)
+    terminals = np.zeros(rows, bool)
+    terminals[-1] = True
+    return datasets.build(
+        dict(
+            observations=rng.normal(size=(rows, observation_dim)),
+            actions=rng.uniform(-1.0, 1.0, (rows, action_dim)),
+            terminals=terminals,
+            rewards=-np.ones(rows),
+            masks=np.ones(rows),
+        )
+    )
