@@ -46,7 +46,7 @@ def evor(**settings: object) -> ConfigDict:
         td_target='velocity',  # flow: 'velocity' (the paper) or 'coupled' (keeps the return law)
         lam=0.0,  # flow: control variate of 'coupled', in [0, 1]
         value_net='mlp',  # flow: 'mlp', or 'trunk' with a small head for every sample and step
-        head_dims=(32, 32),  # flow: hidden widths of that head
+        head_dims=(32, 32, 32, 32),  # flow: hidden widths of that head
         solver='euler',  # flow: integrator of the reward-to-go; or 'midpoint' or 'heun'
         num_atoms=101,  # categorical: atoms over the bounds of the return
         num_quantiles=32,  # quantile: levels

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # How operands of matrix products are rounded: bits of the mantissa, and what to tell the device.
@@ -126,8 +127,8 @@ class VelocityField(nn.Module):
 class TrunkVelocityField(nn.Module):
     """A velocity that is cheap to evaluate often: one large trunk, a small head for every (x, t).
 
-    The trunk reads the conditions once; the head is an MLP of x and t with a shift from the trunk
-    in each of its layers, so that many samples and many steps cost little more than one.
+    The trunk reads the conditions once; the head is an MLP of x and t whose layers the trunk scales
+    and shifts, so that many samples and many steps cost little more than one.
 
     Attributes:
         hidden_dims, output_dim, layer_norm, precision: of the trunk, as in `MLP`.
@@ -142,8 +143,8 @@ class TrunkVelocityField(nn.Module):
 
     def setup(self) -> None:
         """Makes the nets."""
-        shifts = sum(self.head_dims)
-        self.trunk = MLP(self.hidden_dims, shifts, self.layer_norm, self.precision)
+        size = 2 * sum(self.head_dims)
+        self.trunk = MLP(self.hidden_dims, size, self.layer_norm, self.precision)
         self.layers = [dense(width, self.precision) for width in self.head_dims]
         self.last = dense(self.output_dim, self.precision)
 
@@ -154,10 +155,12 @@ class TrunkVelocityField(nn.Module):
     def velocity(self, x: jax.Array, t: jax.Array, features: jax.Array) -> jax.Array:
         """Runs the head; see `VelocityField.velocity`."""
         t = jnp.broadcast_to(t, (*x.shape[:-1], 1))
-        hidden, start = jnp.concatenate([x, t], axis=-1), 0
-        for layer, width in zip(self.layers, self.head_dims, strict=True):
-            hidden = nn.gelu(layer(hidden) + features[..., start : start + width])
-            start += width
+        hidden = jnp.concatenate([x, t], axis=-1)
+        ends = np.cumsum(np.repeat(self.head_dims, 2))[:-1]
+        scales_and_shifts = jnp.split(features, ends, axis=-1)
+        pairs = zip(scales_and_shifts[::2], scales_and_shifts[1::2], strict=True)
+        for layer, (scale, shift) in zip(self.layers, pairs, strict=True):
+            hidden = nn.gelu((1.0 + scale) * layer(hidden) + shift)
         return self.last(hidden)
 
     def __call__(self, x: jax.Array, t: jax.Array, *conditions: jax.Array) -> jax.Array:
