@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, config_flags
 import agents
 from agents import Agent
 from utils import dataset_files, datasets, envs, errors, evaluation, joint, parallel, runs, training
+from utils.background import Background, on_host
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 from utils.metrics import RunLog
@@ -44,6 +45,11 @@ flags.DEFINE_integer('offline_steps', 1_000_000, 'Number of updates.')
 flags.DEFINE_integer('log_interval', 5_000, 'Updates between rows of train.csv; 0: none.')
 flags.DEFINE_integer('eval_interval', 100_000, 'Updates between evaluations; 0: none.')
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes of an evaluation.')
+flags.DEFINE_bool(
+    'overlap_evaluation',
+    None,
+    'Evaluate and save on the host while training goes on; default: if there is a GPU or TPU.',
+)
 flags.DEFINE_integer('save_interval', 100_000, 'Updates between checkpoints; 0: at the end only.')
 flags.DEFINE_bool('resume', False, 'Continue from the newest checkpoint, if there is one.')
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
@@ -268,7 +274,9 @@ def _train(run: Run, population: Any, step: int, outputs: list[Output]) -> None:
     monitor = Monitor(diagnose, run.sample, run.val, run.seeds)
     last = FLAGS.offline_steps
     bar = tqdm.tqdm(total=last, initial=step, desc=FLAGS.agent.config_name, unit='update')
-    with bar:
+    overlaps = FLAGS.overlap_evaluation
+    overlaps = jax.default_backend() != 'cpu' if overlaps is None else overlaps
+    with bar, Background(overlaps) as background:
         while step < last:
             stop = min(_next_stop(step), last)
             population, sums = train_chunk(population, keys, run.train, step, stop - step)
@@ -282,24 +290,36 @@ def _train(run: Run, population: Any, step: int, outputs: list[Output]) -> None:
                 for output, task_rows in zip(outputs, rows, strict=True):
                     output.log.write('train', task_rows)
                 bar.set_postfix(_shown(rows[0]))
-            with monitor.paused():
-                _leave_device(run, population, step, outputs)
+            if job := _evaluate_and_save(run, population, step, outputs, overlaps):
+                with monitor.paused():
+                    background.run(job)
 
 
-def _leave_device(run: Run, population: Any, step: int, outputs: list[Output]) -> None:
-    """Evaluates and saves what is due, each task as if it had been trained alone."""
+def _evaluate_and_save(
+    run: Run, population: Any, step: int, outputs: list[Output], overlaps: bool
+) -> Callable[[], None] | None:
+    """Returns what is due, if anything: each task is treated as if it had been trained alone.
+
+    A checkpoint is written after the evaluation of its step, so that a run that goes on from it
+    lacks no row.
+    """
     last = step == FLAGS.offline_steps
     evaluates = FLAGS.eval_interval and (_is_due(step, FLAGS.eval_interval) or last)
     saves = _is_due(step, FLAGS.save_interval) or last
     if not (evaluates or saves):
-        return
+        return None
     population = parallel.gather(population, run.mesh, len(run.seeds))
+    population = on_host(population) if overlaps else population
     populations = joint.split(population, run.agent.shared, len(outputs))
-    for env_name, of_task, output in zip(run.env_names, populations, outputs, strict=True):
-        if evaluates:
-            _evaluate(run, env_name, of_task, step, output.log)
-        if saves:
-            output.checkpoints.save(step, of_task)
+
+    def job() -> None:
+        for env_name, of_task, output in zip(run.env_names, populations, outputs, strict=True):
+            if evaluates:
+                _evaluate(run, env_name, of_task, step, output.log)
+            if saves:
+                output.checkpoints.save(step, of_task)
+
+    return job
 
 
 def _evaluate(run: Run, env_name: str, population: Any, step: int, log: RunLog) -> None:

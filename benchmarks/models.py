@@ -7,6 +7,7 @@ MODELS: dict[str, dict[str, Any]] = {
     'coupled, lam 0': dict(value_model='flow', td_target='coupled', lam=0.0),
     'coupled, lam 0.5': dict(value_model='flow', td_target='coupled', lam=0.5),
     'coupled, lam 1': dict(value_model='flow', td_target='coupled', lam=1.0),
+    'trunk, lam 0': dict(value_model='flow', td_target='coupled', lam=0.0, value_net='trunk'),
     'scalar': dict(value_model='scalar'),
     'C51': dict(value_model='categorical'),
     'QR-DQN': dict(value_model='quantile'),

@@ -17,6 +17,7 @@ STYLES = {
     'coupled, lam 0': ('#0072B2', '-'),
     'coupled, lam 0.5': ('#56B4E9', '-'),
     'coupled, lam 1': ('#009E73', '-'),
+    'trunk, lam 0': ('#0072B2', ':'),
     'scalar': ('#999999', '--'),
     'C51': ('#D55E00', '--'),
     'QR-DQN': ('#E69F00', '--'),
@@ -233,4 +234,35 @@ def throughput_tables(result: dict) -> str:
             for row in result['evaluation']
         ]
         parts += ['**Evaluation** by the base policy\n', table(header, lines)]
+    return '\n'.join(parts)
+
+
+def flow_steps_tables(rows: list[Row], settings: str) -> str:
+    """The report of `benchmarks.flow_steps`, in Markdown."""
+
+    def grid(chosen: list[Row], rows_by: str, columns_by: str, number: str) -> str:
+        columns = unique(chosen, columns_by)
+        lines = []
+        for name in unique(chosen, rows_by):
+            cells = [select(chosen, **{rows_by: name, columns_by: column}) for column in columns]
+            means = [np.mean([abs(row[number]) for row in cell]) for cell in cells]
+            lines.append([name, *(f'{mean:.3f}' for mean in means)])
+        return table([rows_by, *columns], lines)
+
+    parts = [
+        f'{settings}. Means over queries and seeds, in units of reward. "4 midpoint" are four '
+        'steps of two evaluations each.\n'
+    ]
+    for stage, fixed in (('reading', 'backup'), ('backup', 'reading')):
+        chosen = [row for row in rows if row['varies'] == stage]
+        for number, title in (
+            ('wasserstein', 'Wasserstein-1 distance'),
+            ('soft_error_1', 'Error of the soft value at one deviation'),
+        ):
+            finite = [row for row in chosen if np.isfinite(row[number])]
+            parts += [
+                f'**{title}** against the steps in the {stage}; in the {fixed} '
+                f'{chosen[0][fixed]}\n',
+                grid(finite, 'process', stage, number),
+            ]
     return '\n'.join(parts)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 from scipy import stats
 
 import configs
@@ -134,21 +135,31 @@ def learned_law(
     return np.float64(points[seed])[order], np.float64(weights[seed])[order]
 
 
+def with_solver(trained: Trained, solver: str) -> Trained:
+    """Returns a trained flow that is read with another solver."""
+    config = ConfigDict(trained.model.config)
+    config.solver = solver
+    model = evor.build(config, trained.model.spec)
+    return trained._replace(model=model, read=make_read(model))
+
+
 def quantiles(points: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Returns the quantiles of a law of ascending points."""
     index = np.searchsorted(np.cumsum(weights) / np.sum(weights), levels)
     return points[np.minimum(index, len(points) - 1)]
 
 
-def measure(trained: Trained, query: Query, seed: int = 0) -> dict[str, float]:
-    """Returns the errors of a learned law, in units of reward.
+def measure(
+    trained: Trained, query: Query, seed: int = 0, flow_steps: int = READING_STEPS
+) -> dict[str, float]:
+    """Returns the errors of a learned law, in units of reward, read with `flow_steps`.
 
     `wasserstein` is the Wasserstein-1 distance, `mean_error` that of the mean (of a flow: read in
     one step), `soft_error_T` that of the soft value at T deviations (NaN where the truth is
     infinite), each learned minus true except the first.
     """
     law = query.law
-    points, weights = learned_law(trained, query, seed=seed)
+    points, weights = learned_law(trained, query, flow_steps, seed)
     distance = np.abs(quantiles(points, weights, LEVELS) - law.quantile(LEVELS)).mean()
     mean_points, mean_weights = learned_law(trained, query, 1, seed)
     result = dict(wasserstein=distance, mean_error=mean_points @ mean_weights - law.mean)

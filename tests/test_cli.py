@@ -135,6 +135,15 @@ def test_a_run_leaves_all_its_outputs(trained):
     assert all(int(row['episode_length']) > 0 for row in episodes)
 
 
+def test_evaluating_beside_training_changes_nothing(data_dir, trained, tmp_path):
+    result = train(data_dir, tmp_path, '--seeds=0,1', '--overlap_evaluation', evaluate=12)
+    assert result.returncode == 0, result.stderr
+    beside = run_dir(tmp_path, '0_1')
+    for name in ('train.csv', 'eval.csv', 'episodes.csv'):
+        assert table(beside / name) == table(trained / name)
+    assert_same_weights(weights(beside, 12), weights(trained, 12))
+
+
 def test_tasks_together_leave_what_each_leaves_alone(data_dir, tmp_path):
     """Records, rows and weights; and a run of one of them can go on alone."""
     together = train(data_dir, tmp_path / 'together', '--tasks=1,2', '--seeds=0,1')

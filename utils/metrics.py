@@ -2,6 +2,7 @@
 
 import csv
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class RunLog:
         """
         self._run_dir, self._resume_step = run_dir, resume_step
         self._boards: dict[int, tensorboardX.SummaryWriter] = {}
+        self._lock = threading.Lock()  # evaluations may be logged beside training
         self._wandb = _start_wandb(wandb_settings)
         for name in ('train', 'eval', 'episodes'):
             self._table(name).forget_after(resume_step)
@@ -94,6 +96,10 @@ class RunLog:
 
     def write(self, name: str, rows: list[Row]) -> None:
         """Appends rows to a table; all but single episodes also go to the mirrors."""
+        with self._lock:
+            self._write(name, rows)
+
+    def _write(self, name: str, rows: list[Row]) -> None:
         self._table(name).append(rows)
         if name == 'episodes':
             return
