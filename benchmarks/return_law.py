@@ -24,6 +24,7 @@ from benchmarks.value_training import Trained
 from utils import errors, training
 from utils.errors import UserError
 from utils.metrics import CsvTable
+from utils.networks import PRECISIONS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('steps', 5000, 'Updates of each value model.', lower_bound=1)
@@ -33,6 +34,9 @@ flags.DEFINE_multi_enum(
     'processes', list(processes.ALL)[:8], list(processes.ALL), 'Which processes.'
 )
 flags.DEFINE_multi_enum('models', list(MODELS), list(MODELS), 'Which value models.')
+flags.DEFINE_enum(
+    'matmul_precision', 'float32', list(PRECISIONS), 'Of the operands of matrix products.'
+)
 flags.DEFINE_string('out', 'bench', 'Folder of the results; they must not exist yet.')
 
 CHECKPOINTS = 5
@@ -40,7 +44,8 @@ CHECKPOINTS = 5
 
 def run(process: Process, name: str, steps: int, seeds: int, flow_steps: int) -> list[dict]:
     """Trains one model on one process and returns its rows, with a cost for each."""
-    model = value_training.build(process, steps, backup_flow_steps=flow_steps, **MODELS[name])
+    settings = dict(backup_flow_steps=flow_steps, matmul_precision=FLAGS.matmul_precision)
+    model = value_training.build(process, steps, **settings, **MODELS[name])
     population = training.init_population(partial(evor.init, model), list(range(seeds)))
     train_chunk = value_training.make_train(model, process, seeds)
     jax.block_until_ready(train_chunk(population, 0, 0))  # compiles
@@ -83,7 +88,7 @@ def main(_: list[str]) -> None:
             CsvTable(csv).append(new)
             print(f'{process_name}, {name}: W1 {new[-1]["wasserstein"]:.3f}', flush=True)
     settings = f'{FLAGS.steps} updates, {FLAGS.flow_steps} Euler steps in the backup, '
-    settings += f'{FLAGS.seeds} seeds'
+    settings += f'{FLAGS.seeds} seeds, {FLAGS.matmul_precision} products'
     text = reports.return_law_tables(rows, settings)
     (out / 'return_law.md').write_text(text)
     reports.return_law_figure(rows, out / 'return_law.png')

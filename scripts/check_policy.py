@@ -9,6 +9,7 @@ perfect policy would show, and the success rate of the policy alone, `n_pi = 1`.
 appended to base_policy.csv in the run's directory.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes.', lower_bound=1)
+flags.DEFINE_list('flow_steps', None, 'Numbers of Euler steps to compare; default: as trained.')
 flags.DEFINE_integer('samples', 4096, 'Held-out states.', lower_bound=4)
 
 
@@ -37,31 +39,44 @@ def main(_: list[str]) -> None:
     record = runs.read_record(directory)
     env_name = record['env_name']
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
-    settings = _alone(agent, record)
+    grid = [_alone(agent, record, steps) for steps in _flow_steps(record)]
     val = _held_out(env_name)
     with envs.VectorEnv(env_name, min(FLAGS.eval_episodes, evaluation.MAX_ENVS)) as vector_env:
-        for index, seed in enumerate(record['seeds']):
+        for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
             state = training.member(population, index)
             result = _distances(agent, state, settings, val, record, seed)
             bound = evaluation.bind(agent.act, state, settings)
             key = training.stream(seed, training.EVAL_STREAM)
             episodes = evaluation.evaluate(bound, vector_env, FLAGS.eval_episodes, key)
-            row = dict(step=step, seed=seed) | result | evaluation.summary(episodes)
+            row = (
+                dict(step=step, seed=seed, flow_steps=settings.flow_steps)
+                | result
+                | evaluation.summary(episodes)
+            )
             CsvTable(directory / 'base_policy.csv').append([row])
             print('  '.join(f'{name} {value:.4g}' for name, value in row.items()), flush=True)
 
 
-def _alone(agent: Agent, record: dict[str, Any]) -> Any:
+def _flow_steps(record: dict[str, Any]) -> list[int]:
+    if FLAGS.flow_steps is None:
+        return [record['agent'].get('flow_steps', 1)]
+    if not all(text.isdigit() and int(text) for text in FLAGS.flow_steps):
+        raise UserError(
+            f'--flow_steps: expected whole numbers of at least 1, not {",".join(FLAGS.flow_steps)}'
+        )
+    return [int(text) for text in FLAGS.flow_steps]
+
+
+def _alone(agent: Agent, record: dict[str, Any], flow_steps: int) -> Any:
     """The settings with which an agent plays its base policy.
 
     Raises:
         UserError: it never does.
     """
     fields = agent.settings.__dataclass_fields__
-    if 'n_pi' in fields:
-        return agent.configure(n_pi=1)
     if 'flow_steps' in fields:
-        return agent.settings
+        alone = {'n_pi': 1} if 'n_pi' in fields else {}
+        return agent.configure(flow_steps=flow_steps, **alone)
     name = record['agent']['agent_name']
     raise UserError(f'--checkpoint: {name} does not act by a base policy; choose a run of another')
 

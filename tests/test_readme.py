@@ -38,6 +38,23 @@ SMALL = {
         '--models=coupled, lam 0',
         '--models=C51',
     ],
+    'benchmarks.flow_steps': [
+        '--steps=2',
+        '--seeds=1',
+        '--processes=uniform',
+        '--solvers=1 euler,1 heun',
+        '--fine=1 euler',
+    ],
+    'benchmarks.throughput': [
+        '--agents=evor,bc',
+        '--settings=hidden_dims=8x8',
+        '--populations=1x1',
+        '--observations=1',
+        '--return_samples=1',
+        '--repeats=1',
+        '--seconds=0',
+        '--eval_envs=1',
+    ],
     'benchmarks.comparison': ['--timed_steps=1'],
     'benchmarks.calibration': [
         '--dataset_dir=data',
@@ -48,6 +65,8 @@ SMALL = {
         '--models=C51',
     ],
 }
+# Twenty-five evaluations would take minutes; `tests/test_cli.py` has some.
+JOINT = ['--eval_interval=0']
 # `make test` is what runs this file; `make demo` is tested below.
 MAKE = ['make demo', 'make test']
 
@@ -86,7 +105,8 @@ def test_every_command_runs_in_order(folder):
         program, *arguments = shlex.split(command)
         assert program == 'python', f'nobody runs this README command: {command}'
         script = arguments[1] if arguments[0] == '-m' else arguments[0]
-        run([*arguments, *SMALL[script]], folder)
+        small = [*SMALL[script], *(JOINT if '--tasks' in command else [])]
+        run([*arguments, *small], folder)
         if script == 'scripts/generate_data.py':
             # What a reader brings under this name: any file in OGBench's format.
             (folder / 'mine.npz').write_bytes(
