@@ -16,7 +16,9 @@ from utils.value_models import categorical, flow_value, quantile, scalar
 
 pytestmark = pytest.mark.usefixtures('light_compile')
 
-EVERY_MODEL = pytest.mark.parametrize('name', list(value_models.MODULES))
+MODELS = {name: dict(value_model=name) for name in value_models.MODULES}
+MODELS['trunk'] = dict(value_model='flow', value_net='trunk', head_dims=(5, 6), solver='midpoint')
+EVERY_MODEL = pytest.mark.parametrize('name', list(MODELS))
 SUPPORT = (jnp.float32(-10.0), jnp.float32(0.0))
 ATOMS = np.linspace(-10.0, 0.0, 11)
 # A net whose answer anyone can compute: Q = parameter * x.
@@ -27,7 +29,7 @@ LINEAR = SimpleNamespace(apply=lambda params, inputs: params * inputs[..., :1])
 def small_model(name):
     """A model of the law given 3 + 2 numbers, compiled, with a net and a target net."""
     sizes = dict(hidden_dims=(16,), num_atoms=11, num_quantiles=7, num_levels=5)
-    config = small_config(value_model=name, **sizes)
+    config = small_config(**MODELS[name], **sizes)
     model = value_models.create(config, 3, 2)
     return SimpleNamespace(
         config=config,
@@ -35,7 +37,7 @@ def small_model(name):
         target_params=random_params(model.init, 2),
         loss=jax.jit(model.loss),
         law=jax.jit(model.law, static_argnums=5),
-        apply=jax.jit(value_models.MODULES[name].network(config).apply),
+        apply=jax.jit(value_models.MODULES[config.value_model].network(config).apply),
     )
 
 
