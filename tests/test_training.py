@@ -13,11 +13,11 @@ def dataset():
     return jax.tree.map(jnp.asarray, datasets.build(random_arrays((100, 100))))
 
 
-def make_chunk(agent):
+def make_chunk(agent, **options):
     def sample(dataset, key):
         return datasets.sample(dataset, key, 32, 1, 0.9, agent.needs_next_actions)
 
-    return training.make_train_chunk(agent.update, sample)
+    return training.make_train_chunk(agent.update, sample, **options)
 
 
 def train(train_chunk, agent, dataset, seeds, chunks):
@@ -38,10 +38,10 @@ def test_where_chunks_are_cut_does_not_change_a_bit(dataset):
     chex.assert_trees_all_equal(whole, parts)
 
 
-@pytest.mark.parametrize('next_action', ['policy', 'dataset'])
-def test_three_seeds_together_equal_three_separate_runs(dataset, next_action):
-    agent = small_agent(next_action=next_action)
-    train_chunk = make_chunk(agent)
+@pytest.mark.parametrize('batch_seeds', [False, True])
+def test_three_seeds_together_equal_three_separate_runs(dataset, batch_seeds):
+    agent = small_agent()
+    train_chunk = make_chunk(agent, batch_seeds=batch_seeds)
     together = train(train_chunk, agent, dataset, [0, 1, 2], [50])
     for index, seed in enumerate([0, 1, 2]):
         alone = train(train_chunk, agent, dataset, [seed], [50])

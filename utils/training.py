@@ -38,13 +38,21 @@ def member(population: State, index: int) -> State:
     return jax.tree.map(lambda leaf: leaf[index], population)
 
 
-def make_train_chunk(update: Callable, sample: Sampler, mesh: Mesh | None = None) -> Callable:
+def make_train_chunk(
+    update: Callable,
+    sample: Sampler,
+    mesh: Mesh | None = None,
+    batch_seeds: bool | None = None,
+) -> Callable:
     """Returns the compiled training loop of a population.
 
     Args:
         update: (state, batch, key) -> (state, metrics) of one member.
         sample: (dataset, key) -> batch.
         mesh: the devices that the members are split over; None: they are all on one.
+        batch_seeds: whether the members of a device step together, as one batched program, or one
+            after the other. A GPU needs batches to be busy; a CPU is busy with one member, whose
+            parameters then stay in its cache. None: what suits the device.
 
     Returns:
         (population, keys, dataset, first_step, num_steps) -> (population, summed metrics). The
@@ -53,21 +61,27 @@ def make_train_chunk(update: Callable, sample: Sampler, mesh: Mesh | None = None
         a chunk nor where a run was interrupted has any influence on the result. The dataset is an
         argument, since a captured array would be compiled in as a constant.
     """
+    batch_seeds = jax.default_backend() != 'cpu' if batch_seeds is None else batch_seeds
 
     def step(state: State, key: jax.Array, dataset: Dataset) -> tuple[State, Metrics]:
         batch_key, update_key = jax.random.split(key)
         return update(state, sample(dataset, batch_key), update_key)
 
-    def train_chunk(population, keys, dataset, first_step, num_steps):
+    def train_member(state, key, dataset, first_step, num_steps):
         def body(i, carry):
-            population, sums = carry
-            step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, first_step + i)
-            population, metrics = jax.vmap(step, (0, 0, None))(population, step_keys, dataset)
-            return population, jax.tree.map(jnp.add, sums, metrics)
+            state, sums = carry
+            state, metrics = step(state, jax.random.fold_in(key, first_step + i), dataset)
+            return state, jax.tree.map(jnp.add, sums, metrics)
 
-        shapes = jax.eval_shape(jax.vmap(step, (0, 0, None)), population, keys, dataset)[1]
+        shapes = jax.eval_shape(step, state, key, dataset)[1]
         sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return jax.lax.fori_loop(0, num_steps, body, (population, sums))
+        return jax.lax.fori_loop(0, num_steps, body, (state, sums))
+
+    def train_chunk(population, keys, *shared):
+        if batch_seeds:
+            mapped = jax.vmap(train_member, (0, 0, None, None, None))
+            return mapped(population, keys, *shared)
+        return jax.lax.map(lambda of_seed: train_member(*of_seed, *shared), (population, keys))
 
     split = parallel.over_devices(train_chunk, mesh) if mesh else train_chunk
     return jax.jit(split, donate_argnums=0)
