@@ -162,6 +162,8 @@ def _fork_servers(connections: list[Connection], env_name: str) -> None:
     change; forked servers share them and start at once. This process runs no threads, so forking is
     safe here; in the parent, which runs JAX, it is not.
     """
+    # Everyone waits for the next actions, few for a step: who computes them is served first.
+    os.nice(10)
     env = make_env(env_name)
     reset(env, 0)
     context = multiprocessing.get_context('fork')

@@ -78,6 +78,9 @@ def pick(key: jax.Array, values: jax.Array, temperature: jax.Array) -> jax.Array
     Returns:
         (batch,) int32 indices.
     """
+    if values.shape[-1] == 1:
+        # Without a choice the values are nobody's business, and a compiler can leave them out.
+        return jnp.zeros(values.shape[:-1], jnp.int32)
     return jax.random.categorical(key, pick_logits(values, temperature), axis=-1)
 
 
