@@ -17,7 +17,7 @@ COMMANDS = [
     if line and not line.startswith('#')
 ]
 
-SMALL_AGENT = ['--agent.hidden_dims=(8,)', '--agent.batch_size=16', '--agent.flow_steps=2']
+SMALL_AGENT = ['--agent.hidden_dims=(8,)', '--agent.batch_size=16']
 SMALL = {
     'scripts/generate_data.py': ['--episodes=1', '--workers=1', '--dataset_dir=data'],
     'main.py': [

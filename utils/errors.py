@@ -41,7 +41,10 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | No
                 define_flags()
             rest = flags.FLAGS(argv)
         # ml_collections reports a bad override with whichever of these its parser met.
-        except (flags.Error, UserError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError) as error:
+            name = str(error).strip('"')
+            fail(f'an override names a setting that its config lacks: {name}; see configs.py')
+        except (flags.Error, UserError, TypeError, ValueError) as error:
             fail(error)
         if len(rest) > 1:
             fail(f"unexpected argument '{rest[1]}': settings are given as --name=value")
