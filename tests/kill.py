@@ -140,7 +140,8 @@ def assert_equal_runs(one: Path, other: Path, step: int) -> str:
         AssertionError: they differ.
     """
     weights = arrays(one, step), arrays(other, step)
-    assert weights[0].keys() == weights[1].keys() and weights[0]
+    assert weights[0], f'{one}: holds no weights'
+    assert weights[0].keys() == weights[1].keys()
     differing = [name for name in weights[0] if weights[0][name] != weights[1][name]]
     assert not differing, f'{other}: weights differ: {differing}'
     compared = []

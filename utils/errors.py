@@ -62,15 +62,13 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | No
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS['verbosity'].present:
-            # orbax tells its life's story at the level of INFO; --verbosity=0 shows it.
-            logging.set_verbosity(logging.WARNING)
+            # orbax tells its life's story below the level of ERROR; --verbosity=0 shows it.
+            logging.set_verbosity(logging.ERROR)
         try:
             main(argv)
         except UserError as error:
             fail(error, error.exit_code)
         except OSError as error:
-            fail(
-                f'{error.filename or "input or output"}: {error.strerror or error}; mend it and repeat'
-            )
+            fail(f'{error.filename or "the system"}: {error.strerror or error}; mend it and repeat')
 
     app.run(guarded, flags_parser=parse)

@@ -41,8 +41,8 @@ def check_space(directory: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < num_bytes:
         raise UserError(
-            f'{directory}: checkpoints need {num_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; '
-            'make room or choose another --save_dir'
+            f'{directory}: checkpoints need {num_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are '
+            'free; make room or choose another --save_dir'
         )
 
 

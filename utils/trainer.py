@@ -25,7 +25,7 @@ from utils.metrics import RunLog
 from utils.monitor import Monitor, restore_window
 from utils.stopping import StoppedError, StopRequest
 
-# The progress bar moves at least this often; chunks may be cut anywhere without changing the result.
+# The progress bar moves this often; chunks may be cut anywhere without changing the result.
 PROGRESS_STEPS = 500
 # How many updates are tried before it is known how long one takes.
 FIRST_STEPS = 10
@@ -225,7 +225,7 @@ class _Training:
             self._background.run(self._job(given_up, saves=True))
         # A chunk of no steps compiles the program, so that the first rate is that of updates.
         self._advance(0)
-        seconds, num_steps = 0.0, FIRST_STEPS
+        num_steps = FIRST_STEPS
         name = self._outputs[0].directory.parent.name
         total = schedule.offline_steps
         with tqdm.tqdm(total=total, initial=self._step, desc=name, unit='update') as bar:
@@ -236,9 +236,8 @@ class _Training:
                 if schedule.logs(self._step):
                     bar.set_postfix(_shown(self._log()))
                 self._evaluate_and_save()
-                num_steps = max(
-                    1, int(num_steps * min(schedule.max_wait / seconds, PROGRESS_STEPS))
-                )
+                affordable = num_steps * schedule.max_wait / seconds
+                num_steps = max(1, int(min(affordable, PROGRESS_STEPS)))
         self._background.wait()
         # Where an evaluation was given up, its own step was saved, and later updates go.
         if self._saved_step < self._step and not self._given_up:
