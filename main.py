@@ -1,36 +1,41 @@
 """Trains and evaluates one population of agents: all seeds and tasks of an environment together.
 
-python main.py --env_name=cube-single-play-singletask-task1-v0 --agent=configs.py:evor --seeds=0,1,2
+    python main.py --env_name=cube-single-play-singletask-task1-v0 --agent=configs.py:evor
+
+The same command continues a run that was interrupted, to the same bits. Exit codes: 0 finished, 2 a
+mistake to be mended, 3 training diverged, 75 asked to stop: saved, and the same command goes on.
 """
 
 import contextlib
+import sys
 import zlib
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import tqdm
 from absl import flags
-from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 import agents
-from agents import Agent
-from utils import dataset_files, datasets, envs, errors, evaluation, joint, parallel, runs, training
-from utils.background import Background, on_host
+from utils import (
+    dataset_files,
+    datasets,
+    envs,
+    errors,
+    guards,
+    joint,
+    parallel,
+    runs,
+    trainer,
+)
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 from utils.metrics import RunLog
-from utils.monitor import Monitor
+from utils.stopping import StopRequest
+from utils.trainer import Run
 
 FLAGS = flags.FLAGS
 CONFIGS_FILE = Path(__file__).with_name('configs.py')
-# The progress bar moves this often; chunks may be cut anywhere without changing the result.
-PROGRESS_STEPS = 500
 
 flags.DEFINE_string(
     'env_name', 'cube-single-play-singletask-task1-v0', 'OGBench singletask environment.'
@@ -51,7 +56,15 @@ flags.DEFINE_bool(
     'Evaluate and save on the host while training goes on; default: if there is a GPU or TPU.',
 )
 flags.DEFINE_integer('save_interval', 100_000, 'Updates between checkpoints; 0: at the end only.')
-flags.DEFINE_bool('resume', False, 'Continue from the newest checkpoint, if there is one.')
+flags.DEFINE_float(
+    'max_wait',
+    10.0,
+    'Seconds of updates between two looks at signals: SIGTERM, SIGUSR1 and SIGINT save and end.',
+)
+flags.DEFINE_float('max_wall_time', 0.0, 'Seconds after which the run saves and ends; 0: none.')
+flags.DEFINE_enum(
+    'platform', None, ['cpu', 'gpu', 'tpu'], 'Refuse to run on anything else; default: any.'
+)
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_string(
@@ -68,40 +81,6 @@ class Data(NamedTuple):
     path: Path
 
 
-class Run(NamedTuple):
-    """What the training loop needs besides the states.
-
-    Attributes:
-        agents: of every task; they differ in the scale of returns that they start with.
-        env_names: of every task.
-        seeds: trained for every task.
-        mesh: the devices that the seeds are split over.
-        train, val: joint datasets on the devices.
-        sample: (dataset, key, batch_size) -> a joint batch.
-    """
-
-    agents: list[Agent]
-    env_names: list[str]
-    seeds: list[int]
-    mesh: Mesh
-    train: datasets.Dataset
-    val: datasets.Dataset | None
-    sample: Callable
-
-    @property
-    def agent(self) -> Agent:
-        """The agent whose functions serve every task."""
-        return self.agents[0]
-
-
-class Output(NamedTuple):
-    """Where the numbers of a task go."""
-
-    directory: Path
-    checkpoints: Checkpoints
-    log: RunLog
-
-
 def define_agent_flag() -> None:
     """Defines --agent, which reads the config and its overrides from the command line at once."""
     try:
@@ -113,40 +92,79 @@ def define_agent_flag() -> None:
 
 
 def main(_: list[str]) -> None:
-    seeds = _check_flags()
-    config = _agent_config()
-    tasks = {name: envs.make_env(name) for name in _env_names()}
-    data = _load_data(tasks, config)
-    task_agents = [
-        agents.create(config, agents.spec_of(dataset, config.discount)) for dataset in data.train
-    ]
-    directories = {
-        runs.run_dir(FLAGS.save_dir, name, config.config_name, seeds): _record(
-            name, config, seeds, data, dataset
-        )
-        for name, dataset in zip(tasks, data.train, strict=True)
-    }
-    runs.open_runs(directories, FLAGS.resume)
-    run = _on_device(task_agents, list(tasks), config, seeds, data)
+    stop = StopRequest(FLAGS.max_wall_time)
+    with stop.listening(), guards.memory_errors():
+        seeds = _check_flags()
+        guards.check_platform(FLAGS.platform)
+        config = _agent_config()
+        tasks = {name: envs.make_env(name) for name in _env_names()}
+        data = _load_data(tasks, config)
+        records = {
+            runs.run_dir(FLAGS.save_dir, name, config.config_name, seeds): _record(
+                name, config, seeds, data, dataset
+            )
+            for name, dataset in zip(tasks, data.train, strict=True)
+        }
+        runs.check_records(records)
+        with runs.hold(records):
+            runs.check_records(records)  # again: another process may have made one meanwhile
+            runs.write_records(records)
+            finished = _train(_on_device(list(tasks), config, seeds, data), list(records), stop)
+    if not finished:
+        print(f'stopped by {stop.reason}: saved; the same command goes on', file=sys.stderr)
+        sys.exit(errors.STOPPED)
+
+
+def _train(run: Run, directories: list[Path], stop: StopRequest) -> bool:
+    """Trains from the newest checkpoint on; returns whether the run was finished."""
+    schedule = _schedule()
     with contextlib.ExitStack() as stack:
+        status = stack.enter_context(runs.Status(directories, schedule.offline_steps))
         checkpoints = [
             stack.enter_context(Checkpoints(path / 'checkpoints')) for path in directories
         ]
-        population, step = _start(run, checkpoints)
-        if step >= FLAGS.offline_steps:
-            print(*(f'{path}: finished already, {step} updates' for path in directories), sep='\n')
-            return
+        start = trainer.find_start(run, checkpoints)
+        if start.finished(schedule.offline_steps):
+            status.tell('finished', start.step)
+            print(
+                *(f'{path}: finished already, {start.step} updates' for path in directories),
+                sep='\n',
+            )
+            return True
+        status.tell('running', start.step)
         outputs = [
-            Output(path, saved, stack.enter_context(_open_log(path, config, step)))
-            for path, saved in zip(directories, checkpoints, strict=True)
+            trainer.Output(path, saved, stack.enter_context(_open_log(path, start, task)))
+            for task, (path, saved) in enumerate(zip(directories, checkpoints, strict=True))
         ]
-        _train(run, population, step, outputs)
-    print(*(f'{path}: done' for path in directories), sep='\n')
+        step, finished = trainer.train(run, start, outputs, schedule, stop, status)
+        status.tell('finished' if finished else 'stopped', step, stop.reason)
+    if finished:
+        print(*(f'{path}: done' for path in directories), sep='\n')
+    return finished
 
 
-def _open_log(directory: Path, config: ConfigDict, step: int) -> RunLog:
-    settings = dict(project='evor', name=str(directory), config=dict(config))
-    return RunLog(directory, step, settings if FLAGS.wandb else None)
+def _schedule() -> trainer.Schedule:
+    overlaps = FLAGS.overlap_evaluation
+    return trainer.Schedule(
+        offline_steps=FLAGS.offline_steps,
+        log_interval=FLAGS.log_interval,
+        eval_interval=FLAGS.eval_interval,
+        save_interval=FLAGS.save_interval,
+        eval_episodes=FLAGS.eval_episodes,
+        max_wait=FLAGS.max_wait,
+        overlaps=jax.default_backend() != 'cpu' if overlaps is None else overlaps,
+    )
+
+
+def _open_log(directory: Path, start: trainer.Start, task: int) -> RunLog:
+    settings = dict(
+        project='evor',
+        name=str(directory),
+        id=f'{zlib.crc32(str(directory.resolve()).encode()):08x}',
+        resume='allow',
+        config=dict(FLAGS.agent),
+    )
+    return RunLog(directory, start.step, settings if FLAGS.wandb else None, start.evaluated(task))
 
 
 def _env_names() -> list[str]:
@@ -178,7 +196,7 @@ def _check_flags() -> list[int]:
     for name in ('offline_steps', 'eval_episodes'):
         if FLAGS[name].value < 1:
             raise UserError(f'--{name}: must be at least 1, not {FLAGS[name].value}')
-    for name in ('log_interval', 'eval_interval', 'save_interval'):
+    for name in ('log_interval', 'eval_interval', 'save_interval', 'max_wait', 'max_wall_time'):
         if FLAGS[name].value < 0:
             raise UserError(f'--{name}: must be at least 0, not {FLAGS[name].value}')
     return seeds
@@ -222,9 +240,10 @@ def _record(
     )
 
 
-def _on_device(
-    task_agents: list[Agent], env_names: list[str], config: ConfigDict, seeds: list[int], data: Data
-) -> Run:
+def _on_device(env_names: list[str], config: ConfigDict, seeds: list[int], data: Data) -> Run:
+    task_agents = [
+        agents.create(config, agents.spec_of(dataset, config.discount)) for dataset in data.train
+    ]
     agent, mesh = task_agents[0], parallel.make_mesh(len(seeds))
 
     def sample(dataset: datasets.Dataset, key: jax.Array, batch_size: int = config.batch_size):
@@ -241,114 +260,6 @@ def _on_device(
         val=None if data.val is None else jax.device_put(joint.stack(data.val)),
         sample=joint.sample(sample),
     )
-
-
-def _start(run: Run, checkpoints: list[Checkpoints]) -> tuple[Any, int]:
-    """Returns the population on its devices and the newest step that every task has saved."""
-    step = max(set.intersection(*(saved.steps() for saved in checkpoints)), default=0)
-    if step:
-        population = joint.merge(_restore(run, checkpoints, step), run.agent.shared)
-        spread = jnp.array([run.seeds.index(seed) for seed in parallel.pad(run.seeds, run.mesh)])
-        population = jax.tree.map(lambda leaf: leaf[spread], population)
-    else:
-        init = joint.init([agent.init for agent in run.agents], run.agent.shared)
-        population = training.init_population(init, parallel.pad(run.seeds, run.mesh))
-    for saved in checkpoints:
-        saved.forget_after(step)
-    return parallel.place(population, run.mesh, parallel.SEEDS), step
-
-
-def _restore(run: Run, checkpoints: list[Checkpoints], step: int) -> list[Any]:
-    shapes = jax.eval_shape(partial(training.init_population, run.agent.init, run.seeds))
-    return [saved.restore(step, shapes) for saved in checkpoints]
-
-
-def _train(run: Run, population: Any, step: int, outputs: list[Output]) -> None:
-    update = joint.update(run.agent.update, run.agent.shared)
-    train_chunk = training.make_train_chunk(update, run.sample, run.mesh)
-    keys = training.streams(parallel.pad(run.seeds, run.mesh), training.TRAIN_STREAM)
-    keys = parallel.place(keys, run.mesh, parallel.SEEDS)
-    # A chunk of no steps compiles the program, so that the first rate is that of updates.
-    population, _ = train_chunk(population, keys, run.train, step, 0)
-    diagnose = joint.diagnose(run.agent.diagnose, run.agent.shared)
-    monitor = Monitor(diagnose, run.sample, run.val, run.seeds)
-    last = FLAGS.offline_steps
-    bar = tqdm.tqdm(total=last, initial=step, desc=FLAGS.agent.config_name, unit='update')
-    overlaps = FLAGS.overlap_evaluation
-    overlaps = jax.default_backend() != 'cpu' if overlaps is None else overlaps
-    with bar, Background(overlaps) as background:
-        while step < last:
-            stop = min(_next_stop(step), last)
-            population, sums = train_chunk(population, keys, run.train, step, stop - step)
-            monitor.add(sums, stop - step)
-            bar.update(stop - step)
-            step = stop
-            if _is_due(step, FLAGS.log_interval):
-                rows = monitor.close_window(
-                    parallel.gather(population, run.mesh, len(run.seeds)), step
-                )
-                for output, task_rows in zip(outputs, rows, strict=True):
-                    output.log.write('train', task_rows)
-                bar.set_postfix(_shown(rows[0]))
-            if job := _evaluate_and_save(run, population, step, outputs, overlaps):
-                with monitor.paused():
-                    background.run(job)
-
-
-def _evaluate_and_save(
-    run: Run, population: Any, step: int, outputs: list[Output], overlaps: bool
-) -> Callable[[], None] | None:
-    """Returns what is due, if anything: each task is treated as if it had been trained alone.
-
-    A checkpoint is written after the evaluation of its step, so that a run that goes on from it
-    lacks no row.
-    """
-    last = step == FLAGS.offline_steps
-    evaluates = FLAGS.eval_interval and (_is_due(step, FLAGS.eval_interval) or last)
-    saves = _is_due(step, FLAGS.save_interval) or last
-    if not (evaluates or saves):
-        return None
-    population = parallel.gather(population, run.mesh, len(run.seeds))
-    population = on_host(population) if overlaps else population
-    populations = joint.split(population, run.agent.shared, len(outputs))
-
-    def job() -> None:
-        for env_name, of_task, output in zip(run.env_names, populations, outputs, strict=True):
-            if evaluates:
-                _evaluate(run, env_name, of_task, step, output.log)
-            if saves:
-                output.checkpoints.save(step, of_task)
-
-    return job
-
-
-def _evaluate(run: Run, env_name: str, population: Any, step: int, log: RunLog) -> None:
-    num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
-    with envs.VectorEnv(env_name, num_envs) as vector_env:
-        for index, seed in enumerate(run.seeds):
-            # The stream is the evaluation's own, and the same whenever the evaluation takes place.
-            key = training.stream(seed, training.EVAL_STREAM)
-            state = training.member(population, index)
-            act = evaluation.bind(run.agent.act, state, run.agent.settings)
-            episodes = evaluation.evaluate(act, vector_env, FLAGS.eval_episodes, key)
-            tags = dict(step=step, seed=seed)
-            log.write('eval', [tags | evaluation.summary(episodes)])
-            log.write('episodes', evaluation.rows(episodes, tags))
-
-
-def _next_stop(step: int) -> int:
-    intervals = (PROGRESS_STEPS, FLAGS.log_interval, FLAGS.eval_interval, FLAGS.save_interval)
-    return min((step // interval + 1) * interval for interval in intervals if interval)
-
-
-def _is_due(step: int, interval: int) -> bool:
-    return interval > 0 and step % interval == 0
-
-
-def _shown(rows: list[dict[str, Any]]) -> dict[str, str]:
-    names = [name for name in ('policy_loss', 'value_loss') if name in rows[0]]
-    means = {name: np.mean([row[name] for row in rows]) for name in names}
-    return {name: f'{mean:.4f}' for name, mean in means.items()}
 
 
 if __name__ == '__main__':

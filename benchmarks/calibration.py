@@ -124,12 +124,12 @@ def train(model: evor.Model, dataset: Dataset, val: Dataset) -> tuple[evor.State
     keys = training.streams([FLAGS.seed], training.TRAIN_STREAM)
     population = training.init_population(partial(evor.init, model), [FLAGS.seed])
     window = min(1000, FLAGS.steps)
-    population, _ = train_chunk(population, keys, train_data, 0, FLAGS.steps - window)
-    population, sums = train_chunk(population, keys, train_data, FLAGS.steps - window, window)
+    population, _ = train_chunk(population, None, keys, train_data, 0, FLAGS.steps - window)
+    population, last = train_chunk(population, None, keys, train_data, FLAGS.steps - window, window)
     state = training.member(population, 0)
     key = training.stream(FLAGS.seed, training.DIAGNOSE_STREAM)
     metrics = jax.jit(partial(evor.diagnose, model))(state, sample(val_data, key, 4096), key)
-    losses = dict(value_loss=float(sums['value_loss'][0]) / window)
+    losses = dict(value_loss=float(last.sums['value_loss'][0]) / window)
     return state, losses | dict(val_value_loss=float(metrics['value_loss']))
 
 

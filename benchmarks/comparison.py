@@ -57,11 +57,11 @@ def cost(folder: Path) -> dict[str, float]:
 
 
 def _time(work: workload.Workload) -> float:
-    population, _ = work.train_chunk(work.population, *work.arguments, 0, 0)
+    population, _ = work.train_chunk(work.population, None, *work.arguments, 0, 0)
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        population, _ = work.train_chunk(population, *work.arguments, 0, FLAGS.timed_steps)
+        population, _ = work.train_chunk(population, None, *work.arguments, 0, FLAGS.timed_steps)
         jax.block_until_ready(population)
         times.append(time.perf_counter() - started)
     return 1e3 * stdlib_statistics.median(times) / FLAGS.timed_steps

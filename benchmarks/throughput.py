@@ -92,7 +92,7 @@ def update_cost(
 
     def train(num_steps: int) -> None:
         nonlocal population
-        population, _ = train_chunk(population, *work.arguments, 0, num_steps)
+        population, _ = train_chunk(population, None, *work.arguments, 0, num_steps)
         jax.block_until_ready(population)
 
     for _ in range(FLAGS.repeats):

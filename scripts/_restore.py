@@ -48,9 +48,10 @@ def restore(
             'train it again, or use that version'
         )
     agent = agents.create(runs.agent_config(record), spec)
-    with Checkpoints(directory / 'checkpoints') as checkpoints:
-        step = checkpoints.latest_step() if step is None else step
+    with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
+        step = max(checkpoints.steps(), default=None) if step is None else step
         if step is None:
             raise UserError(f'{directory}: holds no checkpoint yet; train it first')
         shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
-        return agent, checkpoints.restore(step, shapes), step
+        population, _ = checkpoints.restore(step, shapes)
+        return agent, population, step

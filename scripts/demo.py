@@ -51,7 +51,6 @@ def main(_: list[str]) -> None:
         eval_interval=max(1, FLAGS.offline_steps // 3),
         eval_episodes=FLAGS.eval_episodes,
         save_interval=max(1, FLAGS.offline_steps // 3),
-        resume=True,
     )
     rows = _evaluate(run_dir)
     figures.learning_curve(run_dir, out / 'learning_curve.png')

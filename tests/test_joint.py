@@ -52,7 +52,8 @@ def train(agents, shards, seeds, steps, chunk_length):
     )
     dataset = jax.device_put(joint.stack(shards))
     keys = training.streams(seeds, training.TRAIN_STREAM)
-    return train_chunk(population, keys, dataset, 0, steps)
+    population, window = train_chunk(population, None, keys, dataset, 0, steps)
+    return population, window.sums
 
 
 @pytest.mark.parametrize('name', AGENTS)
@@ -68,11 +69,11 @@ def test_each_member_equals_its_separate_run(name):
     for task, agent in enumerate(agents):
         population = training.init_population(agent.init, SEEDS)
         dataset = jax.tree.map(jnp.asarray, shards[task])
-        alone, alone_sums = train_chunk(population, keys, dataset, 0, 10)
+        alone, window = train_chunk(population, None, keys, dataset, 0, 10)
         chex.assert_trees_all_equal_shapes_and_dtypes(views[task], alone)
         # Batched and single matrix products may round differently in the last place.
         chex.assert_trees_all_close(views[task], alone, rtol=1e-4, atol=1e-5)
-        for metric, total in alone_sums.items():
+        for metric, total in window.sums.items():
             np.testing.assert_allclose(sums[metric][:, task], total, rtol=1e-3, atol=1e-4)
 
 

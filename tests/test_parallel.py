@@ -34,7 +34,7 @@ def train(mesh):
     keys = training.streams(padded, training.TRAIN_STREAM)
     keys = parallel.place(keys, mesh, parallel.SEEDS)
     data = parallel.place(dataset, mesh, parallel.EVERYWHERE)
-    population, _ = train_chunk(population, keys, data, 0, 20)
+    population, _ = train_chunk(population, None, keys, data, 0, 20)
     leaf = jax.tree.leaves(population)[0]
     assert len(leaf.sharding.device_set) == mesh.size
     return parallel.gather(population, mesh, len(seeds))

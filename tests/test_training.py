@@ -23,11 +23,12 @@ def make_chunk(agent, **options):
 def train(train_chunk, agent, dataset, seeds, chunks):
     population = training.init_population(agent.init, seeds)
     keys = training.streams(seeds, training.TRAIN_STREAM)
+    window = training.empty_window(train_chunk, population, keys, dataset)
     step = 0
     for num_steps in chunks:
-        population, _ = train_chunk(population, keys, dataset, step, num_steps)
+        population, window = train_chunk(population, window, keys, dataset, step, num_steps)
         step += num_steps
-    return population
+    return population, window
 
 
 def test_where_chunks_are_cut_does_not_change_a_bit(dataset):
@@ -35,16 +36,16 @@ def test_where_chunks_are_cut_does_not_change_a_bit(dataset):
     train_chunk = make_chunk(agent)
     whole = train(train_chunk, agent, dataset, [0], [60])
     parts = train(train_chunk, agent, dataset, [0], [1, 0, 36, 23])
-    chex.assert_trees_all_equal(whole, parts)
+    chex.assert_trees_all_equal(whole, parts)  # states and the sums of metrics
 
 
 @pytest.mark.parametrize('batch_seeds', [False, True])
 def test_three_seeds_together_equal_three_separate_runs(dataset, batch_seeds):
     agent = small_agent()
     train_chunk = make_chunk(agent, batch_seeds=batch_seeds)
-    together = train(train_chunk, agent, dataset, [0, 1, 2], [50])
+    together, _ = train(train_chunk, agent, dataset, [0, 1, 2], [50])
     for index, seed in enumerate([0, 1, 2]):
-        alone = train(train_chunk, agent, dataset, [seed], [50])
+        alone, _ = train(train_chunk, agent, dataset, [seed], [50])
         # Batched and single matrix products may round differently in the last place.
         chex.assert_trees_all_close(
             training.member(together, index), training.member(alone, 0), rtol=1e-4, atol=1e-6
@@ -53,7 +54,7 @@ def test_three_seeds_together_equal_three_separate_runs(dataset, batch_seeds):
 
 def test_seeds_differ(dataset):
     agent = small_agent()
-    population = train(make_chunk(agent), agent, dataset, [0, 1], [5])
+    population, _ = train(make_chunk(agent), agent, dataset, [0, 1], [5])
     kernels = jax.tree.leaves(population.policy.params)[-1]
     assert not np.allclose(kernels[0], kernels[1])
 
@@ -71,7 +72,7 @@ def test_the_dataset_is_an_argument_of_the_program(dataset):
     train_chunk = make_chunk(agent)
     population = training.init_population(agent.init, [0])
     keys = training.streams([0], training.TRAIN_STREAM)
-    text = train_chunk.lower(population, keys, dataset, 0, 1).as_text()
+    text = train_chunk.lower(population, None, keys, dataset, 0, 1).as_text()
     rows = dataset.observations.shape[0]
     signature = next(line for line in text.splitlines() if '@main' in line)
     assert f'tensor<{rows}x3xf32>' in signature
@@ -79,19 +80,35 @@ def test_the_dataset_is_an_argument_of_the_program(dataset):
     assert not any(f'tensor<{rows}x' in line for line in constants)
 
 
-def test_metrics_are_sums_over_the_chunk(dataset):
+def test_a_window_sums_the_metrics_of_single_updates(dataset):
     agent = small_agent()
     train_chunk = make_chunk(agent)
     keys = training.streams([0], training.TRAIN_STREAM)
+    population, total = training.init_population(agent.init, [0]), 0.0
+    for step in range(4):
+        population, window = train_chunk(population, None, keys, dataset, step, 1)
+        total += float(window.sums['policy_loss'][0])
+    _, window = train(train_chunk, agent, dataset, [0], [4])
+    assert float(window.sums['policy_loss'][0]) == pytest.approx(total, rel=1e-6)
 
-    def sums(cuts):
-        population, total, step = training.init_population(agent.init, [0]), 0.0, 0
-        for num_steps in cuts:
-            population, metrics = train_chunk(population, keys, dataset, step, num_steps)
-            total, step = total + float(metrics['policy_loss'][0]), step + num_steps
-        return total
 
-    assert sums([4]) == pytest.approx(sums([1, 1, 1, 1]), rel=1e-6)
+@pytest.mark.parametrize('batch_seeds', [False, True])
+def test_a_window_names_the_update_that_went_wrong(dataset, batch_seeds):
+    """Seed 1 counts to infinity in update 7, seed 0 never does; the state keeps what it has."""
+
+    def update(state, batch, key):
+        state = state + 1.0
+        return jnp.where(state == 107.0, jnp.inf, state), dict(loss=1.0 / (107.0 - state))
+
+    train_chunk = training.make_train_chunk(
+        update, lambda dataset, key: None, batch_seeds=batch_seeds
+    )
+    keys = training.streams([0, 1], training.TRAIN_STREAM)
+    start = jnp.array([0.0, 100.0])
+    population, window = train_chunk(start.copy(), None, keys, dataset, 0, 6)
+    assert (window.bad_update.tolist(), window.bad_state.tolist()) == ([0, 0], [False, False])
+    population, window = train_chunk(population, window, keys, dataset, 6, 3)
+    assert (window.bad_update.tolist(), window.bad_state.tolist()) == ([0, 7], [False, True])
 
 
 def test_streams_of_a_seed_differ():

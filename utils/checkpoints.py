@@ -1,27 +1,77 @@
-"""Whole training states on disk, by orbax: written atomically, read back to the same bits."""
+"""Whole training states on disk, by orbax: durable once committed, verified when read.
 
+A checkpoint is the folder STEP as orbax writes it, one zarr array per leaf, and in it commit.json,
+written last: a digest of every file, and how far the run's logs had come. Where commit.json is
+missing there is no checkpoint, only the rest of an interrupted write or removal.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from utils import files
 from utils.errors import UserError
 
 KEEP = 3
+COMMIT = 'commit.json'
+# Of a name-to-digest list; a real one has some hundred entries.
+MAX_COMMIT_BYTES = 16_000_000
+# What orbax and tensorstore raise over content that was never theirs.
+CONTENT_ERRORS = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    OSError,
+)
+
+Progress = dict[str, Any]
+
+
+class DamagedError(UserError):
+    """A checkpoint that is not what was written."""
 
 
 class Checkpoints:
     """The numbered checkpoints of a run; use as a context manager.
 
-    The latest `KEEP` are kept. An interrupted write leaves the ones before as they were.
+    An interrupted write or removal leaves the others as they were. Only one process may write.
+
+    Attributes:
+        directory: absolute.
     """
 
-    def __init__(self, directory: Path):
-        self._directory = directory.resolve()
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
+    def __init__(self, directory: Path, read_only: bool = False):
+        """Opens a folder of checkpoints.
+
+        Args:
+            directory: made if missing, unless `read_only`.
+            read_only: changes nothing; otherwise rests of interrupted writes are removed.
+        """
+        self.directory = directory.resolve()
+        self._damaged: set[int] = set()
+        if not read_only:
+            self._tidy()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None,
+            enable_async_checkpointing=False,
+            read_only=read_only,
+            create=not read_only,
+        )
+        # Not as one OCDBT database: its index may point at files anywhere.
+        handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
         self._manager = ocp.CheckpointManager(
-            self._directory, options=options, item_handlers=ocp.StandardCheckpointHandler()
+            self.directory, options=options, item_handlers=handler
         )
 
     def __enter__(self) -> 'Checkpoints':
@@ -30,48 +80,158 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self._manager.close()
 
-    def latest_step(self) -> int | None:
-        """Returns the number of the newest whole checkpoint, or None."""
-        return self._manager.latest_step()
-
     def steps(self) -> set[int]:
-        """Returns the numbers of all whole checkpoints."""
-        return set(self._manager.all_steps())
+        """Returns the numbers of all committed checkpoints."""
+        if not self.directory.is_dir():
+            return set()
+        return {int(entry.name) for entry in self._folders() if (entry / COMMIT).is_file()}
+
+    def save(
+        self, step: int, population: Any, progress: Progress, protect: set[int] | None = None
+    ) -> None:
+        """Writes checkpoint number `step` and removes what is superseded.
+
+        Args:
+            step: its number.
+            population: pytree of arrays.
+            progress: JSON that comes back with it.
+            protect: numbers that are kept beside the newest `KEEP`.
+
+        Raises:
+            UserError: it could not be written; the ones before are as they were.
+        """
+        path = self.directory / str(step)
+        try:
+            self._manager.save(step, args=ocp.args.PyTreeSave(population), force=True)
+            files.sync_tree(path)
+            digests = {name: _digest(path / name) for name in _file_names(path)}
+            files.write_json(path / COMMIT, dict(files=digests, progress=progress))
+            files.sync(self.directory)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f'{path}: not written ({_os_reason(error)}); the checkpoints before it are whole: '
+                'mend the disk, then repeat the command'
+            ) from error
+        for old in sorted(self.steps() - (protect or set()))[:-KEEP]:
+            self._delete(old)
 
     def forget_after(self, step: int) -> None:
-        """Drops checkpoints after number `step`, which a resumed run will write again."""
+        """Drops checkpoints after number `step`, which a resumed run will write again.
+
+        Those that `restore` found damaged are set aside as damaged-NUMBER.
+        """
         for newer in sorted(known for known in self.steps() if known > step):
-            self._manager.delete(newer)
+            if newer in self._damaged:
+                aside = self.directory / f'damaged-{newer}'
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(self.directory / str(newer), aside)
+                self._manager.reload()
+            else:
+                self._delete(newer)
 
-    def save(self, step: int, population: Any) -> None:
-        """Writes `population` as checkpoint number `step`."""
-        self._manager.save(step, args=ocp.args.StandardSave(population))
-
-    def restore(self, step: int, shapes: Any) -> Any:
-        """Reads checkpoint number `step`.
+    def restore(self, step: int, shapes: Any) -> tuple[Any, Progress]:
+        """Reads checkpoint number `step`; returns the population and the progress.
 
         Args:
             step: its number.
             shapes: the expected pytree of `jax.ShapeDtypeStruct`.
 
         Raises:
+            DamagedError: its content is not what was written.
             UserError: no such checkpoint, or it holds other arrays than expected.
         """
-        path = self._directory / str(step)
-        if step not in self._manager.all_steps():
-            have = ', '.join(str(known) for known in self._manager.all_steps()) or 'none'
+        path = self.directory / str(step)
+        if step not in self.steps():
+            have = ', '.join(str(known) for known in sorted(self.steps())) or 'none'
             raise UserError(f'{path}: no such checkpoint; there are: {have}')
-        _check_shapes(path, self._manager.item_metadata(step), shapes)
+        try:
+            progress = _verify(path)
+            _check_arrays(path, self._manager.item_metadata(step), shapes)
+            return self._read(step, shapes), progress
+        except CONTENT_ERRORS as error:
+            self._damaged.add(step)
+            raise DamagedError(
+                f'{path}: damaged ({" ".join(str(error).split())[:200]}); use another one'
+            ) from error
+
+    def _read(self, step: int, shapes: Any) -> Any:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
         )
-        return self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        restore_args = ocp.checkpoint_utils.construct_restore_args(shapes)
+        return self._manager.restore(
+            step, args=ocp.args.PyTreeRestore(shapes, restore_args=restore_args)
+        )
+
+    def _delete(self, step: int) -> None:
+        """Removes a checkpoint; from the first moment on it does not count as one."""
+        (self.directory / str(step) / COMMIT).unlink()
+        files.sync(self.directory / str(step))
+        self._manager.delete(step)
+
+    def _folders(self) -> list[Path]:
+        return [
+            entry
+            for entry in self.directory.iterdir()
+            if re.fullmatch(r'\d+', entry.name) and entry.is_dir() and not entry.is_symlink()
+        ]
+
+    def _tidy(self) -> None:
+        if not self.directory.is_dir():
+            return
+        uncommitted = [entry for entry in self._folders() if not (entry / COMMIT).is_file()]
+        for entry in [*uncommitted, *self.directory.glob('*.orbax-checkpoint-tmp*')]:
+            shutil.rmtree(entry)
 
 
-def _check_shapes(path: Path, metadata: Any, shapes: Any) -> None:
-    stored = _named_shapes(metadata)
-    expected = _named_shapes(shapes)
+def _file_names(path: Path) -> list[str]:
+    """Returns the relative names of all files below `path` but the commit's own."""
+    names = []
+    for folder, folders, leaves in os.walk(path):
+        for name in [*folders, *leaves]:
+            if Path(folder, name).is_symlink():
+                raise ValueError(f'{Path(folder, name)} is a link')
+        names += [str(Path(folder, leaf).relative_to(path)) for leaf in leaves]
+    return sorted(set(names) - {COMMIT, f'{COMMIT}.partial'})
+
+
+def _digest(path: Path) -> str:
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _verify(path: Path) -> Progress:
+    """Returns the progress of a checkpoint whose files are those that were committed."""
+    if (path / COMMIT).stat().st_size > MAX_COMMIT_BYTES:
+        raise ValueError(f'{COMMIT} is too large')
+    commit = json.loads((path / COMMIT).read_text())
+    digests, names = commit['files'], _file_names(path)
+    if names != sorted(digests):
+        differing = sorted(set(names) ^ set(digests))
+        raise ValueError(f'{differing[0]} is {"missing" if differing[0] in digests else "extra"}')
+    for name in names:
+        if _digest(path / name) != digests[name]:
+            raise ValueError(f'{name} is not what was written')
+    return dict(commit['progress'])
+
+
+def _os_reason(error: Exception) -> str:
+    """Returns the system's reason of a failed write; tensorstore hides it in a ValueError.
+
+    Raises:
+        ValueError: `error` is of another kind.
+    """
+    if isinstance(error, OSError):
+        return str(error)
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code is None:
+        raise error
+    return os.strerror(int(code[1]))
+
+
+def _check_arrays(path: Path, metadata: Any, shapes: Any) -> None:
+    stored, expected = _named_arrays(metadata.tree), _named_arrays(shapes)
     for name in sorted(expected.keys() | stored.keys()):
         if stored.get(name) != expected.get(name):
             raise UserError(
@@ -81,10 +241,11 @@ def _check_shapes(path: Path, metadata: Any, shapes: Any) -> None:
             )
 
 
-def _named_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _named_arrays(tree: Any) -> dict[str, str]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
-        '.'.join(str(_key_name(key)) for key in path): tuple(leaf.shape) for path, leaf in leaves
+        '.'.join(str(_key_name(key)) for key in path): f'{leaf.dtype}{list(leaf.shape)}'
+        for path, leaf in leaves
     }
 
 

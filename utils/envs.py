@@ -11,6 +11,7 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
+from utils import stopping
 from utils.errors import UserError, did_you_mean
 
 # Start states are drawn from this stream, whatever the agent and its seed.
@@ -213,7 +214,7 @@ class VectorEnv:
         self._connections = [ours for ours, _ in pipes]
         theirs = [theirs for _, theirs in pipes]
         self._process = context.Process(target=_fork_servers, args=(theirs, self._env_name))
-        with _environment_variable('OPENBLAS_NUM_THREADS', '1'):
+        with _environment_variable('OPENBLAS_NUM_THREADS', '1'), stopping.deaf_children():
             self._process.start()
         for connection in theirs:
             connection.close()

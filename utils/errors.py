@@ -6,11 +6,21 @@ from collections.abc import Callable, Iterable
 
 from absl import app, flags, logging
 
-EXIT_CODE = 2
+# Exit codes: of a mistake a person can mend, of training that went astray, and of a run that was
+# asked to stop and goes on when its command is repeated (EX_TEMPFAIL of sysexits.h).
+EXIT_CODE, DIVERGED, STOPPED = 2, 3, 75
 
 
 class UserError(Exception):
     """Bad input. The message names the thing, what was expected and the remedy, on one line."""
+
+    exit_code = EXIT_CODE
+
+
+class DivergedError(UserError):
+    """Training produced numbers that are not finite."""
+
+    exit_code = DIVERGED
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -19,10 +29,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ''
 
 
-def fail(message: object) -> None:
-    """Prints `message` as one line on stderr and exits with code 2."""
+def fail(message: object, exit_code: int = EXIT_CODE) -> None:
+    """Prints `message` as one line on stderr and exits."""
     print('error: ' + ' '.join(str(message).split()), file=sys.stderr)
-    sys.exit(EXIT_CODE)
+    sys.exit(exit_code)
 
 
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | None = None) -> None:
@@ -52,11 +62,13 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | No
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS['verbosity'].present:
-            # orbax tells its life's story at the level of INFO; --verbosity=0 shows it.
-            logging.set_verbosity(logging.WARNING)
+            # orbax tells its life's story below the level of ERROR; --verbosity=0 shows it.
+            logging.set_verbosity(logging.ERROR)
         try:
             main(argv)
         except UserError as error:
-            fail(error)
+            fail(error, error.exit_code)
+        except OSError as error:
+            fail(f'{error.filename or "the system"}: {error.strerror or error}; mend it and repeat')
 
     app.run(guarded, flags_parser=parse)

@@ -13,6 +13,7 @@ import numpy as np
 
 from utils.envs import Played, VectorEnv
 from utils.statistics import success_interval
+from utils.stopping import StoppedError
 
 # Further episodes start as earlier ones end; each environment is a process.
 MAX_ENVS = 100
@@ -58,6 +59,7 @@ def evaluate(
     num_episodes: int,
     key: jax.Array,
     num_groups: int = 2,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Episodes:
     """Plays episodes 0 to `num_episodes - 1`, as many at a time as there are environments.
 
@@ -73,8 +75,10 @@ def evaluate(
         key: the agent's randomness; a stream of its own, apart from training.
         num_groups: at most as many as there are environments are made; with 1, nothing steps while
             actions are computed.
+        should_stop: asked between commands.
 
     Raises:
+        StoppedError: `should_stop` said so.
         UserError: a process died.
     """
     outcomes = Episodes(
@@ -86,6 +90,8 @@ def evaluate(
         _start_next(vector_env, group, np.arange(len(group.environments)), waiting)
     while busy := [group for group in groups if (group.episodes != IDLE).any()]:
         for group in busy:
+            if should_stop():
+                raise StoppedError
             _take_turn(act, vector_env, group, waiting, outcomes, key)
     return outcomes
 

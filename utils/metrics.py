@@ -8,9 +8,11 @@ from typing import Any
 
 import tensorboardX
 
+from utils import files
 from utils.errors import UserError
 
 Row = dict[str, Any]
+TABLES = ('train', 'eval', 'episodes')
 
 
 class CsvTable:
@@ -46,16 +48,24 @@ class CsvTable:
 
     def forget_after(self, step: int) -> None:
         """Drops the rows of steps after `step`, which a resumed run will write again."""
-        rows = self.read()
-        kept = [row for row in rows if int(row['step']) <= step]
-        if len(kept) == len(rows):
+        if not self._path.exists():
+            return
+        text = self._path.read_bytes()
+        # Where a write was cut short, the last line has no end.
+        whole = text[: text.rfind(b'\n') + 1]
+        lines = whole.splitlines(keepends=True)
+        kept = lines[:1] + [line for line in lines[1:] if _step(self._path, lines[0], line) <= step]
+        if b''.join(kept) == text:
             return
         partial = self._path.with_suffix('.partial')
-        with partial.open('w', newline='') as file:
-            writer = csv.DictWriter(file, self._columns())
-            writer.writeheader()
-            writer.writerows(kept)
+        partial.write_bytes(b''.join(kept))
+        files.sync(partial)
         os.replace(partial, self._path)
+
+    def sync(self) -> None:
+        """Waits until the rows are on the disk."""
+        if self._path.exists():
+            files.sync(self._path)
 
     def _columns(self) -> list[str]:
         if not self._path.exists():
@@ -64,26 +74,40 @@ class CsvTable:
             return next(csv.reader(file), [])
 
 
+def _step(path: Path, header: bytes, line: bytes) -> int:
+    """Returns the step of a row."""
+    try:
+        names, values = header.decode().strip().split(','), line.decode().strip().split(',')
+        return int(values[names.index('step')])
+    except (ValueError, IndexError) as error:
+        raise UserError(
+            f'{path}: a row has no step ({error}); repair the file or move it away'
+        ) from error
+
+
 class RunLog:
     """The tables of a run and their mirrors; use as a context manager.
 
     Tables are `train`, `eval` and `episodes`; every row has `step` and `seed`.
     """
 
-    def __init__(self, run_dir: Path, resume_step: int, wandb_settings: Row | None):
+    def __init__(
+        self, run_dir: Path, resume_step: int, wandb_settings: Row | None, evaluated: bool = True
+    ):
         """Continues the log of `run_dir` after `resume_step`.
 
         Args:
             run_dir: holds NAME.csv for each table and tensorboard/.
             resume_step: rows of later steps are dropped.
+            evaluated: whether the evaluation of `resume_step` was finished; if not, its rows go.
             wandb_settings: arguments of `wandb.init`, or None for no Weights & Biases.
         """
         self._run_dir, self._resume_step = run_dir, resume_step
         self._boards: dict[int, tensorboardX.SummaryWriter] = {}
         self._lock = threading.Lock()  # evaluations may be logged beside training
         self._wandb = _start_wandb(wandb_settings)
-        for name in ('train', 'eval', 'episodes'):
-            self._table(name).forget_after(resume_step)
+        for name in TABLES:
+            self._table(name).forget_after(resume_step - (name != 'train' and not evaluated))
 
     def __enter__(self) -> 'RunLog':
         return self
@@ -98,6 +122,18 @@ class RunLog:
         """Appends rows to a table; all but single episodes also go to the mirrors."""
         with self._lock:
             self._write(name, rows)
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk."""
+        for name in TABLES:
+            self._table(name).sync()
+
+    def best_step(self) -> int | None:
+        """Returns the step of the evaluation with the highest mean success; the first of equals."""
+        success: dict[int, list[float]] = {}
+        for row in self._table('eval').read():
+            success.setdefault(int(row['step']), []).append(float(row['success']))
+        return max(success, key=lambda step: sum(success[step]), default=None)
 
     def _write(self, name: str, rows: list[Row]) -> None:
         self._table(name).append(rows)

@@ -41,7 +41,7 @@ def over_devices(train_chunk: Callable, mesh: Mesh) -> Callable:
     return jax.shard_map(
         train_chunk,
         mesh=mesh,
-        in_specs=(SEEDS, SEEDS, EVERYWHERE, EVERYWHERE, EVERYWHERE),
+        in_specs=(SEEDS, SEEDS, SEEDS, EVERYWHERE, EVERYWHERE, EVERYWHERE),
         out_specs=SEEDS,
         check_vma=False,
     )

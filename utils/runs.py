@@ -1,16 +1,21 @@
 """Run directories: where a run lives, what it was told, and whether it may be continued."""
 
+import contextlib
 import importlib.metadata
 import json
 import math
 import os
 import platform
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 from ml_collections import ConfigDict
 
+from utils import files
 from utils.errors import UserError
 
 VERSIONED = (
@@ -24,6 +29,9 @@ VERSIONED = (
     'mujoco',
     'gymnasium',
 )
+RECORD, STATUS, LOCK = 'config.json', 'status.json', '.lock'
+# Seconds: longer than an onlooker holds a lock, or a process takes to die.
+LOCK_TIMEOUT = 3.0
 # What may change between the parts of a run without changing what it computes.
 FREE = ('versions', 'python', 'devices', 'offline_steps')
 
@@ -46,38 +54,121 @@ def describe(**settings: Any) -> dict[str, Any]:
     )
 
 
-def open_runs(records: dict[Path, dict[str, Any]], resume: bool) -> None:
-    """Starts or continues the runs of a population, given by their directories.
+@contextlib.contextmanager
+def hold(directories: Iterable[Path]) -> Iterator[None]:
+    """Makes the directories and keeps other processes from working on them.
 
     Raises:
-        UserError: a directory holds a run of another configuration, or one that nobody asked to
-            resume; then nothing has been written to any.
+        UserError: another process works on one of them, or it cannot be written to.
+    """
+    with contextlib.ExitStack() as stack:
+        for directory in directories:
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+                lock = filelock.FileLock(directory / LOCK, timeout=LOCK_TIMEOUT)
+                stack.enter_context(lock)
+            except filelock.Timeout as error:
+                raise UserError(
+                    f'{directory}: another process works on this run; wait for it or choose '
+                    'another --save_dir'
+                ) from error
+            except OSError as error:
+                raise UserError(
+                    f'{directory}: cannot be written to ({error.strerror}); choose another '
+                    '--save_dir'
+                ) from error
+        yield
+
+
+def is_locked(directory: Path) -> bool:
+    """Returns whether a process works on the run in `directory`."""
+    if not (directory / LOCK).exists():
+        return False
+    lock = filelock.FileLock(directory / LOCK)
+    try:
+        with lock.acquire(blocking=False):
+            return False
+    except filelock.Timeout:
+        return True
+
+
+def check_records(records: dict[Path, dict[str, Any]]) -> None:
+    """Checks that directories hold no other runs than these; writes nothing.
+
+    Raises:
+        UserError: a directory holds a run of another configuration.
     """
     for directory, record in records.items():
-        _check_open(directory, record, resume)
+        if not (directory / RECORD).exists():
+            continue
+        differing = sorted(_differences(read_record(directory), record))
+        if differing:
+            raise UserError(
+                f'{directory} holds a run of another configuration; these differ: '
+                f'{", ".join(differing)}. Choose another --save_dir'
+            )
+
+
+def write_records(records: dict[Path, dict[str, Any]]) -> None:
+    """Writes the records of runs that begin; those of runs that go on stay as they are."""
     for directory, record in records.items():
-        path = directory / 'config.json'
-        if not path.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix('.partial')
-            partial.write_text(json.dumps(record, indent=2, allow_nan=False) + '\n')
-            os.replace(partial, path)
+        if not (directory / RECORD).exists():
+            files.write_json(directory / RECORD, record)
 
 
-def _check_open(directory: Path, record: dict[str, Any], resume: bool) -> None:
-    if not (directory / 'config.json').exists():
-        return
-    differing = sorted(_differences(read_record(directory), record))
-    if differing:
-        raise UserError(
-            f'{directory} holds a run of another configuration; these differ: '
-            f'{", ".join(differing)}. Choose another --save_dir'
+class Status:
+    """Tells onlookers how runs are doing, in status.json; use as a context manager.
+
+    A failure within is told before it is raised again.
+    """
+
+    def __init__(self, directories: list[Path], offline_steps: int):
+        """Tells of runs that are trained together.
+
+        Args:
+            directories: of the runs.
+            offline_steps: updates in all.
+        """
+        self._directories, self._offline_steps = directories, offline_steps
+        self._step = 0
+
+    def __enter__(self) -> 'Status':
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        if error is not None:
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                self.tell('failed', self._step, ' '.join(f'{error}'.split()) or kind.__name__)
+
+    def tell(self, state: str, step: int, reason: str = '') -> None:
+        """Writes how the runs are doing.
+
+        Args:
+            state: 'running', 'stopped' (the same command goes on), 'finished' or 'failed'.
+            step: updates done and saved.
+            reason: why they stopped or failed.
+        """
+        self._step = step
+        content = dict(
+            state=state,
+            step=step,
+            offline_steps=self._offline_steps,
+            reason=reason,
+            host=platform.node(),
+            pid=os.getpid(),
+            time=time.time(),
         )
-    if not resume:
-        raise UserError(
-            f'{directory} already holds this run; pass --resume to continue it or choose '
-            'another --save_dir'
-        )
+        for directory in self._directories:
+            files.write_json(directory / STATUS, content)
+
+
+def read_status(directory: Path) -> dict[str, Any] | None:
+    """Returns what `Status` wrote last, or None.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return _read_json(directory / STATUS) if (directory / STATUS).is_file() else None
 
 
 def read_record(directory: Path) -> dict[str, Any]:
@@ -86,15 +177,22 @@ def read_record(directory: Path) -> dict[str, Any]:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    path = directory / 'config.json'
+    path = directory / RECORD
     if not path.is_file():
         raise UserError(
             f'{directory}: no run here (config.json is missing); give the run directory'
         )
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f'{path}: damaged ({error}); restore it from a copy') from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: damaged (not a JSON object); restore it from a copy')
+    return content
 
 
 def agent_config(record: dict[str, Any]) -> ConfigDict:

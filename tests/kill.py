@@ -1,0 +1,168 @@
+"""Kills a training run with SIGKILL again and again, and compares what is left at the end.
+
+    python -m tests.kill --kills=25 --out=/tmp/kill
+
+Two tasks and two seeds are trained together, once undisturbed and once killed at random moments and
+at chosen ones: while a checkpoint is written, while an evaluation runs, after a log line. Final
+weights and all rows but their timing must be equal to the bit.
+"""
+
+import csv
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from absl import app, flags
+
+from utils import generation
+
+FLAGS = flags.FLAGS
+ROOT = Path(__file__).resolve().parents[1]
+ENV = 'pointmaze-medium-stitch-singletask-task{}-v0'
+DATASET = 'pointmaze-medium-stitch-v0'
+TASKS = (1, 2)
+MOMENTS = ('any', 'checkpoint', 'evaluation', 'log', 'any')
+TIMED = ('updates_per_second',)
+
+flags.DEFINE_integer('kills', 25, 'How often the run is killed.', lower_bound=1)
+flags.DEFINE_integer('steps', 120, 'Updates of the run.', lower_bound=1)
+flags.DEFINE_integer('seed', 0, 'Of the moments.')
+flags.DEFINE_string('out', None, 'Folder of the data and both runs.', required=True)
+
+
+def command(data_dir: Path, save_dir: Path, steps: int) -> list[str]:
+    """Returns the training command: it logs, evaluates and saves all the time."""
+    return [
+        sys.executable,
+        str(ROOT / 'main.py'),
+        f'--env_name={ENV.format(1)}',
+        '--tasks=' + ','.join(map(str, TASKS)),
+        '--seeds=0,1',
+        f'--dataset_dir={data_dir}',
+        f'--save_dir={save_dir}',
+        f'--offline_steps={steps}',
+        '--log_interval=7',
+        f'--eval_interval={steps // 3}',
+        '--eval_episodes=2',
+        '--save_interval=10',
+        '--agent.hidden_dims=(8,)',
+        '--agent.batch_size=16',
+        '--agent.flow_steps=2',
+        '--agent.backup_flow_steps=2',
+        '--agent.return_flow_steps=2',
+        '--agent.n_pi=2',
+    ]
+
+
+def run_dir(save_dir: Path, task: int) -> Path:
+    """Returns the directory of a task's run."""
+    return save_dir / ENV.format(task) / 'evor' / 'seeds_0_1'
+
+
+def wait_for(moment: str, process: subprocess.Popen, save_dir: Path, delay: float) -> None:
+    """Returns at a moment of a kind, `delay` seconds into it, or when the process has ended."""
+    started = time.monotonic()
+    rows = _log_size(save_dir)
+
+    def reached() -> bool:
+        if moment == 'checkpoint':
+            return any(save_dir.glob('*/*/*/checkpoints/*.orbax-checkpoint-tmp*'))
+        if moment == 'evaluation':
+            return _has_children(process.pid)
+        if moment == 'log':
+            return _log_size(save_dir) != rows
+        return time.monotonic() - started > delay
+
+    while process.poll() is None and not reached():
+        time.sleep(0.001)
+    if moment == 'evaluation':
+        time.sleep(min(delay, 5.0))
+    elif moment == 'checkpoint':
+        time.sleep(delay % 0.05)
+
+
+def _log_size(save_dir: Path) -> int:
+    return sum(path.stat().st_size for path in save_dir.glob('*/*/*/train.csv'))
+
+
+def _has_children(pid: int) -> bool:
+    return bool(Path(f'/proc/{pid}/task/{pid}/children').read_text().split())
+
+
+def kill_again_and_again(arguments: list[str], save_dir: Path, kills: int, seed: int) -> None:
+    """Runs a command until it has been killed `kills` times, then to its end.
+
+    Raises:
+        AssertionError: it ended otherwise.
+    """
+    rng = random.Random(seed)
+    done = 0
+    while done < kills:
+        process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+        moment = MOMENTS[done % len(MOMENTS)]
+        wait_for(moment, process, save_dir, rng.uniform(0.0, 30.0))
+        if process.poll() is not None:
+            error = process.communicate()[1]
+            assert process.returncode == 0, error[-2000:]
+            print(f'finished after {done} kills; raise --steps for more', flush=True)
+            return
+        left = sorted(path.name for path in save_dir.glob('*/*/*/checkpoints/*'))
+        process.kill()
+        process.communicate()
+        done += 1
+        print(f'kill {done} ({moment}); checkpoints: {" ".join(left) or "none"}', flush=True)
+    result = subprocess.run(arguments, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def arrays(directory: Path, step: int) -> dict[str, bytes]:
+    """Returns the bytes of every array of a checkpoint, as they are on the disk."""
+    folder = directory / 'checkpoints' / str(step) / 'default'
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file() and path.parent != folder and path.parent.name != 'array_metadatas'
+    }
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a table without their timing."""
+    with path.open(newline='') as file:
+        return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
+
+
+def assert_equal_runs(one: Path, other: Path, step: int) -> str:
+    """Compares the final weights and all rows of two runs to the bit; returns what was compared.
+
+    Raises:
+        AssertionError: they differ.
+    """
+    weights = arrays(one, step), arrays(other, step)
+    assert weights[0], f'{one}: holds no weights'
+    assert weights[0].keys() == weights[1].keys()
+    differing = [name for name in weights[0] if weights[0][name] != weights[1][name]]
+    assert not differing, f'{other}: weights differ: {differing}'
+    compared = []
+    for name in ('train', 'eval', 'episodes'):
+        tables = rows(one / f'{name}.csv'), rows(other / f'{name}.csv')
+        assert tables[0] == tables[1], f'{other}: {name}.csv differs'
+        compared.append(f'{len(tables[0])} rows of {name}.csv')
+    return f'{len(weights[0])} files of arrays, {", ".join(compared)}: equal to the bit'
+
+
+def main(_: list[str]) -> None:
+    out = Path(FLAGS.out).resolve()
+    generation.generate(DATASET, out / 'data', episodes=4, workers=1, seed=0)
+    whole = command(out / 'data', out / 'whole', FLAGS.steps)
+    subprocess.run(whole, stderr=subprocess.PIPE, check=True)
+    killed = command(out / 'data', out / 'killed', FLAGS.steps)
+    kill_again_and_again(killed, out / 'killed', FLAGS.kills, FLAGS.seed)
+    for task in TASKS:
+        pair = (run_dir(out / name, task) for name in ('whole', 'killed'))
+        print(f'task {task}:', assert_equal_runs(*pair, FLAGS.steps))
+
+
+if __name__ == '__main__':
+    app.run(main)
