@@ -238,8 +238,8 @@ SUITES: dict[str, Suite] = {
         seeds=(0, 1, 2, 3, 4),
         flags=dict(offline_steps=1_000_000, eval_interval=100_000, eval_episodes=50),
     ),
-    # A first look at all five, on a laptop. Data of antmaze comes from OGBench's server alone, since
-    # scripts/generate_data.py has no ant that walks; without it, leave antmaze out by --elements.
+    # A first look at all five, on a laptop. Data of antmaze comes from OGBench's server alone:
+    # scripts/generate_data.py has no ant that walks. Without it, choose the others by --elements.
     'quick5': Suite(
         agents=('evor_small', 'qc1_small', 'qc5_small', 'bc_small'),
         env_names=FIVE_ENVIRONMENTS,

@@ -113,6 +113,11 @@ def is_array_element() -> bool:
     return 'SLURM_ARRAY_TASK_ID' in os.environ
 
 
+def restarts() -> int:
+    """Returns how often SLURM has started this element again."""
+    return int(os.environ.get('SLURM_RESTART_COUNT', 0))
+
+
 def requeue() -> str:
     """Puts this element back into the queue and returns its name, JOB_INDEX.
 

@@ -38,7 +38,7 @@ def run(
     start: Callable[[int], subprocess.Popen],
     names: list[int],
     at_once: int,
-    again: Callable[[int, int], bool],
+    again: Callable[[int, int, bool], bool],
 ) -> Outcome:
     """Runs commands, `at_once` at a time, until all have ended.
 
@@ -48,8 +48,8 @@ def run(
         start: starts the command of a name.
         names: of the commands.
         at_once: number of processes.
-        again: told of every end, the name and the exit code; returns whether to start the command
-            again after those that wait.
+        again: told of every end, the name, the exit code and whether there was a signal; returns
+            whether to start the command again after those that wait.
     """
     waiting, running, codes = deque(names), {}, {}
     signals: list[signal.Signals] = []
@@ -64,7 +64,7 @@ def run(
                     process.send_signal(signals[-1])
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 codes[name] = _exit_code(running.pop(name).returncode, received)
-                if again(name, codes[name]):
+                if again(name, codes[name], bool(received)):
                     waiting.append(name)
             time.sleep(POLL)
     return Outcome(codes, signals)

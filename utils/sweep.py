@@ -5,7 +5,6 @@ All functions here are pure; `scripts/sweep.py` looks at files and processes.
 
 import itertools
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,8 +168,13 @@ def offline_steps(flags: Mapping[str, Any]) -> int:
         raise UserError(f'--offline_steps: expected a whole number ({error})') from error
 
 
-def parse_indices(text: str, count: int) -> list[int]:
+def parse_indices(flag: str, text: str, count: int) -> list[int]:
     """Returns array indices, in order, from SLURM's notation: '0-3,5'.
+
+    Args:
+        flag: that has them, named in errors.
+        text: the indices.
+        count: of elements.
 
     Raises:
         UserError: another notation, or an index not below `count`.
@@ -179,10 +183,10 @@ def parse_indices(text: str, count: int) -> list[int]:
     for part in text.split(','):
         match = re.fullmatch(r'(\d+)(?:-(\d+))?', part)
         if match is None:
-            raise UserError(f"--elements: '{part}' is no index; expected a list such as 0-3,5")
+            raise UserError(f"--{flag}: '{part}' is no index; expected such as 0-3,5")
         first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last < count:
-            raise UserError(f"--elements: '{part}' is not within 0-{count - 1}; --list shows them")
+            raise UserError(f"--{flag}: '{part}' is not within 0-{count - 1}; --list shows them")
         indices |= set(range(first, last + 1))
     return sorted(indices)
 
@@ -196,21 +200,17 @@ def format_indices(indices: Iterable[int]) -> str:
     return ','.join(parts)
 
 
-def announcement(command: Sequence[str]) -> str:
-    """Returns the line that begins an attempt in an element's log."""
-    return f'$ {shlex.join(command)}'
-
-
-def last_error(log: str, command: Sequence[str]) -> str:
+def last_error(log: str, announcement: str) -> str:
     """Returns the error that an element's newest attempt ended with, or ''.
 
     Args:
         log: of all attempts; it may be cut at its beginning.
-        command: of the element; what other commands left in the log is none of its business.
+        announcement: the line, '$ COMMAND', that begins an attempt; what other commands left in the
+            log does not count.
     """
     lines = log.splitlines()
     begins = [number for number, line in enumerate(lines) if line.startswith('$ ')]
-    if not begins or lines[begins[-1]] != announcement(command):
+    if not begins or lines[begins[-1]] != announcement:
         return ''
     errors = [line for line in lines[begins[-1] :] if line.startswith('error: ')]
     return errors[-1].removeprefix('error: ') if errors else ''
