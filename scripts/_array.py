@@ -22,18 +22,15 @@ class Array(NamedTuple):
         elements: all of them, by their index.
         chosen: the indices to treat.
         flags: of main.py, for every element.
+        steps: updates of every element.
         folder: of logs, and of what was submitted.
     """
 
     elements: list[Element]
     chosen: list[int]
     flags: dict[str, Any]
+    steps: int
     folder: Path
-
-    @property
-    def steps(self) -> int:
-        """Updates of every element."""
-        return sweep.offline_steps(self.flags)
 
     def command(self, index: int) -> list[str]:
         """What runs an element."""

@@ -82,12 +82,12 @@ def _array(main_flags: list[str]) -> Array:
         dataset_dir=_absolute(FLAGS.dataset_dir),
         dataset_url=FLAGS.dataset_url,
     )
-    main_flags = sweep.parse_flags(main_flags)
+    all_flags = own | dict(suite.flags) | sweep.parse_flags(main_flags)
     chosen = range(len(elements))
     if FLAGS.elements is not None:
         chosen = sweep.parse_indices('elements', FLAGS.elements, len(elements))
     folder = save_dir / 'sweeps' / FLAGS.suite / FLAGS.joint
-    return Array(elements, list(chosen), own | dict(suite.flags) | main_flags, folder)
+    return Array(elements, list(chosen), all_flags, sweep.offline_steps(all_flags), folder)
 
 
 def _absolute(path: str) -> Path:

@@ -239,8 +239,9 @@ def state(found: Found, steps: int) -> State:
     if 'running' in by_state:
         return State('killed', step, ended or f'without notice, on {by_state["running"]["host"]}')
     if known:
-        reason = by_state['stopped']['reason'] if 'stopped' in by_state else f'finished at {step}'
-        return State('stopped', step, reason)
+        # Done with fewer updates, or fewer tasks, than are wanted now.
+        last = by_state.get('stopped') or by_state['finished']
+        return State('stopped', step, last['reason'] or f'{last["state"]} at {last["step"]}')
     return State('failed' if ended else 'missing', 0, ended)
 
 
