@@ -64,7 +64,8 @@ def main(main_flags: list[str], _: list[str]) -> None:
         local=_local,
         element=_element,
     )
-    given = [mode for mode in modes if FLAGS[mode].value not in (False, None)]
+    # Not by truth: 0 is an element.
+    given = [mode for mode in modes if FLAGS[mode].value is not FLAGS[mode].default]
     if len(given) != 1:
         raise UserError(
             f'expected one of {", ".join(f"--{mode}" for mode in modes)}, '
