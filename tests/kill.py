@@ -70,7 +70,7 @@ def wait_for(moment: str, process: subprocess.Popen, save_dir: Path, delay: floa
         if moment == 'checkpoint':
             return any(save_dir.glob('*/*/*/checkpoints/*.orbax-checkpoint-tmp*'))
         if moment == 'evaluation':
-            return _has_children(process.pid)
+            return _evaluates(process.pid)
         if moment == 'log':
             return _log_size(save_dir) != rows
         return time.monotonic() - started > delay
@@ -87,8 +87,14 @@ def _log_size(save_dir: Path) -> int:
     return sum(path.stat().st_size for path in save_dir.glob('*/*/*/train.csv'))
 
 
-def _has_children(pid: int) -> bool:
-    return bool(Path(f'/proc/{pid}/task/{pid}/children').read_text().split())
+def _evaluates(pid: int) -> bool:
+    """Returns whether a process has started the processes of environments."""
+    try:
+        children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+        lines = [Path(f'/proc/{child}/cmdline').read_bytes() for child in children]
+    except OSError:  # one of them has just ended
+        return False
+    return any(b'spawn_main' in line for line in lines)
 
 
 def kill_again_and_again(arguments: list[str], save_dir: Path, kills: int, seed: int) -> None:
@@ -133,7 +139,9 @@ def rows(path: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
 
 
-def assert_equal_runs(one: Path, other: Path, step: int) -> str:
+def assert_equal_runs(
+    one: Path, other: Path, step: int, tables: tuple[str, ...] = ('train', 'eval', 'episodes')
+) -> str:
     """Compares the final weights and all rows of two runs to the bit; returns what was compared.
 
     Raises:
@@ -145,10 +153,11 @@ def assert_equal_runs(one: Path, other: Path, step: int) -> str:
     differing = [name for name in weights[0] if weights[0][name] != weights[1][name]]
     assert not differing, f'{other}: weights differ: {differing}'
     compared = []
-    for name in ('train', 'eval', 'episodes'):
-        tables = rows(one / f'{name}.csv'), rows(other / f'{name}.csv')
-        assert tables[0] == tables[1], f'{other}: {name}.csv differs'
-        compared.append(f'{len(tables[0])} rows of {name}.csv')
+    for name in tables:
+        pair = rows(one / f'{name}.csv'), rows(other / f'{name}.csv')
+        assert pair[0], f'{one}: {name}.csv is empty'
+        assert pair[0] == pair[1], f'{other}: {name}.csv differs'
+        compared.append(f'{len(pair[0])} rows of {name}.csv')
     return f'{len(weights[0])} files of arrays, {", ".join(compared)}: equal to the bit'
 
 

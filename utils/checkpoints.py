@@ -91,6 +91,9 @@ class Checkpoints:
     ) -> None:
         """Writes checkpoint number `step` and removes what is superseded.
 
+        Where it is there already, as after an evaluation that was made up for, its arrays are the
+        same: only the progress is written.
+
         Args:
             step: its number.
             population: pytree of arrays.
@@ -102,8 +105,9 @@ class Checkpoints:
         """
         path = self.directory / str(step)
         try:
-            self._manager.save(step, args=ocp.args.PyTreeSave(population), force=True)
-            files.sync_tree(path)
+            if step not in self.steps():
+                self._manager.save(step, args=ocp.args.PyTreeSave(population), force=True)
+                files.sync_tree(path)
             digests = {name: _digest(path / name) for name in _file_names(path)}
             files.write_json(path / COMMIT, dict(files=digests, progress=progress))
             files.sync(self.directory)

@@ -27,8 +27,6 @@ from utils.stopping import StoppedError, StopRequest
 
 # The progress bar moves this often; chunks may be cut anywhere without changing the result.
 PROGRESS_STEPS = 500
-# How many updates are tried before it is known how long one takes.
-FIRST_STEPS = 10
 
 
 class Schedule(NamedTuple):
@@ -191,6 +189,7 @@ def train(
         DivergedError: something is not finite.
         UserError: a file could not be written, or an evaluation process died.
     """
+    status.tell('running', start.step)
     with Background(schedule.overlaps) as background, stop.at_errors():
         return _Training(run, start, outputs, schedule, stop, status, background).train()
 
@@ -225,7 +224,7 @@ class _Training:
             self._background.run(self._job(given_up, saves=True))
         # A chunk of no steps compiles the program, so that the first rate is that of updates.
         self._advance(0)
-        num_steps = FIRST_STEPS
+        num_steps = 1  # until it is known how long one takes
         name = self._outputs[0].directory.parent.name
         total = schedule.offline_steps
         with tqdm.tqdm(total=total, initial=self._step, desc=name, unit='update') as bar:
