@@ -35,13 +35,23 @@ def states(save_dir):
     return {(record['state'], record['reason']) for record in records}
 
 
-def test_a_run_killed_and_stopped_equals_one_that_was_not(data_dir, tmp_path):
+def test_a_run_killed_stopped_and_disturbed_equals_one_that_was_not(data_dir, tmp_path):
     whole = command(data_dir, tmp_path / 'whole', STEPS)
     assert subprocess.run(whole, stderr=subprocess.DEVNULL, check=False).returncode == 0
     save_dir = tmp_path / 'exp'
     arguments = command(data_dir, save_dir, STEPS)
 
-    assert interrupt(arguments, save_dir, 'checkpoint', signal.SIGKILL)[0] == -signal.SIGKILL
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    wait_for('checkpoint', process, save_dir, 0.0)
+    process.send_signal(signal.SIGSTOP)  # it holds still while another tries one of its tasks
+    others = [item for item in arguments if not item.startswith(('--tasks', '--env_name'))]
+    others.append(f'--env_name={ENV.format(2)}')
+    second = subprocess.run(others, stderr=subprocess.PIPE, text=True, check=False)
+    assert second.returncode == 2
+    [line] = second.stderr.splitlines()
+    assert line.startswith(f'error: {run_dir(save_dir, 2)}: another process works on this run')
+    process.kill()
+    process.wait()
     assert states(save_dir) == {('running', '')}
 
     for moment, number in (('log', signal.SIGTERM), ('evaluation', signal.SIGUSR1)):
@@ -53,16 +63,3 @@ def test_a_run_killed_and_stopped_equals_one_that_was_not(data_dir, tmp_path):
     assert states(save_dir) == {('finished', '')}
     for task in TASKS:
         assert_equal_runs(run_dir(tmp_path / 'whole', task), run_dir(save_dir, task), STEPS)
-
-
-def test_two_processes_on_one_run_get_one_refused(data_dir, tmp_path):
-    arguments = command(data_dir, tmp_path, STEPS)
-    first = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
-    wait_for('evaluation', first, tmp_path, 0.0)
-    alone = f'--env_name={ENV.format(2)}'
-    rest = [item for item in arguments if not item.startswith(('--tasks', '--env_name'))]
-    second = subprocess.run([*rest, alone], stderr=subprocess.PIPE, text=True, check=False)
-    assert second.returncode == 2
-    assert second.stderr.startswith(f'error: {run_dir(tmp_path, 2)}: another process works on')
-    assert len(second.stderr.splitlines()) == 1
-    assert (first.communicate()[1] and first.returncode) == 0
