@@ -2,8 +2,8 @@
 
     python -m benchmarks.checkpointing --agents=evor,qc1 --populations=1x1,5x5
 
-Arrays are written, synced to the disk, digested and committed as in a run; `SEEDSxTASKS` are trained
-on noise for the time of an update. The share is that of one checkpoint every --save_interval updates.
+Arrays are written, synced to the disk, digested and committed as in a run; SEEDSxTASKS are trained
+on noise for the time of an update. The share is that of a checkpoint every --save_interval updates.
 """
 
 import statistics
