@@ -1,6 +1,7 @@
 """The training loop: stopped anywhere, damaged, or astray, it loses nothing and says so."""
 
 import functools
+import json
 import shutil
 
 import jax
@@ -111,6 +112,34 @@ def test_a_checkpoint_remembers_how_far_the_window_had_come(run, tmp_path):
         _, progress = saved.restore(7, jax.eval_shape(init))
     assert (progress['window_steps'], progress['evaluated']) == (2, True)
     assert {len(sums) for sums in progress['sums'].values()} == {len(SEEDS)}
+
+
+def progress(folder, name, step):
+    return json.loads((folder / name / f'checkpoints/{step}/commit.json').read_text())['progress']
+
+
+def test_an_evaluation_that_was_given_up_is_made_up_for(run, whole, tmp_path, monkeypatch):
+    """It is asked to stop in that of the second task; the next start does what is missing."""
+    asked, stop = [], StopRequest()
+
+    def evaluate(self, task, population, step):
+        asked.append((task, step))
+        if asked == [(0, 12), (1, 12)]:
+            stop.reason = 'the test'
+            return False
+        return True
+
+    monkeypatch.setattr(trainer._Training, '_evaluate', evaluate)
+    assert train(run, tmp_path, stop, eval_interval=12) == (12, False)
+    before = progress(tmp_path, 'two', 12)
+    assert progress(tmp_path, 'one', 12)['evaluated']
+    assert not before['evaluated']
+    assert train(run, tmp_path, StopAfter(1), eval_interval=12) == (12, False)
+    assert progress(tmp_path, 'two', 12) == before | dict(evaluated=True)
+    assert asked == [(0, 12), (1, 12), (1, 12)]
+    assert train(run, tmp_path, eval_interval=12) == (STEPS, True)
+    assert asked[3:] == [(0, STEPS), (1, STEPS)]
+    assert_equal(whole, tmp_path)
 
 
 @pytest.mark.parametrize('name', ['policy.params', 'commit.json'])

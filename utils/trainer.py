@@ -216,6 +216,7 @@ class _Training:
         self._window = parallel.place(self._window, run.mesh, parallel.SEEDS)
         diagnose = joint.diagnose(run.agent.diagnose, run.agent.shared)
         self._monitor = Monitor(diagnose, run.sample, run.val, run.seeds, window_steps)
+        self._monitor.add(self._window, 0)
 
     def train(self) -> tuple[int, bool]:
         schedule, stop = self._schedule, self._stop
@@ -282,13 +283,15 @@ class _Training:
         populations = joint.split(population, self._run.agent.shared, len(tasks))
 
         def job() -> None:
-            for task in tasks:
-                evaluated = not evaluates[task] or self._evaluate(task, populations[task], step)
-                self._given_up |= not evaluated
-                if saves or self._stop():
-                    state = progress[task] | dict(evaluated=evaluated)
-                    self._save(self._outputs[task], step, populations[task], state)
+            evaluated = [
+                not evaluates[task] or self._evaluate(task, populations[task], step)
+                for task in tasks
+            ]
+            self._given_up = not all(evaluated)
             if saves or self._stop():
+                for task in tasks:
+                    state = progress[task] | dict(evaluated=evaluated[task])
+                    self._save(self._outputs[task], step, populations[task], state)
                 self._saved_step = step
                 self._status.tell('running', step)
 
