@@ -134,7 +134,7 @@ def test_an_evaluation_that_was_given_up_is_made_up_for(run, whole, tmp_path, mo
     before = progress(tmp_path, 'two', 12)
     assert progress(tmp_path, 'one', 12)['evaluated']
     assert not before['evaluated']
-    assert train(run, tmp_path, StopAfter(1), eval_interval=12) == (12, False)
+    assert train(run, tmp_path, StopAfter(0), eval_interval=12) == (12, False)
     assert progress(tmp_path, 'two', 12) == before | dict(evaluated=True)
     assert asked == [(0, 12), (1, 12), (1, 12)]
     assert train(run, tmp_path, eval_interval=12) == (STEPS, True)
