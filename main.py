@@ -131,7 +131,6 @@ def _train(run: Run, directories: list[Path], stop: StopRequest) -> bool:
                 sep='\n',
             )
             return True
-        status.tell('running', start.step)
         outputs = [
             trainer.Output(path, saved, stack.enter_context(_open_log(path, start, task)))
             for task, (path, saved) in enumerate(zip(directories, checkpoints, strict=True))

@@ -7,11 +7,8 @@ and writes OUT/comparison.csv and OUT/comparison.md, which it prints. Success is
 with a 95% Wilson interval over all episodes; the seeds' own rates stand beside it.
 """
 
-import statistics as stdlib_statistics
-import time
 from pathlib import Path
 
-import jax
 from absl import flags
 
 from benchmarks import reports, scores, workload
@@ -52,19 +49,8 @@ def cost(folder: Path) -> dict[str, float]:
     return dict(
         parameters=work.parameters,
         gflop_per_update=work.gflop_per_update,
-        ms_per_update=_time(work),
+        ms_per_update=workload.time_updates(work, FLAGS.timed_steps)[1],
     )
-
-
-def _time(work: workload.Workload) -> float:
-    population, _ = work.train_chunk(work.population, None, *work.arguments, 0, 0)
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        population, _ = work.train_chunk(population, None, *work.arguments, 0, FLAGS.timed_steps)
-        jax.block_until_ready(population)
-        times.append(time.perf_counter() - started)
-    return 1e3 * stdlib_statistics.median(times) / FLAGS.timed_steps
 
 
 if __name__ == '__main__':

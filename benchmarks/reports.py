@@ -266,3 +266,21 @@ def flow_steps_tables(rows: list[Row], settings: str) -> str:
                 grid(finite, 'process', stage, number),
             ]
     return '\n'.join(parts)
+
+
+def checkpoint_table(rows: list[Row]) -> str:
+    """Returns what a checkpoint costs, a line per population."""
+    header = ['config', 'seeds x tasks', 'MiB', 'write, s', 'read, s', 'ms/update', 'share of time']
+    lines = [
+        [
+            f'`{row["agent"]}`',
+            row['population'].replace('x', ' x '),
+            f'{row["mib"]:.0f}',
+            f'{row["write_seconds"]:.2f}',
+            f'{row["read_seconds"]:.2f}',
+            f'{row["ms_per_update"]:.1f}',
+            f'{100 * row["share"]:.3f}%',
+        ]
+        for row in rows
+    ]
+    return table(header, lines)

@@ -84,7 +84,7 @@ def update_cost(
     """
     work = workload.make(config, sizes, num_seeds, num_tasks)
     population, started = work.population, time.perf_counter()
-    lowered = work.train_chunk.lower(population, *work.arguments, 0, 0)
+    lowered = work.train_chunk.lower(population, None, *work.arguments, 0, 0)
     train_chunk, compile_seconds = lowered.compile(), time.perf_counter() - started
     width = max(config.hidden_dims)
     x, w = jnp.ones((config.batch_size, width)), jnp.eye(width)

@@ -1,5 +1,7 @@
 """Populations of agents in training on noise: what an update costs does not depend on the data."""
 
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -68,6 +70,18 @@ def make(config: ConfigDict, sizes: tuple[int, int], num_seeds: int, num_tasks: 
         len(padded) * flops.count(update, state, batch, key) / 1e9,
         _parameters(jax.eval_shape(agent.init, key)),
     )
+
+
+def time_updates(work: Workload, num_steps: int) -> tuple[Any, float]:
+    """Trains three times; returns the population and the median milliseconds of an update."""
+    population, _ = work.train_chunk(work.population, None, *work.arguments, 0, 0)
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        population, _ = work.train_chunk(population, None, *work.arguments, 0, num_steps)
+        jax.block_until_ready(population)
+        times.append(time.perf_counter() - started)
+    return population, 1e3 * statistics.median(times) / num_steps
 
 
 def _parameters(state: Any) -> int:

@@ -22,7 +22,9 @@ def rows(path: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
 
 
-def assert_equal_runs(one: Path, other: Path, step: int) -> str:
+def assert_equal_runs(
+    one: Path, other: Path, step: int, tables: tuple[str, ...] = ('train', 'eval', 'episodes')
+) -> str:
     """Compares the final weights and all rows of two runs to the bit; returns what was compared.
 
     Raises:
@@ -34,8 +36,9 @@ def assert_equal_runs(one: Path, other: Path, step: int) -> str:
     differing = [name for name in weights[0] if weights[0][name] != weights[1][name]]
     assert not differing, f'{other}: weights differ: {differing}'
     compared = []
-    for name in ('train', 'eval', 'episodes'):
-        tables = rows(one / f'{name}.csv'), rows(other / f'{name}.csv')
-        assert tables[0] == tables[1], f'{other}: {name}.csv differs'
-        compared.append(f'{len(tables[0])} rows of {name}.csv')
+    for name in tables:
+        pair = rows(one / f'{name}.csv'), rows(other / f'{name}.csv')
+        assert pair[0], f'{one}: {name}.csv is empty'
+        assert pair[0] == pair[1], f'{other}: {name}.csv differs'
+        compared.append(f'{len(pair[0])} rows of {name}.csv')
     return f'{len(weights[0])} files of arrays, {", ".join(compared)}: equal to the bit'

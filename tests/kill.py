@@ -1,6 +1,6 @@
 """Kills a training run with SIGKILL again and again, and compares what is left at the end.
 
-    python -m tests.kill --kills=25 --out=/tmp/kill
+    python -m tests.kill --kills=25 --out=exp/kill
 
 Two tasks and two seeds are trained together, once undisturbed and once killed at random moments and
 at chosen ones: while a checkpoint is written, while an evaluation runs, after a log line. Final
@@ -69,7 +69,7 @@ def wait_for(moment: str, process: subprocess.Popen, save_dir: Path, delay: floa
         if moment == 'checkpoint':
             return any(save_dir.glob('*/*/*/checkpoints/*.orbax-checkpoint-tmp*'))
         if moment == 'evaluation':
-            return _has_children(process.pid)
+            return _evaluates(process.pid)
         if moment == 'log':
             return _log_size(save_dir) != rows
         return time.monotonic() - started > delay
@@ -86,8 +86,14 @@ def _log_size(save_dir: Path) -> int:
     return sum(path.stat().st_size for path in save_dir.glob('*/*/*/train.csv'))
 
 
-def _has_children(pid: int) -> bool:
-    return bool(Path(f'/proc/{pid}/task/{pid}/children').read_text().split())
+def _evaluates(pid: int) -> bool:
+    """Returns whether a process has started the processes of environments."""
+    try:
+        children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+        lines = [Path(f'/proc/{child}/cmdline').read_bytes() for child in children]
+    except OSError:  # one of them has just ended
+        return False
+    return any(b'spawn_main' in line for line in lines)
 
 
 def kill_again_and_again(arguments: list[str], save_dir: Path, kills: int, seed: int) -> None:

@@ -3,11 +3,13 @@
 import csv
 import hashlib
 import json
+import resource
 import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -27,7 +29,7 @@ TINY = (
 )
 
 
-def run(script, *arguments, cwd=ROOT):
+def run(script, *arguments, cwd=ROOT, **options):
     return subprocess.run(
         [sys.executable, str(ROOT / script), *arguments],
         cwd=cwd,
@@ -35,10 +37,11 @@ def run(script, *arguments, cwd=ROOT):
         text=True,
         timeout=300,
         check=False,
+        **options,
     )
 
 
-def train(data_dir, save_dir, *arguments, steps=12, log=4, evaluate=0, save=6):
+def train(data_dir, save_dir, *arguments, steps=12, log=4, evaluate=0, save=6, **options):
     return run(
         'main.py',
         f'--env_name={ENV}',
@@ -51,6 +54,7 @@ def train(data_dir, save_dir, *arguments, steps=12, log=4, evaluate=0, save=6):
         f'--save_interval={save}',
         *TINY,
         *arguments,
+        **options,
     )
 
 
@@ -60,21 +64,8 @@ def run_dir(save_dir, seeds='0'):
 
 def weights(directory, step):
     path = directory.resolve() / 'checkpoints' / str(step) / 'default'
-    restored = ocp.StandardCheckpointer().restore(path)
-    flat = {}
-
-    def walk(tree, path):
-        if isinstance(tree, dict):
-            for name, item in tree.items():
-                walk(item, f'{path}.{name}')
-        elif isinstance(tree, (list, tuple)):
-            for index, item in enumerate(tree):
-                walk(item, f'{path}.{index}')
-        elif tree is not None:
-            flat[path] = np.asarray(tree)
-
-    walk(restored, '')
-    return flat
+    leaves, _ = jax.tree.flatten_with_path(ocp.PyTreeCheckpointer().restore(path))
+    return {jax.tree_util.keystr(name): np.asarray(leaf) for name, leaf in leaves}
 
 
 def assert_same_weights(one, other):
@@ -168,7 +159,6 @@ def test_tasks_together_leave_what_each_leaves_alone(data_dir, tmp_path):
         tmp_path / 'together',
         f'--env_name={second}',
         '--seeds=0,1',
-        '--resume',
         steps=18,
     )
     assert resumed.returncode == 0, resumed.stderr
@@ -200,11 +190,11 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(data_dir, trained, tm
     directory = run_dir(tmp_path, '0_1')
     with (directory / 'train.csv').open('a') as file:
         file.write((trained / 'train.csv').read_text().splitlines()[-1] + '\n')
-    result = train(data_dir, tmp_path, '--seeds=0,1', '--resume', evaluate=12)
+    result = train(data_dir, tmp_path, '--seeds=0,1', evaluate=12)
     assert result.returncode == 0, result.stderr
     assert_same_weights(weights(directory, 12), weights(trained, 12))
     assert table(directory / 'eval.csv')[-2:] == table(trained / 'eval.csv')
-    again = train(data_dir, tmp_path, '--seeds=0,1', '--resume', evaluate=12)
+    again = train(data_dir, tmp_path, '--seeds=0,1', evaluate=12)
     assert (again.returncode, 'finished already' in again.stdout) == (0, True)
 
 
@@ -308,7 +298,9 @@ BAD_FLAGS = {
         'no state-based environment',
     ),
     'chunk': (['--agent.chunk_length=500'], 'longer than any trajectory'),
-    'stray word': (['resume'], "unexpected argument 'resume'"),
+    'wait': (['--max_wait=-1'], '--max_wait: must be at least 0'),
+    'platform': (['--platform=tpu'], '--platform=tpu: JAX only finds a cpu'),
+    'stray word': (['again'], "unexpected argument 'again'"),
 }
 
 
@@ -316,6 +308,28 @@ BAD_FLAGS = {
 def test_bad_flags_cost_one_line(data_dir, tmp_path, arguments, message):
     assert_one_line(train(data_dir, tmp_path, *arguments), message)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_costs_one_line(data_dir, tmp_path):
+    (tmp_path / 'exp').write_text('a file')
+    assert_one_line(train(data_dir, tmp_path / 'exp'), 'cannot be written to (Not a directory)')
+
+
+def test_too_little_memory_costs_one_line(data_dir, tmp_path):
+    result = train(data_dir, tmp_path, '--agent.batch_size=20000000000')
+    assert_one_line(result, 'out of memory')
+    assert 'lower --agent.batch_size' in result.stderr
+
+
+def test_a_full_disk_costs_one_line_and_keeps_what_was_whole(data_dir, tmp_path):
+    """A limit on the size of files stands in for the disk: tables fit, arrays do not."""
+    assert train(data_dir, tmp_path, steps=6).returncode == 0
+    before = weights(run_dir(tmp_path), 6)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # noqa: E731
+    result = train(data_dir, tmp_path, preexec_fn=limit)
+    assert_one_line(result, 'File too large')
+    assert_same_weights(weights(run_dir(tmp_path), 6), before)
+    assert train(data_dir, tmp_path).returncode == 0
 
 
 def test_an_unknown_config_file_costs_one_line():
@@ -328,12 +342,11 @@ def test_a_missing_dataset_offline_costs_one_line(tmp_path):
 
 
 OCCUPIED = {
-    'same run': ([], 'pass --resume'),
     'other configuration': (
-        ['--resume', '--agent.lr=0.1'],
+        ['--agent.lr=0.1'],
         'these differ: agent.lr (0.0003 there, 0.1 here)',
     ),
-    'other network': (['--resume', '--agent.hidden_dims=(9,)'], 'these differ: agent.hidden_dims'),
+    'other network': (['--agent.hidden_dims=(9,)'], 'these differ: agent.hidden_dims'),
 }
 
 

@@ -56,6 +56,8 @@ SMALL = {
         '--eval_envs=1',
     ],
     'benchmarks.comparison': ['--timed_steps=1'],
+    'benchmarks.checkpointing': ['--agents=bc_small', '--populations=1x1', '--timed_steps=1'],
+    'tests.kill': ['--kills=1', '--steps=12', '--out=kill'],
     'benchmarks.calibration': [
         '--dataset_dir=data',
         '--steps=2',
@@ -88,7 +90,7 @@ def run(arguments, cwd):
 def folder(tmp_path_factory):
     """A folder from which the README's relative paths lead to the repository's files."""
     path = tmp_path_factory.mktemp('readme')
-    for name in ('main.py', 'configs.py', 'scripts', 'benchmarks', 'agents', 'utils'):
+    for name in ('main.py', 'configs.py', 'scripts', 'benchmarks', 'agents', 'utils', 'tests'):
         (path / name).symlink_to(ROOT / name)
     return path
 

@@ -1,19 +1,17 @@
 """Run directories, tables, configs and checkpoints: what a run writes and reads again."""
 
+import contextlib
 import json
 
-import chex
-import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import configs
-from tests.helpers import small_agent
 from utils import runs, training
-from utils.checkpoints import KEEP, Checkpoints
-from utils.errors import UserError
+from utils.errors import DivergedError, UserError
 from utils.metrics import CsvTable
-from utils.monitor import Monitor
+from utils.monitor import Monitor, restore_window
 
 
 def test_the_default_config_is_the_papers():
@@ -68,43 +66,86 @@ def test_a_damaged_record_is_named(tmp_path):
 
 
 def test_differences_are_listed_key_by_key(tmp_path):
-    runs.open_runs({tmp_path: dict(agent=dict(lr=1.0, tau=0.5), seeds=[0])}, resume=False)
+    runs.write_records({tmp_path: dict(agent=dict(lr=1.0, tau=0.5), seeds=[0])})
     other = dict(agent=dict(lr=2.0, tau=0.5), seeds=[0, 1])
     with pytest.raises(UserError, match=r'differ: agent.lr \(1.0 there, 2.0 here\), seeds'):
-        runs.open_runs({tmp_path: other}, resume=True)
+        runs.check_records({tmp_path: other})
 
 
-def test_a_checkpoint_comes_back_to_the_bit(tmp_path, key):
-    agent = small_agent()
-    population = training.init_population(agent.init, [0, 1])
-    with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest_step() is None
-        for step in range(KEEP + 2):
-            checkpoints.save(step, population)
-        assert checkpoints.latest_step() == KEEP + 1
-        restored = checkpoints.restore(KEEP + 1, jax.eval_shape(lambda: population))
-        with pytest.raises(UserError, match='no such checkpoint; there are: 2, 3, 4'):
-            checkpoints.restore(0, population)
-    chex.assert_trees_all_equal(restored, population)
-
-
-@pytest.mark.parametrize(
-    'other', [dict(observation_dim=4), dict(hidden_dims=(16, 17)), dict(num_value_nets=2)]
-)
-def test_a_checkpoint_of_other_shapes_is_refused(tmp_path, other):
-    population = training.init_population(small_agent().init, [0])
-    expected = jax.eval_shape(lambda: training.init_population(small_agent(**other).init, [0]))
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, population)
-        with pytest.raises(UserError, match='another environment, network size'):
-            checkpoints.restore(1, expected)
+def window(*losses, bad_update=(0, 0), bad_state=False):
+    """Of one seed or more; a loss is a row per seed of numbers per task."""
+    return training.Window(
+        {'loss': jnp.array(losses)},
+        jnp.array([bad_update] * len(losses)),
+        jnp.array([bad_state] * len(losses)),
+    )
 
 
 def test_the_monitor_averages_over_its_window():
     """Metrics are (seeds, tasks); a third seed only fills a device."""
     monitor = Monitor(None, None, None, [0, 1])
-    monitor.add({'loss': jnp.array([[1.0, 4.0], [10.0, 40.0], [0.0, 0.0]])}, 1)
-    monitor.add({'loss': jnp.array([[5.0, 20.0], [20.0, 80.0], [0.0, 0.0]])}, 2)
+    monitor.add(window([1.0, 4.0], [10.0, 40.0], [0.0, 0.0]), 1)
+    monitor.add(window([6.0, 24.0], [30.0, 120.0], [0.0, 0.0]), 2)
+    assert monitor.progress(1) == dict(window_steps=3, sums={'loss': [24.0, 120.0]})
     first, second = monitor.close_window(None, 3)
     assert [(row['step'], row['seed'], row['loss']) for row in first] == [(3, 0, 2.0), (3, 1, 10.0)]
     assert [row['loss'] for row in second] == [8.0, 40.0]
+    assert monitor.progress(1) == dict(window_steps=0, sums={})
+
+
+def test_the_monitor_names_what_is_not_finite():
+    monitor = Monitor(None, None, None, [3])
+    monitor.add(window([1.0, 4.0]), 2)
+    with pytest.raises(DivergedError, match=r'seed 3, task number 2 .* in update 4 .*loss nan'):
+        monitor.add(window([2.0, jnp.nan], bad_update=(0, 4)), 2)
+    with pytest.raises(DivergedError, match=r'in the state after the last update'):
+        monitor.add(window([2.0, 4.0], bad_state=True), 1)
+
+
+def test_a_window_comes_back_to_the_bit():
+    """From its record, of two saved seeds, to three members of a padded population."""
+    rng = np.random.default_rng(0)
+    sums = rng.normal(size=(2, 2)).astype(np.float32)
+    monitor = Monitor(None, None, None, [0, 1])
+    monitor.add(window(*sums), 7)
+    record = json.loads(json.dumps([monitor.progress(task) for task in range(2)]))
+    empty = training.zeros_like(window([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]))
+    restored = restore_window(empty, record, np.array([0, 1, 1]))
+    np.testing.assert_array_equal(restored.sums['loss'], sums[[0, 1, 1]])
+    with pytest.raises(UserError, match='which logged other metrics'):
+        restore_window(empty.replace(sums={'other': sums}), record, np.array([0, 1, 1]))
+
+
+def test_a_run_is_held_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, 'LOCK_TIMEOUT', 0.1)
+    assert not runs.is_locked(tmp_path / 'run')
+    with runs.hold([tmp_path / 'run']):
+        assert runs.is_locked(tmp_path / 'run')
+        with pytest.raises(UserError, match='another process works on this run'):
+            with runs.hold([tmp_path / 'other', tmp_path / 'run']):
+                pass
+        assert not runs.is_locked(tmp_path / 'other')
+    assert not runs.is_locked(tmp_path / 'run')
+
+
+def test_a_status_tells_how_it_goes_and_how_it_failed(tmp_path):
+    assert runs.read_status(tmp_path) is None
+    with contextlib.suppress(UserError), runs.Status([tmp_path], 10) as status:
+        status.tell('running', 4)
+        assert runs.read_status(tmp_path)['state'] == 'running'
+        raise UserError('no luck')
+    told = runs.read_status(tmp_path)
+    assert (told['state'], told['step'], told['reason']) == ('failed', 4, 'no luck')
+
+
+def test_a_row_that_was_cut_short_is_dropped(tmp_path):
+    table = CsvTable(tmp_path / 'train.csv')
+    table.append([dict(step=5, loss=0.5), dict(step=10, loss=0.5)])
+    with (tmp_path / 'train.csv').open('ab') as file:
+        file.write(b'1')  # of '15,0.5'; it looks like step 1
+    table.forget_after(10)
+    assert [row['step'] for row in table.read()] == ['5', '10']
+    (tmp_path / 'train.csv').write_bytes(b'step,lo')
+    table.forget_after(10)
+    table.append([dict(step=5, loss=0.5)])
+    assert table.read() == [dict(step='5', loss='0.5')]

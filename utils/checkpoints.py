@@ -5,11 +5,13 @@ written last: a digest of every file, and how far the run's logs had come. Where
 missing there is no checkpoint, only the rest of an interrupted write or removal.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,6 @@ KEEP = 3
 COMMIT = 'commit.json'
 # Of a name-to-digest list; a real one has some hundred entries.
 MAX_COMMIT_BYTES = 16_000_000
-# What orbax and tensorstore raise over content that was never theirs.
-CONTENT_ERRORS = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    NotImplementedError,
-    OverflowError,
-    OSError,
-)
 
 Progress = dict[str, Any]
 
@@ -91,6 +82,9 @@ class Checkpoints:
     ) -> None:
         """Writes checkpoint number `step` and removes what is superseded.
 
+        Where it is there already, as after an evaluation that was made up for, its arrays are the
+        same: only the progress is written.
+
         Args:
             step: its number.
             population: pytree of arrays.
@@ -102,8 +96,9 @@ class Checkpoints:
         """
         path = self.directory / str(step)
         try:
-            self._manager.save(step, args=ocp.args.PyTreeSave(population), force=True)
-            files.sync_tree(path)
+            if step not in self.steps():
+                self._manager.save(step, args=ocp.args.PyTreeSave(population), force=True)
+                files.sync_tree(path)
             digests = {name: _digest(path / name) for name in _file_names(path)}
             files.write_json(path / COMMIT, dict(files=digests, progress=progress))
             files.sync(self.directory)
@@ -144,14 +139,22 @@ class Checkpoints:
         if step not in self.steps():
             have = ', '.join(str(known) for known in sorted(self.steps())) or 'none'
             raise UserError(f'{path}: no such checkpoint; there are: {have}')
-        try:
+        with self._damage_named(step):
             progress = _verify(path)
-            _check_arrays(path, self._manager.item_metadata(step), shapes)
+            stored = _named_arrays(self._manager.item_metadata(step).tree)
+        _check_arrays(path, stored, _named_arrays(shapes))
+        with self._damage_named(step):
             return self._read(step, shapes), progress
-        except CONTENT_ERRORS as error:
+
+    @contextlib.contextmanager
+    def _damage_named(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # orbax itself raises nothing narrower over bad content
             self._damaged.add(step)
             raise DamagedError(
-                f'{path}: damaged ({" ".join(str(error).split())[:200]}); use another one'
+                f'{self.directory / str(step)}: damaged ({" ".join(str(error).split())[:200]}); '
+                'use another one'
             ) from error
 
     def _read(self, step: int, shapes: Any) -> Any:
@@ -230,8 +233,7 @@ def _os_reason(error: Exception) -> str:
     return os.strerror(int(code[1]))
 
 
-def _check_arrays(path: Path, metadata: Any, shapes: Any) -> None:
-    stored, expected = _named_arrays(metadata.tree), _named_arrays(shapes)
+def _check_arrays(path: Path, stored: dict[str, str], expected: dict[str, str]) -> None:
     for name in sorted(expected.keys() | stored.keys()):
         if stored.get(name) != expected.get(name):
             raise UserError(

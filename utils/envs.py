@@ -30,7 +30,8 @@ def make_env(env_name: str) -> gymnasium.Env:
     # Nothing here draws pictures; without this, MuJoCo looks for a display.
     os.environ.setdefault('MUJOCO_GL', 'disable')
     warnings.filterwarnings('ignore', message='.*precision lowered by casting.*')
-    import ogbench
+    with stopping.deaf_children():  # it asks a process of its own for a window library
+        import ogbench
 
     parts = env_name.split('-')
     if 'singletask' not in parts:

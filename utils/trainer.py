@@ -27,8 +27,6 @@ from utils.stopping import StoppedError, StopRequest
 
 # The progress bar moves this often; chunks may be cut anywhere without changing the result.
 PROGRESS_STEPS = 500
-# How many updates are tried before it is known how long one takes.
-FIRST_STEPS = 10
 
 
 class Schedule(NamedTuple):
@@ -191,6 +189,7 @@ def train(
         DivergedError: something is not finite.
         UserError: a file could not be written, or an evaluation process died.
     """
+    status.tell('running', start.step)
     with Background(schedule.overlaps) as background, stop.at_errors():
         return _Training(run, start, outputs, schedule, stop, status, background).train()
 
@@ -217,6 +216,7 @@ class _Training:
         self._window = parallel.place(self._window, run.mesh, parallel.SEEDS)
         diagnose = joint.diagnose(run.agent.diagnose, run.agent.shared)
         self._monitor = Monitor(diagnose, run.sample, run.val, run.seeds, window_steps)
+        self._monitor.add(self._window, 0)
 
     def train(self) -> tuple[int, bool]:
         schedule, stop = self._schedule, self._stop
@@ -225,7 +225,7 @@ class _Training:
             self._background.run(self._job(given_up, saves=True))
         # A chunk of no steps compiles the program, so that the first rate is that of updates.
         self._advance(0)
-        num_steps = FIRST_STEPS
+        num_steps = 1  # until it is known how long one takes
         name = self._outputs[0].directory.parent.name
         total = schedule.offline_steps
         with tqdm.tqdm(total=total, initial=self._step, desc=name, unit='update') as bar:
@@ -283,13 +283,15 @@ class _Training:
         populations = joint.split(population, self._run.agent.shared, len(tasks))
 
         def job() -> None:
-            for task in tasks:
-                evaluated = not evaluates[task] or self._evaluate(task, populations[task], step)
-                self._given_up |= not evaluated
-                if saves or self._stop():
-                    state = progress[task] | dict(evaluated=evaluated)
-                    self._save(self._outputs[task], step, populations[task], state)
+            evaluated = [
+                not evaluates[task] or self._evaluate(task, populations[task], step)
+                for task in tasks
+            ]
+            self._given_up = not all(evaluated)
             if saves or self._stop():
+                for task in tasks:
+                    state = progress[task] | dict(evaluated=evaluated[task])
+                    self._save(self._outputs[task], step, populations[task], state)
                 self._saved_step = step
                 self._status.tell('running', step)
 

@@ -1,0 +1,166 @@
+"""Checkpoints: back to the bit, committed or not there, and nothing but data."""
+
+import contextlib
+import functools
+import json
+import shutil
+
+import chex
+import hypothesis
+import jax
+import pytest
+from hypothesis import strategies as st
+
+from tests.helpers import small_agent
+from utils import checkpoints as module
+from utils import training
+from utils.checkpoints import COMMIT, KEEP, Checkpoints, DamagedError
+from utils.errors import UserError
+
+PROGRESS = dict(window_steps=3, sums={'loss': [0.1]})
+
+
+@functools.cache
+def population():
+    return training.init_population(small_agent(hidden_dims=(4,)).init, [0, 1])
+
+
+@functools.cache
+def shapes():
+    return jax.eval_shape(population)
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('written')
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(7, population(), PROGRESS)
+    return folder
+
+
+@pytest.fixture
+def copy(written, tmp_path):
+    return shutil.copytree(written, tmp_path / 'copy')
+
+
+def restore(folder, step=7):
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        return checkpoints.restore(step, shapes())
+
+
+def test_a_checkpoint_comes_back_to_the_bit(written):
+    restored, progress = restore(written)
+    chex.assert_trees_all_equal(restored, population())
+    assert progress == PROGRESS
+
+
+def test_the_newest_are_kept_and_what_is_protected(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == set()
+        for step in range(KEEP + 3):
+            checkpoints.save(step, population(), {}, protect={1})
+        assert checkpoints.steps() == {1, 3, 4, 5}
+        with pytest.raises(UserError, match='no such checkpoint; there are: 1, 3, 4, 5'):
+            checkpoints.restore(0, shapes())
+        checkpoints.forget_after(3)
+        assert checkpoints.steps() == {1, 3}
+        checkpoints.save(2, population(), {})
+        assert checkpoints.steps() == {1, 2, 3}
+
+
+def test_progress_can_be_written_again(copy):
+    with Checkpoints(copy) as checkpoints:
+        checkpoints.save(7, population(), dict(evaluated=True))
+        assert checkpoints.restore(7, shapes())[1] == dict(evaluated=True)
+
+
+@pytest.mark.parametrize(
+    'other', [dict(observation_dim=4), dict(hidden_dims=(4, 5)), dict(num_value_nets=2)]
+)
+def test_a_checkpoint_of_other_shapes_is_refused(written, other):
+    agent = small_agent(**(dict(hidden_dims=(4,)) | other))
+    expected = jax.eval_shape(lambda: training.init_population(agent.init, [0, 1]))
+    with Checkpoints(written, read_only=True) as checkpoints:
+        with pytest.raises(UserError, match='another environment, network size') as caught:
+            checkpoints.restore(7, expected)
+    assert not isinstance(caught.value, DamagedError)
+
+
+def test_only_what_is_committed_counts(copy):
+    (copy / '8.orbax-checkpoint-tmp').mkdir()
+    shutil.copytree(copy / '7', copy / '9')
+    (copy / '9' / COMMIT).unlink()
+    with Checkpoints(copy) as checkpoints:
+        assert checkpoints.steps() == {7}
+        checkpoints.save(9, population(), {})
+    assert sorted(path.name for path in copy.iterdir()) == ['7', '9']
+
+
+def test_reading_changes_nothing(copy):
+    (copy / '8.orbax-checkpoint-tmp').mkdir()
+    restore(copy)
+    assert (copy / '8.orbax-checkpoint-tmp').is_dir()
+    assert Checkpoints(copy / 'none', read_only=True).steps() == set()
+    assert not (copy / 'none').exists()
+
+
+def recommit(folder):
+    """What somebody would do who wants the damage to go unnoticed."""
+    commit = json.loads((folder / COMMIT).read_text())
+    names = module._file_names(folder)
+    commit['files'] = {name: module._digest(folder / name) for name in names}
+    (folder / COMMIT).write_text(json.dumps(commit))
+
+
+def link_out(folder):
+    path = next(folder.rglob('.zarray'))
+    path.rename(folder.parent / 'outside')
+    path.symlink_to(folder.parent / 'outside')
+
+
+DAMAGE = {
+    'missing file': (lambda folder: next(folder.rglob('.zarray')).unlink(), 'is missing'),
+    'extra file': (lambda folder: (folder / 'more').write_text('x'), 'more is extra'),
+    'link': (link_out, 'is a link'),
+    'no json': (lambda folder: (folder / COMMIT).write_text('{'), 'damaged'),
+    'no files': (lambda folder: (folder / COMMIT).write_text('{}'), 'damaged'),
+    'no dict': (lambda folder: (folder / COMMIT).write_text('[1]'), 'damaged'),
+    'too large': (lambda folder: (folder / COMMIT).write_bytes(b' ' * 16_000_001), 'too large'),
+}
+
+
+@pytest.mark.parametrize(('damage', 'message'), DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage_is_named(copy, damage, message):
+    damage(copy / '7')
+    with pytest.raises(DamagedError, match=message):
+        restore(copy)
+
+
+def test_a_huge_array_is_refused_before_memory_is_taken(copy):
+    for path in (copy / '7').rglob('.zarray'):
+        header = json.loads(path.read_text())
+        path.write_text(json.dumps(header | dict(shape=[2**40] * len(header['shape']))))
+    recommit(copy / '7')
+    with pytest.raises(UserError):
+        restore(copy)
+
+
+@pytest.mark.filterwarnings('ignore')  # orbax leaves what it was reading where it failed
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(data=st.data())
+def test_whatever_the_bytes_say_only_arrays_come_out(written, tmp_path_factory, data):
+    """Bytes are changed and the digests made to fit, as by an adversary."""
+    folder = tmp_path_factory.mktemp('fuzz') / 'copy'
+    shutil.copytree(written, folder)
+    files = sorted(path for path in (folder / '7').rglob('*') if path.is_file())
+    path = data.draw(st.sampled_from([path for path in files if path.name != COMMIT]))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        if content:
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    recommit(folder / '7')
+    with contextlib.suppress(UserError):
+        restored, _ = restore(folder)
+        chex.assert_trees_all_equal_shapes_and_dtypes(restored, population())
+    shutil.rmtree(folder.parent)
