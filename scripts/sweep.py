@@ -31,8 +31,6 @@ from utils.errors import UserError
 
 FLAGS = flags.FLAGS
 BATCH_SCRIPT = _path.ROOT / 'scripts/slurm/array.sbatch'
-# An element that SLURM restarted so often without a single update has too short a time limit.
-FRUITLESS_RESTARTS = 3
 
 flags.DEFINE_string('suite', None, 'Name of a suite of configs.py.', required=True)
 flags.DEFINE_enum(
@@ -189,9 +187,7 @@ def _element(array: Array) -> None:
     ends_for_good = signal.SIGTERM in outcome.signals or not slurm.is_array_element()
     if code == errors.STOPPED and not ends_for_good:
         step = array.state(index).step
-        if step == 0 and slurm.restarts() >= FRUITLESS_RESTARTS:
-            raise UserError(f'no update in {slurm.restarts() + 1} attempts; raise the time limit')
-        print(f'requeued {slurm.requeue()} at {step} updates', flush=True)
+        print(f'requeued {slurm.requeue(step)} at {step} updates', flush=True)
     sys.exit(code)
 
 

@@ -38,7 +38,7 @@ def test_no_more_processes_than_asked_for(at_once):
     running, most = [], []
 
     def start(name):
-        running.append(shell('sleep 0.3'))
+        running.append(shell('sleep 0.5'))
         most.append(sum(process.poll() is None for process in running))
         return running[-1]
 

@@ -19,6 +19,8 @@ SQUEUE = (
     '--noheader',
     '--format=%F|%K|%T|%r',
 )
+# Without a single update these are enough: the time limit is too short to begin.
+FRUITLESS_ATTEMPTS = 4
 
 
 def _run(command: Sequence[str]) -> str:
@@ -113,20 +115,20 @@ def is_array_element() -> bool:
     return 'SLURM_ARRAY_TASK_ID' in os.environ
 
 
-def restarts() -> int:
-    """Returns how often SLURM has started this element again."""
-    return int(os.environ.get('SLURM_RESTART_COUNT', 0))
-
-
-def requeue() -> str:
+def requeue(step: int) -> str:
     """Puts this element back into the queue and returns its name, JOB_INDEX.
 
-    The job of an array's last element has the number of the whole array: only the name with the
-    index means that element alone.
+    Args:
+        step: updates that it has saved in all its attempts.
 
     Raises:
-        UserError: SLURM refuses.
+        UserError: SLURM refuses, or the element gets nowhere.
     """
+    attempts = 1 + int(os.environ.get('SLURM_RESTART_COUNT', 0))
+    if step == 0 and attempts >= FRUITLESS_ATTEMPTS:
+        raise UserError(f'no update in {attempts} attempts; raise the time limit')
+    # The job of an array's last element has the number of the whole array: only the name with the
+    # index means that element alone.
     name = f'{os.environ["SLURM_ARRAY_JOB_ID"]}_{os.environ["SLURM_ARRAY_TASK_ID"]}'
     _run(['scontrol', 'requeue', name])
     return name
