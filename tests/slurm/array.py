@@ -43,7 +43,7 @@ flags.DEFINE_string('out', None, 'Folder of everything; default: a temporary one
 # Enough that some reach the goals, or tasks would not differ.
 EPISODES = 100
 NET = ('--agent.hidden_dims=(8,)', '--agent.batch_size=16', '--agent.flow_steps=2')
-PATIENCE = 600.0  # seconds; nothing here takes that long
+PATIENCE = 1200.0  # seconds; nothing here takes that long
 
 
 class Row(NamedTuple):
@@ -150,6 +150,25 @@ def trains(test: Sweep, index: int) -> None:
 
 def disturb(test: Sweep, node: str) -> None:
     """Trains all elements on the cluster, whatever happens to them."""
+    job = submit_to_a_busy_cluster(test, node)
+    slurm('scancel', f'{job}_5')
+    slurm('scontrol', 'update', f'JobId={job}_0', 'TimeLimit=1')
+    slurm('scontrol', 'update', f'NodeName={node}', 'State=RESUME')
+    requeue_two(test, job)
+    signal_one(test, job)
+    end_two(test, job)
+
+    rows = reach(test, '0-2 done', lambda rows: {row.state for row in rows[:3]} == {'done'})
+    assert [row.state for row in rows[3:]] == ['stopped', 'killed', 'missing'], rows
+    test.submit()
+    reach(test, 'submitted again', lambda rows: {row.state for row in rows} == {'done'})
+    for index in range(6):
+        attempts = test.log(index).count('$ ')
+        assert attempts == (1 if index == 5 else 2), f'{index}: {attempts} attempts'
+
+
+def submit_to_a_busy_cluster(test: Sweep, node: str) -> str:
+    """Submits all elements while the node takes none; returns the number of the array job."""
     states = [row.state for row in test.status()]
     assert states == ['missing'] * 6, states
     slurm('scontrol', 'update', f'NodeName={node}', 'State=DRAIN', 'Reason=test')
@@ -158,10 +177,11 @@ def disturb(test: Sweep, node: str) -> None:
     assert [row.state for row in rows] == ['queued'] * 6, rows
     assert test.call('--submit').splitlines()[-1] == 'nothing to submit'
     say('submitted', rows)
-    slurm('scancel', f'{job}_5')
-    slurm('scontrol', 'update', f'JobId={job}_0', 'TimeLimit=1')
-    slurm('scontrol', 'update', f'NodeName={node}', 'State=RESUME')
+    return job
 
+
+def requeue_two(test: Sweep, job: str) -> None:
+    """Element 1 goes back into the queue by order, 0 at its time limit."""
     trains(test, 1)
     rows = reach(test, 'two run', lambda rows: rows[0].state == rows[1].state == 'running')
     assert [row.state for row in rows[2:]] == ['queued'] * 3 + ['missing'], rows
@@ -172,28 +192,25 @@ def disturb(test: Sweep, node: str) -> None:
     slurm('scontrol', 'update', f'JobId={job}_0', 'TimeLimit=UNLIMITED')
     reach(test, '0 at its time limit', lambda rows: rows[0].state in ('queued', 'running'))
 
+
+def signal_one(test: Sweep, job: str) -> None:
+    """Element 2 gets the signal that SLURM sends before a time limit."""
     trains(test, 2)
     # By the job's own number: by JOB_INDEX this SLURM repeats the signal until the job has ended.
     slurm('scancel', '--signal=USR1', '--batch', number(job, 2))
     wait_for(lambda: f'requeued {job}_2' in test.log(2), PATIENCE)
     reach(test, '2 signalled', lambda rows: rows[2].state in ('queued', 'running'))
 
+
+def end_two(test: Sweep, job: str) -> None:
+    """Element 3 is cancelled, and 4 killed."""
     trains(test, 3)
     slurm('scancel', f'{job}_3')
     rows = reach(test, '3 cancelled', lambda rows: rows[3].state == 'stopped')
     assert rows[3].reason == 'SIGTERM', rows
-
     trains(test, 4)
     os.kill(runs.read_status(test.directory(4))['pid'], signal.SIGKILL)
     reach(test, '4 killed', lambda rows: rows[4].state == 'killed')
-
-    rows = reach(test, '0-2 done', lambda rows: {row.state for row in rows[:3]} == {'done'})
-    assert [row.state for row in rows[3:]] == ['stopped', 'killed', 'missing'], rows
-    test.submit()
-    reach(test, 'submitted again', lambda rows: {row.state for row in rows} == {'done'})
-    for index in range(6):
-        attempts = test.log(index).count('$ ')
-        assert attempts == (1 if index == 5 else 2), f'{index}: {attempts} attempts'
 
 
 def number(job: str, index: int) -> str:
