@@ -11,7 +11,8 @@ from utils.tables import Cell, Table, missing
 FIVE_TASKS = ('1', '2', '3', '4', '5')
 SCALE = (
     'Success in percent: mean [95% interval] (seeds). Intervals are percentiles of a bootstrap '
-    'over seeds within each task; a task with one seed has none.'
+    'over seeds within each task; that of three seeds of a task is from the least to the greatest, '
+    'one seed has none.'
 )
 PUBLISHED = (
     "Columns called published are their authors' numbers, from other code, data and numbers of "

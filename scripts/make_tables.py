@@ -50,16 +50,17 @@ def main(_: list[str]) -> None:
             )
     scores, literature = gather(found, FLAGS.configs), published.read()
     shown = {result.run.directory: result.run for of in scores.results.values() for result in of}
-    for table in (
+    made = [
         tasks_table(scores, literature),
         environments_table(scores, literature),
         aggregates_table(scores),
         profiles_table(scores),
         hyperparameters_table(scores.configs, shown.values()),
         cost_table(shown.values()),
-    ):
+    ]
+    for table in made:
         tables.write(table, out)
-        print(tables.markdown(table))
+    print(*map(tables.markdown, made), sep='\n')
 
 
 if __name__ == '__main__':

@@ -53,7 +53,7 @@ def write_run(
     runs.open_runs({directory: record}, resume=True)
     rng = np.random.default_rng(draw)
     for step in range(100, max([*evaluated, 0]) + 1, 100):
-        rate = rng.uniform(50.0, 60.0)
+        rate = rng.uniform(0.5, 0.6)
         rows = [dict(step=step, seed=seed, loss=0.1, updates_per_second=rate) for seed in seeds]
         CsvTable(directory / 'train.csv').append(rows)
     for step in evaluated:

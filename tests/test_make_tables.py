@@ -298,6 +298,19 @@ def test_what_is_missing_is_a_dash_with_a_reason(made):
     assert re.search(r'no run on cube-single-play 3-5; \S*seeds_1: unfinished', text)
 
 
+def test_where_nothing_is_finished_nothing_is_shown(tmp_path):
+    write_run(tmp_path / 'exp', evaluated=(100, 200))
+    result = make_tables(f'--runs={tmp_path}/exp', f'--out={tmp_path}/out')
+    assert result.returncode == 0, result.stderr[-3000:]
+    for name in ('tasks', 'environments', 'profiles', 'aggregates'):
+        header, rows = grid(tmp_path / 'out', name)
+        first = header.index('bc_small') if 'bc_small' in header else 1
+        assert {text for row in rows for text in row[first : first + 1]} == {'—'}
+        assert 'bc_small' not in {
+            row['column'] for row in read(tmp_path / f'out/{name}_sources.csv')
+        }
+
+
 def test_all_renderings_show_the_same(made):
     folder, output = made
     for name in NAMES:

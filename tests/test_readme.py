@@ -56,6 +56,7 @@ SMALL = {
         '--eval_envs=1',
     ],
     'benchmarks.comparison': ['--timed_steps=1'],
+    'scripts/make_tables.py': [],
     'benchmarks.calibration': [
         '--dataset_dir=data',
         '--steps=2',

@@ -89,9 +89,10 @@ def stratified_interval(
     """Percentile interval of a statistic by a stratified bootstrap over seeds.
 
     Seeds are drawn with replacement within each task, for each agent by itself; tasks are fixed.
-    With three seeds or so such intervals are too narrow. `scipy.stats.bootstrap` with a sample per
-    task draws the same way; drawn here, the indices can be handed to rliable as well, and the two
-    be compared to the last digit.
+    Few seeds make it too narrow: the interval of three seeds of one task is from the least to the
+    greatest, which a symmetric law's mean is within only 3 times in 4. `scipy.stats.bootstrap` with
+    a sample per task draws the same way; drawn here, the indices can be handed to rliable as well,
+    and the two be compared to the last digit.
 
     Args:
         statistic: of as many scores as there are agents.

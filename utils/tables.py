@@ -1,5 +1,6 @@
 """Tables made once and written as Markdown, CSV and LaTeX, with the origin of every cell."""
 
+import csv
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import NamedTuple
 
 from utils.csv_lines import Source, spans
 from utils.errors import UserError
-from utils.metrics import CsvTable
 
 MISSING = '—'
 SUFFIXES = ('.md', '.csv', '.tex', '_sources.csv')
+# Columns of NAME_sources.csv; `row` counts from 1, below the header.
+SOURCES = ('row', 'column', 'printed', 'directory', 'file', 'lines')
 
 
 class Cell(NamedTuple):
@@ -122,24 +124,21 @@ def write(table: Table, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{table.name}.md').write_text(markdown(table), encoding='utf-8')
     (folder / f'{table.name}.tex').write_text(latex(table), encoding='utf-8')
-    CsvTable(folder / f'{table.name}.csv').append(
-        [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows]
-    )
-    CsvTable(folder / f'{table.name}_sources.csv').append(
-        [
-            dict(
-                row=number,
-                column=column,
-                printed=cell.text,
-                directory=source.file.parent,
-                file=source.file.name,
-                lines=spans(source.lines),
-            )
-            for number, row in enumerate(table.rows, 1)
-            for column, cell in zip(table.columns, row, strict=True)
-            for source in cell.sources
-        ]
-    )
+    grid = [[cell.text for cell in row] for row in table.rows]
+    _write_csv(folder / f'{table.name}.csv', [table.columns, *grid])
+    _write_csv(folder / f'{table.name}_sources.csv', [SOURCES, *_origins(table)])
+
+
+def _origins(table: Table) -> Iterable[tuple[object, ...]]:
+    for number, row in enumerate(table.rows, 1):
+        for column, cell in zip(table.columns, row, strict=True):
+            for file, lines in cell.sources:
+                yield number, column, cell.text, file.parent, file.name, spans(lines)
+
+
+def _write_csv(path: Path, lines: Iterable[Iterable[object]]) -> None:
+    with path.open('w', newline='', encoding='utf-8') as file:
+        csv.writer(file).writerows(lines)
 
 
 def _note_numbers(table: Table) -> dict[str, int]:
