@@ -200,7 +200,8 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
 }
 
 # What else EVOR could be, a change or two to `evor_small` each: 'evor_NAME_small' is a config, and
-# an ablation a suite. Widths and depths are those of all nets. Settings of inference alone need no training: see scripts/sweep_inference.py.
+# an ablation a suite. Widths and depths are those of all nets. Settings of inference alone need no
+# training: see scripts/sweep_inference.py.
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     'target': dict(velocity=dict(td_target='velocity'), lam05=dict(lam=0.5), lam1=dict(lam=1.0)),
     'next_action': dict(policy=dict(next_action='policy')),
