@@ -36,4 +36,15 @@ def test_every_agent_has_a_config():
 @pytest.mark.parametrize('name', [name for name in configs.CONFIGS if name.endswith('_small')])
 def test_laptop_configs_have_laptop_nets(name):
     config = configs.get_config(name)
-    assert (config.hidden_dims, config.policy_layer_norm) == ((256, 256, 256), True)
+    varied = configs.ABLATIONS['value_net'].get(name[len('evor_') : -len('_small')], {})
+    assert config.hidden_dims == varied.get('hidden_dims', (256, 256, 256))
+    assert config.policy_layer_norm
+
+
+def test_an_ablation_differs_from_its_base_in_what_it_says():
+    base = configs.get_config('evor_small').to_dict()
+    for variants in configs.ABLATIONS.values():
+        for name, changes in variants.items():
+            config = configs.get_config(f'evor_{name}_small').to_dict()
+            differing = {key for key in base if config[key] != base[key]} - {'config_name'}
+            assert differing == changes.keys()
