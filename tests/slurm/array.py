@@ -37,7 +37,7 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]
 DATASET = 'pointmaze-medium-stitch-v0'
 # Longer than SLURM takes to notice a time limit, which it looks for every thirty seconds.
-flags.DEFINE_integer('steps', 400_000, 'Updates of every run.', lower_bound=1)
+flags.DEFINE_integer('steps', 600_000, 'Updates of every run.', lower_bound=1)
 flags.DEFINE_string('out', None, 'Folder of everything; default: a temporary one.')
 
 # Enough that some reach the goals, or tasks would not differ.
@@ -86,9 +86,7 @@ class Sweep(NamedTuple):
 
     def submit(self) -> str:
         """Submits what is not done; returns the number of the array job."""
-        output = self.call(
-            '--submit', '--sbatch_options=--signal=B:USR1@40 --cpus-per-task=1 --mem=0'
-        )
+        output = self.call('--submit', '--sbatch_options=--cpus-per-task=1 --mem=0')
         return output.split('submitted job ')[1].split(':')[0]
 
     def status(self) -> list[Row]:
@@ -152,7 +150,6 @@ def disturb(test: Sweep, node: str) -> None:
     """Trains all elements on the cluster, whatever happens to them."""
     job = submit_to_a_busy_cluster(test, node)
     slurm('scancel', f'{job}_5')
-    slurm('scontrol', 'update', f'JobId={job}_0', 'TimeLimit=1')
     slurm('scontrol', 'update', f'NodeName={node}', 'State=RESUME')
     requeue_two(test, job)
     signal_one(test, job)
@@ -182,9 +179,15 @@ def submit_to_a_busy_cluster(test: Sweep, node: str) -> str:
 
 def requeue_two(test: Sweep, job: str) -> None:
     """Element 1 goes back into the queue by order, 0 at its time limit."""
+    trains(test, 0)
     trains(test, 1)
-    rows = reach(test, 'two run', lambda rows: rows[0].state == rows[1].state == 'running')
-    assert [row.state for row in rows[2:]] == ['queued'] * 3 + ['missing'], rows
+    rows = test.status()
+    say('two run', rows)
+    states = [row.state for row in rows]
+    assert states == ['running'] * 2 + ['queued'] * 3 + ['missing'], rows
+    # Whole minutes since it began; it is warned within half a minute.
+    minutes = elapsed(job, 0) // 60 + 2
+    slurm('scontrol', 'update', f'JobId={job}_0', f'TimeLimit={minutes}')
     slurm('scontrol', 'requeue', f'{job}_1')
     reach(test, '1 requeued', lambda rows: rows[1].state == 'queued' and rows[1].step > 0)
     assert test.told(1)[0] == 'stopped', test.told(1)
@@ -213,12 +216,23 @@ def end_two(test: Sweep, job: str) -> None:
     reach(test, '4 killed', lambda rows: rows[4].state == 'killed')
 
 
+def asked(job: str, index: int, field: str) -> str:
+    """Returns a field of the queue, of an element."""
+    command = ['squeue', '--noheader', '--array', f'--jobs={job}_{index}', f'--format={field}']
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def number(job: str, index: int) -> str:
     """Returns the number of an element's own job."""
-    command = ['squeue', '--noheader', '--array', f'--jobs={job}_{index}', '--format=%A']
-    own = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    own = asked(job, index, '%A')
     assert own != job, f'{own} means the whole array'
     return own
+
+
+def elapsed(job: str, index: int) -> int:
+    """Returns how many seconds an element has run since it was last started."""
+    parts = [int(part) for part in asked(job, index, '%M').split(':')]
+    return sum(part * 60**place for place, part in enumerate(reversed(parts)))
 
 
 def compare(disturbed: Sweep, undisturbed: Sweep) -> None:
