@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import shutil
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -20,65 +19,14 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from utils import behaviours
+from utils import behaviours, dataset_files, files, npz
 from utils.errors import UserError, did_you_mean
+from utils.sources import SOURCES, Source
 
 SHARD_EPISODES = 10
 MAX_ATTEMPTS = 100
 SPLITS = ('train', 'val')
 VERSIONED = ('ogbench', 'mujoco', 'gymnasium', 'numpy')
-
-
-class Source(NamedTuple):
-    """How a dataset is recorded.
-
-    Attributes:
-        env_id: the OGBench environment, without task or dataset type.
-        steps: rows per episode, one more than its transitions.
-        episodes: the official number of training episodes.
-        make_env, record: from `behaviours`.
-    """
-
-    env_id: str
-    steps: int
-    episodes: int
-    make_env: Callable
-    record: Callable
-
-
-def _play(scene: str, episodes: int = 1000) -> Source:
-    return Source(f'{scene}-v0', 1001, episodes, behaviours.make_play_env, behaviours.record_play)
-
-
-def _navigate(maze: str, steps: int = 1001, episodes: int = 1000) -> Source:
-    return Source(
-        f'{maze}-v0', steps, episodes, behaviours.make_maze_env, behaviours.record_navigate
-    )
-
-
-def _stitch(maze: str) -> Source:
-    return Source(f'{maze}-v0', 201, 5000, behaviours.make_maze_env, behaviours.record_stitch)
-
-
-SOURCES = {
-    'cube-single-play-v0': _play('cube-single'),
-    'cube-double-play-v0': _play('cube-double'),
-    'cube-triple-play-v0': _play('cube-triple', episodes=3000),
-    'cube-quadruple-play-v0': _play('cube-quadruple', episodes=5000),
-    'scene-play-v0': _play('scene'),
-    'puzzle-3x3-play-v0': _play('puzzle-3x3'),
-    'puzzle-4x4-play-v0': _play('puzzle-4x4'),
-    'puzzle-4x5-play-v0': _play('puzzle-4x5', episodes=3000),
-    'puzzle-4x6-play-v0': _play('puzzle-4x6', episodes=5000),
-    'pointmaze-medium-navigate-v0': _navigate('pointmaze-medium'),
-    'pointmaze-large-navigate-v0': _navigate('pointmaze-large'),
-    'pointmaze-giant-navigate-v0': _navigate('pointmaze-giant', steps=2001, episodes=500),
-    'pointmaze-teleport-navigate-v0': _navigate('pointmaze-teleport'),
-    'pointmaze-medium-stitch-v0': _stitch('pointmaze-medium'),
-    'pointmaze-large-stitch-v0': _stitch('pointmaze-large'),
-    'pointmaze-giant-stitch-v0': _stitch('pointmaze-giant'),
-    'pointmaze-teleport-stitch-v0': _stitch('pointmaze-teleport'),
-}
 
 
 class Shard(NamedTuple):
@@ -111,7 +59,8 @@ def generate(
         The provenance record, as written to DATASET.json.
 
     Raises:
-        UserError: unknown dataset, or the folder holds a set or shards made otherwise.
+        UserError: unknown dataset, the folder holds a set or shards made otherwise or cannot be
+            written to, or a worker died.
     """
     source = _source(dataset)
     episodes = source.episodes if episodes is None else episodes
@@ -119,6 +68,22 @@ def generate(
     if min(parameters['episodes'], workers) < 1 or seed < 0:
         raise UserError('--episodes and --workers must be at least 1, --seed at least 0')
     parameters['versions'] = {name: importlib.metadata.version(name) for name in VERSIONED}
+    try:
+        # A finished set may lie in a folder that nobody can write to, hence nobody can lock.
+        finished = _finished(dataset_dir, dataset, parameters)
+        if finished:
+            return finished
+        with dataset_files.lock(dataset, dataset_dir):
+            return _generate(dataset_dir, source, parameters, workers)
+    except OSError as error:
+        raise UserError(
+            f'{dataset_dir}: {dataset} not made ({error}); finished shards are kept, repeat the '
+            'command when this is mended'
+        ) from error
+
+
+def _generate(dataset_dir: Path, source: Source, parameters: dict, workers: int) -> dict:
+    dataset = parameters['dataset']
     finished = _finished(dataset_dir, dataset, parameters)
     if finished:
         return finished
@@ -136,7 +101,7 @@ def generate(
         path = _split_path(dataset_dir, dataset, split)
         merged = [Path(shard.path) for shard in shards if shard.split == split]
         record['files'][path.name] = _merge(merged, path)
-    _write_json(dataset_dir / f'{dataset}.json', record)
+    files.write_json(dataset_dir / f'{dataset}.json', record)
     shutil.rmtree(shard_dir)
     return record
 
@@ -169,7 +134,10 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
                 'choose another --dataset_dir or move it away'
             )
         return None
-    record = json.loads(provenance.read_text())
+    record = _read_json(provenance)
+    absent = {'files', 'plans', 'plan_successes'} - record.keys()
+    if absent:
+        raise UserError(f'{provenance}: damaged, lacks {min(absent)}; remove it and repeat')
     differing = [name for name, value in parameters.items() if record.get(name) != value]
     if differing:
         raise UserError(
@@ -186,13 +154,13 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
 
 def _plan_shards(shard_dir: Path, parameters: dict) -> list[Shard]:
     marker = shard_dir / 'parameters.json'
-    if marker.exists() and json.loads(marker.read_text()) != parameters:
+    if marker.exists() and _read_json(marker) != parameters:
         raise UserError(
             f'{shard_dir} holds shards of other parameters; remove it or choose another '
             '--dataset_dir'
         )
     shard_dir.mkdir(parents=True, exist_ok=True)
-    _write_json(marker, parameters)
+    files.write_json(marker, parameters)
     shards = []
     for split in SPLITS:
         total = parameters['episodes']
@@ -218,8 +186,8 @@ def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
         tqdm.tqdm(total=episodes, initial=episodes - left, desc=name, unit='episode') as bar,
         ProcessPoolExecutor(min(workers, max(1, len(missing))), mp_context=context) as pool,
     ):
-        futures = [pool.submit(record_shard, shard) for shard in missing]
         try:
+            futures = [pool.submit(record_shard, shard) for shard in missing]
             for future in as_completed(futures):
                 bar.update(future.result())
         except BrokenProcessPool as error:
@@ -231,8 +199,7 @@ def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
             pool.shutdown(wait=True, cancel_futures=True)
     counts = {split: np.zeros(2, np.int64) for split in SPLITS}
     for shard in shards:
-        with np.load(shard.path) as arrays:
-            counts[shard.split] += arrays['counts']
+        counts[shard.split] += _read_shard(Path(shard.path), ['counts'])['counts']
     return {split: [int(count) for count in counts[split]] for split in SPLITS}
 
 
@@ -271,12 +238,16 @@ def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def _read_shard(path: Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
+    try:
+        return {name: npz.read(path, header) for name, header in npz.headers(path, names).items()}
+    except UserError as error:
+        raise UserError(f'{error}: remove it and repeat the command') from error
+
+
 def _merge(shards: list[Path], path: Path) -> dict:
-    parts = []
-    for shard in shards:
-        with np.load(shard) as arrays:
-            parts.append({name: arrays[name] for name in arrays.files if name != 'counts'})
-    arrays = _concatenate(parts)
+    arrays = _concatenate([_read_shard(shard) for shard in shards])
+    arrays.pop('counts')
     _write_npz(path, arrays, compress=True)
     with path.open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
@@ -284,15 +255,15 @@ def _merge(shards: list[Path], path: Path) -> dict:
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray], compress: bool) -> None:
-    partial = path.with_suffix('.partial')
-    with partial.open('wb') as file:
+    with files.writing(path) as file:
         (np.savez_compressed if compress else np.savez)(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
-def _write_json(path: Path, content: dict) -> None:
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    os.replace(partial, path)
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path}: damaged ({error}); remove it and repeat') from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: damaged, no record of a dataset; remove it and repeat')
+    return content
