@@ -191,7 +191,7 @@ def requeue_two(test: Sweep, job: str) -> None:
     slurm('scontrol', 'requeue', f'{job}_1')
     reach(test, '1 requeued', lambda rows: rows[1].state == 'queued' and rows[1].step > 0)
     assert test.told(1)[0] == 'stopped', test.told(1)
-    wait_for(lambda: f'requeued {job}_0' in test.log(0), PATIENCE)
+    wait_for(lambda: 'requeueing at' in test.log(0), PATIENCE)
     slurm('scontrol', 'update', f'JobId={job}_0', 'TimeLimit=UNLIMITED')
     reach(test, '0 at its time limit', lambda rows: rows[0].state in ('queued', 'running'))
 
@@ -201,7 +201,7 @@ def signal_one(test: Sweep, job: str) -> None:
     trains(test, 2)
     # By the job's own number: by JOB_INDEX this SLURM repeats the signal until the job has ended.
     slurm('scancel', '--signal=USR1', '--batch', number(job, 2))
-    wait_for(lambda: f'requeued {job}_2' in test.log(2), PATIENCE)
+    wait_for(lambda: 'requeueing at' in test.log(2), PATIENCE)
     reach(test, '2 signalled', lambda rows: rows[2].state in ('queued', 'running'))
 
 
