@@ -50,7 +50,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         UserError: unknown agent, or a setting out of range.
     """
-    if not isinstance(config, ConfigDict):
+    if config is None:
         raise UserError(
             '--agent: was not read; give it as configs.py:NAME, and each flag its value'
         )

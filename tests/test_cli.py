@@ -316,7 +316,7 @@ def test_a_folder_that_cannot_be_written_costs_one_line(data_dir, tmp_path):
 
 
 def test_too_little_memory_costs_one_line(data_dir, tmp_path):
-    result = train(data_dir, tmp_path, '--agent.batch_size=20000000000')
+    result = train(data_dir, tmp_path, '--agent.batch_size=2000000000', '--agent.hidden_dims=(80,)')
     assert_one_line(result, 'out of memory')
     assert 'lower --agent.batch_size' in result.stderr
 

@@ -58,15 +58,17 @@ def temperatures(config: ConfigDict, names: Iterable[str]) -> None:
 def positive(config: ConfigDict, names: Iterable[str]) -> None:
     """Checks that numbers are above 0 and finite."""
     for name in names:
-        if not _is_number(config[name]) or not 0 < config[name] < math.inf:
-            raise UserError(f'agent.{name}: must be positive and finite, not {config[name]!r}')
+        if not _is_number(config[name]) or not config[name] > 0:
+            raise UserError(f'agent.{name}: must be positive, not {config[name]!r}')
+        _finite(config, name)
 
 
 def not_negative(config: ConfigDict, names: Iterable[str]) -> None:
     """Checks that numbers are at least 0 and finite."""
     for name in names:
-        if not _is_number(config[name]) or not 0 <= config[name] < math.inf:
-            raise UserError(f'agent.{name}: must be at least 0 and finite, not {config[name]!r}')
+        if not _is_number(config[name]) or not config[name] >= 0:
+            raise UserError(f'agent.{name}: must be at least 0, not {config[name]!r}')
+        _finite(config, name)
 
 
 def widths(config: ConfigDict, name: str) -> None:
@@ -85,6 +87,11 @@ def common(config: ConfigDict) -> None:
     switches(config, ('policy_layer_norm', 'value_layer_norm'))
     widths(config, 'hidden_dims')
     positive(config, ('lr',))
+
+
+def _finite(config: ConfigDict, name: str) -> None:
+    if not math.isfinite(config[name]):
+        raise UserError(f'agent.{name}: must be finite, not {config[name]!r}')
 
 
 def _is_whole(value: object) -> bool:
