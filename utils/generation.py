@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from utils import behaviours, dataset_files, files, npz
+from utils import behaviours, dataset_files, files, npz, wrappers
 from utils.errors import UserError, did_you_mean
 from utils.sources import SOURCES, Source
+from utils.wrappers import Noise
 
 SHARD_EPISODES = 10
 MAX_ATTEMPTS = 100
@@ -38,10 +39,16 @@ class Shard(NamedTuple):
     first: int
     last: int
     path: str
+    noise: Noise = wrappers.NO_NOISE
 
 
 def generate(
-    dataset: str, dataset_dir: Path, episodes: int | None, workers: int, seed: int
+    dataset: str,
+    dataset_dir: Path,
+    episodes: int | None,
+    workers: int,
+    seed: int,
+    noise: Noise = wrappers.NO_NOISE,
 ) -> dict:
     """Makes `dataset` and its validation set (a tenth as many episodes) in `dataset_dir`.
 
@@ -54,6 +61,8 @@ def generate(
         episodes: number of training episodes; None for the official number.
         workers: number of processes.
         seed: fixes the bytes.
+        noise: of the environment. What is recorded is the action that the behaviour chose, not what
+            became of it: noise is the environment's own, as it is where an agent is evaluated.
 
     Returns:
         The provenance record, as written to DATASET.json.
@@ -68,6 +77,8 @@ def generate(
     if min(parameters['episodes'], workers) < 1 or seed < 0:
         raise UserError('--episodes and --workers must be at least 1, --seed at least 0')
     parameters['versions'] = {name: importlib.metadata.version(name) for name in VERSIONED}
+    if any(noise):
+        parameters['noise'] = noise._asdict()
     try:
         # A finished set may lie in a folder that nobody can write to, hence nobody can lock.
         finished = _finished(dataset_dir, dataset, parameters)
@@ -138,7 +149,8 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
     absent = {'files', 'plans', 'plan_successes'} - record.keys()
     if absent:
         raise UserError(f'{provenance}: damaged, lacks {min(absent)}; remove it and repeat')
-    differing = [name for name, value in parameters.items() if record.get(name) != value]
+    names = parameters | dict(noise=None)  # which only the records of noisy sets have
+    differing = [name for name in names if record.get(name) != parameters.get(name)]
     if differing:
         raise UserError(
             f'{dataset_dir} already holds {dataset} made with other {", ".join(differing)}; '
@@ -161,16 +173,15 @@ def _plan_shards(shard_dir: Path, parameters: dict) -> list[Shard]:
         )
     shard_dir.mkdir(parents=True, exist_ok=True)
     files.write_json(marker, parameters)
-    shards = []
+    shards, noise = [], Noise(**parameters.get('noise', {}))
     for split in SPLITS:
         total = parameters['episodes']
         total = total if split == 'train' else max(1, total // 10)
         for first in range(0, total, SHARD_EPISODES):
             last = min(first + SHARD_EPISODES, total)
             path = shard_dir / f'{split}-{first:06d}.npz'
-            shards.append(
-                Shard(parameters['dataset'], parameters['seed'], split, first, last, str(path))
-            )
+            dataset, seed = parameters['dataset'], parameters['seed']
+            shards.append(Shard(dataset, seed, split, first, last, str(path), noise))
     return shards
 
 
@@ -210,7 +221,7 @@ def record_shard(shard: Shard) -> int:
     import ogbench  # noqa: F401  (registers the environments)
 
     source = SOURCES[shard.dataset]
-    env = source.make_env(source.env_id, source.steps)
+    env = wrappers.wrap(source.make_env(source.env_id, source.steps), shard.noise)
     recordings = [
         record_episode(source, env, shard.seed, shard.split, episode)
         for episode in range(shard.first, shard.last)
