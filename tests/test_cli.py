@@ -245,6 +245,15 @@ def test_a_baseline_trains_and_says_which_settings_it_lacks(data_dir, tmp_path):
     assert_one_line(result, '--tau_q: bc has no such inference setting; it has flow_steps')
 
 
+def test_a_noisy_environment_wants_noisy_data(data_dir, tmp_path):
+    result = train(data_dir, tmp_path, '--sticky_prob=0.1')
+    where, flags = f'not in {data_dir / "sticky_prob_0.1"}', '--action_noise=0 --sticky_prob=0.1'
+    assert_one_line(result, where)
+    assert f'scripts/generate_data.py --dataset={DATASET} --dataset_dir={data_dir} {flags}' in (
+        result.stderr
+    )
+
+
 def test_own_data_trains_through_dataset_path(data_dir, tmp_path):
     """A file with rewards of its own, without states, under any name."""
     with np.load(data_dir / f'{DATASET}.npz') as file:
@@ -366,7 +375,6 @@ OCCUPIED = {
         'these differ: agent.lr (0.0003 there, 0.1 here)',
     ),
     'other network': (['--agent.hidden_dims=(9,)'], 'these differ: agent.hidden_dims'),
-    'other noise': (['--sticky_prob=0.1'], 'these differ: sticky_prob (0.0 there, 0.1 here)'),
 }
 
 
