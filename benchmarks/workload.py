@@ -44,32 +44,57 @@ def make(config: ConfigDict, sizes: tuple[int, int], num_seeds: int, num_tasks: 
         sizes: observation_dim, action_dim.
         num_seeds, num_tasks: its members are all pairs.
     """
-    agent = agents.create(config, agents.Spec(*sizes, -80.0, 25.0, -100.0, 0.0))
     seeds = list(range(num_seeds))
     mesh = parallel.make_mesh(num_seeds)
     padded = parallel.pad(seeds, mesh)
-
-    def sample_one(dataset: datasets.Dataset, key: jax.Array) -> datasets.Batch:
-        chunks = config.chunk_length, config.discount, agent.needs_next_actions
-        return datasets.sample(dataset, key, config.batch_size, *chunks)
-
-    sample, update = joint.sample(sample_one), joint.update(agent.update, agent.shared)
+    agent = _agent(config, sizes)
+    sample, update = _functions(agent, config)
     init = joint.init([agent.init] * num_tasks, agent.shared)
-    dataset = joint.stack([_noise(*sizes)] * num_tasks)
-    key = jax.random.key(0)
-    state = jax.eval_shape(init, key)
-    batch = jax.eval_shape(sample, dataset, key)
     keys = parallel.place(training.streams(padded, training.TRAIN_STREAM), mesh, parallel.SEEDS)
-    dataset = parallel.place(dataset, mesh, parallel.EVERYWHERE)
+    dataset = parallel.place(joint.stack([_noise(*sizes)] * num_tasks), mesh, parallel.EVERYWHERE)
     population = training.init_population(init, padded)
+    gflop, parameters = count(config, sizes, num_tasks)
     return Workload(
         agent,
         parallel.place(population, mesh, parallel.SEEDS),
         training.make_train_chunk(update, sample, mesh),
         (keys, dataset),
-        len(padded) * flops.count(update, state, batch, key) / 1e9,
-        _parameters(jax.eval_shape(agent.init, key)),
+        len(padded) * gflop,
+        parameters,
     )
+
+
+def count(config: ConfigDict, sizes: tuple[int, int], num_tasks: int = 1) -> tuple[float, int]:
+    """Returns the GFLOP of an update of one seed, and the parameters of one member.
+
+    Nothing is computed: shapes are enough.
+
+    Args:
+        config: of the agent.
+        sizes: observation_dim, action_dim.
+        num_tasks: trained together.
+    """
+    agent = _agent(config, sizes)
+    sample, update = _functions(agent, config)
+    key = jax.random.key(0)
+    state = jax.eval_shape(joint.init([agent.init] * num_tasks, agent.shared), key)
+    batch = jax.eval_shape(sample, joint.stack([_noise(*sizes)] * num_tasks), key)
+    gflop = flops.count(update, state, batch, key) / 1e9
+    return gflop, _parameters(jax.eval_shape(agent.init, key))
+
+
+def _agent(config: ConfigDict, sizes: tuple[int, int]) -> Agent:
+    return agents.create(config, agents.Spec(*sizes, -80.0, 25.0, -100.0, 0.0))
+
+
+def _functions(agent: Agent, config: ConfigDict) -> tuple[Callable, Callable]:
+    """Returns the joint `sample` and `update` of an agent."""
+
+    def sample_one(dataset: datasets.Dataset, key: jax.Array) -> datasets.Batch:
+        chunks = config.chunk_length, config.discount, agent.needs_next_actions
+        return datasets.sample(dataset, key, config.batch_size, *chunks)
+
+    return joint.sample(sample_one), joint.update(agent.update, agent.shared)
 
 
 def time_updates(work: Workload, num_steps: int) -> tuple[Any, float]:

@@ -58,6 +58,7 @@ SMALL = {
     'benchmarks.comparison': ['--timed_steps=1'],
     'benchmarks.checkpointing': ['--agents=bc_small', '--populations=1x1', '--timed_steps=1'],
     'tests.kill': ['--kills=1', '--steps=12', '--out=kill'],
+    'scripts/make_tables.py': [],
     'benchmarks.calibration': [
         '--dataset_dir=data',
         '--steps=2',
