@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test test-slurm lint lock clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out=demo
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Trains on a SLURM cluster of this machine alone; needs slurm-wlm, and some ten minutes.
+test-slurm: $(STAMP)
+	$(BIN)/python -m tests.slurm.array
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

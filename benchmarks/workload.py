@@ -64,6 +64,18 @@ def make(config: ConfigDict, sizes: tuple[int, int], num_seeds: int, num_tasks: 
     )
 
 
+def time_updates(work: Workload, num_steps: int) -> tuple[Any, float]:
+    """Trains three times; returns the population and the median milliseconds of an update."""
+    population, _ = work.train_chunk(work.population, None, *work.arguments, 0, 0)
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        population, _ = work.train_chunk(population, None, *work.arguments, 0, num_steps)
+        jax.block_until_ready(population)
+        times.append(time.perf_counter() - started)
+    return population, 1e3 * statistics.median(times) / num_steps
+
+
 def count(config: ConfigDict, sizes: tuple[int, int], num_tasks: int = 1) -> tuple[float, int]:
     """Returns the GFLOP of an update of one seed, and the parameters of one member.
 
@@ -95,18 +107,6 @@ def _functions(agent: Agent, config: ConfigDict) -> tuple[Callable, Callable]:
         return datasets.sample(dataset, key, config.batch_size, *chunks)
 
     return joint.sample(sample_one), joint.update(agent.update, agent.shared)
-
-
-def time_updates(work: Workload, num_steps: int) -> tuple[Any, float]:
-    """Trains three times; returns the population and the median milliseconds of an update."""
-    population, _ = work.train_chunk(work.population, None, *work.arguments, 0, 0)
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        population, _ = work.train_chunk(population, None, *work.arguments, 0, num_steps)
-        jax.block_until_ready(population)
-        times.append(time.perf_counter() - started)
-    return population, 1e3 * statistics.median(times) / num_steps
 
 
 def _parameters(state: Any) -> int:

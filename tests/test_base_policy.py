@@ -14,7 +14,9 @@ from utils.networks import VelocityField
 pytestmark = pytest.mark.usefixtures('light_compile')
 
 # A velocity that anyone can integrate: v(a, x, t) = x.
-STRAIGHT = SimpleNamespace(apply=lambda params, a, t, x: x, output_dim=1)
+STRAIGHT = SimpleNamespace(
+    apply=lambda params, *arguments, method=None: arguments[-1], output_dim=1
+)
 
 
 def small_policy(key, chunk_length=1):

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from tests.kill import ENV, TASKS, assert_equal_runs, command, run_dir, wait_for
+from tests.equality import assert_equal_runs
+from tests.kill import ENV, TASKS, command, run_dir, wait_for
 from utils import generation
 
 STEPS = 30

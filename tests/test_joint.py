@@ -99,11 +99,12 @@ def test_what_no_reward_touches_is_computed_once(next_action):
         key,
     )
     assert cost(1) == single
-    # The policy's update, three products a layer, and one pass a step for its samples.
-    passes = 3.0 + (3.0 if next_action == 'policy' else 0.0)
-    layers = [(3 + 2 + 1) * 16, 16 * 16, 16 * 2]
-    first = 2.0 * 16 * layers[0]  # its input needs no gradient
-    assert single - own == pytest.approx(2.0 * 16 * sum(layers) * passes - first)
+    # The policy's update: three products a layer, of which the first needs none for its input.
+    # Its samples: the observation's part of the first layer once, all else once a step.
+    observation, moving, rest = 3 * 16, (2 + 1) * 16, 16 * 16 + 16 * 2
+    products = 2 * (observation + moving) + 3 * rest
+    products += (observation + 3 * (moving + rest)) if next_action == 'policy' else 0
+    assert single - own == pytest.approx(2.0 * 16 * products)
 
 
 def test_merging_undoes_splitting():

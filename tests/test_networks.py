@@ -38,6 +38,19 @@ def test_features_serve_many_points(key, field):
     np.testing.assert_allclose(many, np.stack(one_by_one, axis=1), rtol=1e-5, atol=1e-6)
 
 
+def test_splitting_the_first_layer_leaves_the_function(key):
+    """The field is the MLP of everything, with the parameters that the MLP would have."""
+    field, mlp = FIELDS['mlp'], MLP((8, 8), 2, True)
+    x, t, condition = jax.random.normal(key, (4, 2)), jnp.full((4, 1), 0.3), jnp.ones((4, 3))
+    params = field.init(key, x, t, condition)
+    everything = jnp.concatenate([condition, x, t], axis=-1)
+    own = {'params': params['params']['MLP_0']}
+    chex.assert_trees_all_equal_shapes(own, mlp.init(key, everything))
+    np.testing.assert_allclose(
+        field.apply(params, x, t, condition), mlp.apply(own, everything), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_layer_normalisation_is_optional(key):
     plain = MLP((8,), 1).init(key, jnp.ones((1, 3)))['params']
     assert plain.keys() == {'Dense_0', 'Dense_1'}

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.equality import arrays, assert_equal_runs
 from tests.helpers import random_arrays, small_agent
-from tests.kill import arrays, assert_equal_runs
 from utils import datasets, joint, parallel, runs, trainer, training
 from utils.checkpoints import Checkpoints
 from utils.errors import DivergedError, UserError

@@ -40,16 +40,17 @@ def transport(
 
     Args:
         net, params: of the velocity field.
-        observations: (..., observation_dim).
+        observations: (..., observation_dim), with axes of 1 where they serve many samples.
         a_0: (..., h * action_dim) noise.
         flow_steps: Euler steps.
 
     Returns:
         (..., h * action_dim), clipped to the action range [-1, 1].
     """
+    features = net.apply(params, observations, method='features')
 
     def velocity(a_t: jax.Array, t: jax.Array) -> jax.Array:
-        return net.apply(params, a_t, t, observations)
+        return net.apply(params, a_t, t, features, method='velocity')
 
     return jnp.clip(flow.integrate(velocity, a_0, flow_steps), -1.0, 1.0)
 
@@ -71,9 +72,8 @@ def sample_many(
     flow_steps: int,
 ) -> jax.Array:
     """Samples (n, num, h * action_dim) actions for (n, observation_dim) observations."""
-    n, dim = observations.shape
-    repeated = jnp.broadcast_to(observations[:, None], (n, num, dim))
-    return sample(net, params, repeated, key, flow_steps)
+    a_0 = jax.random.normal(key, (observations.shape[0], num, net.output_dim))
+    return transport(net, params, observations[:, None], a_0, flow_steps)
 
 
 def update(

@@ -49,15 +49,20 @@ def _matmul_backward(precision: str, operands: tuple[jax.Array, jax.Array], grad
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
-def dense(width: int, precision: str) -> nn.Dense:
+def dense(width: int, precision: str, name: str | None = None) -> nn.Dense:
     """A linear layer whose matrix products are of `precision`."""
     if precision == 'float32':
-        return nn.Dense(width, precision=PRECISIONS[precision][1])
+        return nn.Dense(width, precision=PRECISIONS[precision][1], name=name)
 
     def dot_general(x: jax.Array, w: jax.Array, *_: Any, **__: Any) -> jax.Array:
         return matmul(x, w, precision)
 
-    return nn.Dense(width, dot_general=dot_general)
+    return nn.Dense(width, dot_general=dot_general, name=name)
+
+
+def _row(x: jax.Array, ndim: int) -> jax.Array:
+    """Returns (n,) as (1, ..., n), since ranks are not promoted."""
+    return x.reshape((1,) * (ndim - 1) + x.shape)
 
 
 class MLP(nn.Module):
@@ -76,17 +81,27 @@ class MLP(nn.Module):
     precision: str = 'float32'
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (..., input_dim) to (..., output_dim)."""
-        for width in self.hidden_dims:
-            x = nn.gelu(dense(width, self.precision)(x))
+    def __call__(self, x: jax.Array, starts_after_first: bool = False) -> jax.Array:
+        """Maps (..., input_dim), or what its first linear layer makes of it, to (..., output_dim).
+
+        Args:
+            x: the input.
+            starts_after_first: whether `x` is the output of the first linear layer.
+        """
+        for i, width in enumerate(self.hidden_dims):
+            if i > 0 or not starts_after_first:
+                x = dense(width, self.precision, f'Dense_{i}')(x)
+            x = nn.gelu(x)
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
-        return dense(self.output_dim, self.precision)(x)
+        return dense(self.output_dim, self.precision, f'Dense_{len(self.hidden_dims)}')(x)
 
 
 class VelocityField(nn.Module):
     """The velocity v(x, t | conditions) of a flow, by one MLP of everything.
+
+    Its first layer is linear in the conditions: their part of it is computed once for any number
+    of points and steps.
 
     Attributes:
         hidden_dims, output_dim, layer_norm, precision: as in `MLP`; `output_dim` is the dimension
@@ -99,8 +114,21 @@ class VelocityField(nn.Module):
     precision: str = 'float32'
 
     def features(self, *conditions: jax.Array) -> jax.Array:
-        """What the velocity needs of the conditions, (..., d) each: here they themselves."""
-        return jnp.concatenate(conditions, axis=-1)
+        """The part of the first layer that conditions, (..., d) each, have in it."""
+        conditions = jnp.concatenate(conditions, axis=-1)
+        if self.is_initializing():
+            return conditions  # there is no layer yet
+        layer = self._first_layer()
+        kernel = layer['kernel'][: conditions.shape[-1]]
+        return self._product(conditions, kernel) + _row(layer['bias'], conditions.ndim)
+
+    def _first_layer(self) -> dict[str, jax.Array]:
+        return self.variables['params']['MLP_0']['Dense_0']
+
+    def _product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if self.precision == 'float32':
+            return jnp.matmul(x, kernel, precision=PRECISIONS[self.precision][1])
+        return matmul(x, kernel, self.precision)
 
     @nn.compact
     def velocity(self, x: jax.Array, t: jax.Array, features: jax.Array) -> jax.Array:
@@ -114,10 +142,15 @@ class VelocityField(nn.Module):
         Returns:
             (..., output_dim).
         """
-        features = jnp.broadcast_to(features, (*x.shape[:-1], features.shape[-1]))
         t = jnp.broadcast_to(t, (*x.shape[:-1], 1))
-        inputs = jnp.concatenate([features, x, t], axis=-1)
-        return MLP(self.hidden_dims, self.output_dim, self.layer_norm, self.precision)(inputs)
+        moving = jnp.concatenate([x, t], axis=-1)
+        sizes = self.hidden_dims, self.output_dim, self.layer_norm, self.precision
+        mlp = MLP(*sizes, name='MLP_0')
+        if self.is_initializing():
+            features = jnp.broadcast_to(features, (*x.shape[:-1], features.shape[-1]))
+            return mlp(jnp.concatenate([features, moving], axis=-1))
+        kernel = self._first_layer()['kernel'][-moving.shape[-1] :]
+        return mlp(features + self._product(moving, kernel), starts_after_first=True)
 
     def __call__(self, x: jax.Array, t: jax.Array, *conditions: jax.Array) -> jax.Array:
         """Evaluates the field at `x` and `t` under conditions (..., d) each."""
