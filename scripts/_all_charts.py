@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from _all_tables import Found
 from _charts import Chart, learning_curves, profiles
+from _inference_charts import sweep
 from _laws import law_charts
-from _sweeps import sweep
 
 from utils import figures, tables
 from utils.metrics import CsvTable

@@ -43,6 +43,12 @@ class _Reader(NamedTuple):
     val: Dataset
     sources: tuple[Source, ...]
 
+    def row(self, texts: Iterable[str]) -> tuple[Cell, ...]:
+        """Returns a row of a table: what was read, and numbers from there."""
+        *names, seed, step = self.names
+        cited = (Cell(text, self.sources) for text in (seed, step, *texts))
+        return (*map(Cell, names), *cited)
+
     def laws(self, observations: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns points and probabilities of the first net's laws; see `read_laws`."""
         params = jax.tree.map(lambda leaf: leaf[0], self.state.value.params)
@@ -132,8 +138,7 @@ def _laws_at_states(reader: _Reader) -> Iterable[tuple[Cell, ...]]:
         recorded = zip(('at least', 'at most'), bounds[index], strict=True)
         shown += [(kind, '', z) for kind, z in recorded if np.isfinite(z)]
         for kind, level, z in shown:
-            texts = str(way), str(rows[index]), kind, level, f'{z:.3f}'
-            yield *map(Cell, reader.names), *(Cell(text, reader.sources) for text in texts)
+            yield reader.row((str(way), str(rows[index]), kind, level, f'{z:.3f}'))
 
 
 def _states(val: Dataset) -> np.ndarray:
@@ -181,7 +186,6 @@ def _calibration(reader: _Reader) -> tuple[tuple[Cell, ...], list[tuple[Cell, ..
     for name, digits in (('coverage', 3), ('crps', 2), ('bias', 2)):
         value, low, high = (scores[f'{name}{bound}'] for bound in ('', '_low', '_high'))
         texts.append(f'{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]')
-    row = (*map(Cell, reader.names), *(Cell(text, reader.sources) for text in texts))
     edges = np.linspace(0.0, 1.0, calibration.PIT_BINS + 1)
     histogram = []
     for low, high in itertools.pairwise(edges):
@@ -189,9 +193,8 @@ def _calibration(reader: _Reader) -> tuple[tuple[Cell, ...], list[tuple[Cell, ..
         density = calibration.PIT_BINS * np.float64(inside)
         interval = calibration.clustered_interval(density, data.trajectories, SEED)
         numbers = (low, high, density.mean(), *interval)
-        cells = (Cell(f'{number:.4g}', reader.sources) for number in numbers)
-        histogram.append((*map(Cell, reader.names), *cells))
-    return row, histogram
+        histogram.append(reader.row(f'{number:.4g}' for number in numbers))
+    return reader.row(texts), histogram
 
 
 NAMES = ('environment', 'task', 'config', 'seed', 'updates')

@@ -12,7 +12,7 @@ from utils.metrics import CsvTable
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; their yellow is too light on
 # paper. Lines also differ in dashes and markers, so that they can be told apart without colours.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#000000', '#E69F00', '#56B4E9')
 DASHES = ('-', (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (9, 2)))
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 BLUE, ORANGE, GREEN = COLOURS[:3]

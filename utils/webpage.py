@@ -14,7 +14,6 @@ STYLE = Path(__file__).with_name('report.css')
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 MEDIA = {'.png': 'image/png', '.webp': 'image/webp'}
 PIXELS_PER_INCH = 125  # of figures on a screen, so that their letters are as large as the text's
-LONG = 15  # rows, from which a table scrolls by itself
 WORDS = 28  # letters, from which a cell may be broken
 
 # Returns how the path of a file is shown.
@@ -62,12 +61,13 @@ def table(content: Table, shown: Shown) -> str:
         for note, number in numbers.items()
     )
     remarks = [*(f'<li>{escape(text)}</li>' for text in content.remarks), *notes]
-    long = ' long' if len(content.rows) > LONG else ''
+    name = escape(content.name)
     return (
-        f'<div class="scroll{long}" tabindex="0" role="region" '
-        f'aria-label="{escape(content.title)}">\n<table id="{escape(content.name)}">\n'
-        f'<caption>{escape(content.title)}</caption>\n<thead><tr>{header}</tr></thead>\n'
-        f'<tbody>\n{body}\n</tbody>\n</table>\n</div>\n{_list(remarks)}'
+        f'<h3 id="{name}-title">{escape(content.title)}</h3>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-title">\n'
+        f'<table id="{name}" aria-labelledby="{name}-title">\n'
+        f'<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n'
+        f'{_list(remarks)}'
     )
 
 

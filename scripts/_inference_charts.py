@@ -54,7 +54,9 @@ def sweep(found: Found, setting: str) -> Chart:
     )
     columns = ('environment', 'task', 'config', 'updates', 'other settings', setting)
     columns += ('seeds', 'episodes', 'success', 'low', 'high')
-    absent = f'no run was evaluated at several {setting}: scripts/evaluate.py --{setting}=... does'
+    absent = (
+        f'no run was evaluated at several {setting} (scripts/evaluate.py --{setting}=... does it)'
+    )
     table = Table(name, title, columns, tuple(rows), remarks)
     return Chart(table, partial(charts.sweep, setting=setting), '' if rows else absent)
 
@@ -75,7 +77,7 @@ def _longest(seeds: list[Result], setting: str) -> _Sweep | None:
             former = by_seed.get(result.seed)
             if former is None or _episodes(line) >= _episodes(former):
                 by_seed[result.seed] = line
-    record = seeds[0].run.record['agent']
+    record = seeds[0].run.record | seeds[0].run.record['agent']
 
     def rank(one: _Sweep) -> tuple[int, int, int]:
         differing = sum(_differs(value, record.get(name)) for name, value in one.fixed)
