@@ -182,8 +182,6 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'iql_cube': partial(iql, alpha=1.0),
     # Laptop-sized.
     'evor_small': partial(evor, **SMALL_EVOR),
-    'evor1_small': partial(evor, **SMALL_EVOR | dict(chunk_length=1)),
-    'evor_velocity_small': partial(evor, **SMALL_EVOR | dict(td_target='velocity')),
     'evor_backup_small': partial(
         evor,
         **SMALL_EVOR | dict(next_action='policy', backup_candidates=4, backup_return_samples=4),
@@ -199,6 +197,37 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'ifql_small': partial(ifql, **SMALL_FLOW, n_pi=16, return_map='affine'),
     'iql_small': partial(iql, **SMALL, alpha=25.0, return_map='affine'),
     'bc_small': partial(bc, **SMALL_FLOW),
+}
+
+# What else EVOR could be, a change or two to `evor_small` each: 'evor_NAME_small' is a config, and
+# an ablation a suite. Widths and depths are those of all nets. Settings of inference alone need no
+# training: see scripts/sweep_inference.py.
+ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
+    'target': dict(velocity=dict(td_target='velocity'), lam05=dict(lam=0.5), lam1=dict(lam=1.0)),
+    'next_action': dict(policy=dict(next_action='policy')),
+    'value_net': dict(
+        trunk=dict(value_net='trunk'),
+        width128=dict(hidden_dims=(128, 128, 128)),
+        width512=dict(hidden_dims=(512, 512, 512)),
+        depth2=dict(hidden_dims=(256, 256)),
+        depth4=dict(hidden_dims=(256, 256, 256, 256)),
+    ),
+    'flow_steps': {
+        f'steps{num}': dict(flow_steps=num, backup_flow_steps=num) for num in (1, 2, 10)
+    },
+    'solver': dict(midpoint=dict(solver='midpoint', backup_flow_steps=2)),
+    'return_map': dict(plain=dict(return_map='none')),
+    'chunk_length': {f'h{length}': dict(chunk_length=length) for length in (1, 2, 10)},
+    'samples': dict(
+        samples1=dict(num_return_samples=1),
+        samples8=dict(num_return_samples=8),
+        quadrature8=dict(num_return_samples=8, return_noise='quadrature'),
+    ),
+}
+CONFIGS |= {
+    f'evor_{name}_small': partial(evor, **SMALL_EVOR | changes)
+    for variants in ABLATIONS.values()
+    for name, changes in variants.items()
 }
 
 
@@ -255,6 +284,18 @@ SUITES: dict[str, Suite] = {
         seeds=(0, 1, 2),
         flags=dict(offline_steps=2_000, log_interval=500, save_interval=500, eval_interval=0),
     ),
+}
+
+# One command each, on 2 cores or a cluster: scripts/sweep.py --suite=ablation_target --local=2
+SUITES |= {
+    f'ablation_{name}': Suite(
+        agents=('evor_small', *(f'evor_{variant}_small' for variant in variants)),
+        env_names=('cube-single-play-singletask-v0',),
+        tasks=(1,),
+        seeds=(0, 1, 2),
+        flags=dict(offline_steps=10_000, eval_interval=5_000, eval_episodes=50),
+    )
+    for name, variants in ABLATIONS.items()
 }
 
 

@@ -27,12 +27,14 @@ from utils import (
     parallel,
     runs,
     trainer,
+    wrappers,
 )
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 from utils.metrics import RunLog
 from utils.stopping import StopRequest
 from utils.trainer import Run
+from utils.wrappers import Noise
 
 FLAGS = flags.FLAGS
 CONFIGS_FILE = Path(__file__).with_name('configs.py')
@@ -70,6 +72,8 @@ flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing dat
 flags.DEFINE_string(
     'dataset_path', None, "Your own .npz in OGBench's format; PATH-val.npz is used if it is there."
 )
+flags.DEFINE_float('action_noise', 0.0, 'Evaluations: deviation of noise on what is executed.')
+flags.DEFINE_float('sticky_prob', 0.0, 'Evaluations: probability that a step repeats an action.')
 flags.DEFINE_bool('wandb', False, 'Also log to Weights & Biases (pip install wandb).')
 
 
@@ -97,6 +101,7 @@ def main(_: list[str]) -> None:
         seeds = _check_flags()
         guards.check_platform(FLAGS.platform)
         config = _agent_config()
+        noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
         tasks = {name: envs.make_env(name) for name in _env_names()}
         data = _load_data(tasks, config)
         records = {
@@ -109,7 +114,8 @@ def main(_: list[str]) -> None:
         with runs.hold(records):
             runs.check_records(records)  # again: another process may have made one meanwhile
             runs.write_records(records)
-            finished = _train(_on_device(list(tasks), config, seeds, data), list(records), stop)
+            run = _on_device(list(tasks), config, seeds, data, noise)
+            finished = _train(run, list(records), stop)
     if not finished:
         print(f'stopped by {stop.reason}: saved; the same command goes on', file=sys.stderr)
         sys.exit(errors.STOPPED)
@@ -224,6 +230,7 @@ def _record(
     env_name: str, config: ConfigDict, seeds: list[int], data: Data, dataset: datasets.Dataset
 ) -> dict[str, Any]:
     names = ('offline_steps', 'log_interval', 'eval_interval', 'eval_episodes', 'save_interval')
+    names += Noise._fields
     return runs.describe(
         env_name=env_name,
         **{name: FLAGS[name].value for name in names},
@@ -239,7 +246,9 @@ def _record(
     )
 
 
-def _on_device(env_names: list[str], config: ConfigDict, seeds: list[int], data: Data) -> Run:
+def _on_device(
+    env_names: list[str], config: ConfigDict, seeds: list[int], data: Data, noise: Noise
+) -> Run:
     task_agents = [
         agents.create(config, agents.spec_of(dataset, config.discount)) for dataset in data.train
     ]
@@ -258,6 +267,7 @@ def _on_device(env_names: list[str], config: ConfigDict, seeds: list[int], data:
         train=parallel.place(joint.stack(data.train), mesh, parallel.EVERYWHERE),
         val=None if data.val is None else jax.device_put(joint.stack(data.val)),
         sample=joint.sample(sample),
+        noise=noise,
     )
 
 

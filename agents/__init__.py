@@ -1,5 +1,6 @@
 """The registry of agents."""
 
+import re
 from types import ModuleType
 
 from ml_collections import ConfigDict
@@ -29,7 +30,8 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     Raises:
         UserError: unknown agent, or a setting out of range.
     """
-    return _module(config).create(config, spec)
+    check(config)
+    return REGISTRY[config.agent_name].create(config, spec)
 
 
 def spec_of(dataset: Dataset, discount: float) -> Spec:
@@ -48,11 +50,24 @@ def check(config: ConfigDict) -> None:
     Raises:
         UserError: unknown agent, or a setting out of range.
     """
-    _module(config).check(config)
-
-
-def _module(config: ConfigDict) -> ModuleType:
-    if config.agent_name not in REGISTRY:
-        hint = did_you_mean(config.agent_name, REGISTRY)
-        raise UserError(f"agent.agent_name: '{config.agent_name}' is not an agent.{hint}")
-    return REGISTRY[config.agent_name]
+    if config is None:
+        raise UserError(
+            '--agent: was not read; give it as configs.py:NAME, and each flag its value'
+        )
+    name = config.get('agent_name')
+    if not isinstance(name, str) or name not in REGISTRY:
+        hint = did_you_mean(str(name), REGISTRY)
+        raise UserError(f"agent.agent_name: '{name}' is not an agent.{hint}")
+    try:
+        REGISTRY[name].check(config)
+    except (AttributeError, KeyError) as error:
+        raise UserError(
+            f'agent.agent_name: the config lacks settings of {name} ({error}); choose another '
+            'with --agent=configs.py:NAME'
+        ) from error
+    folder = config.get('config_name', name)
+    if not isinstance(folder, str) or not re.fullmatch(r'\w[\w.-]*', folder):
+        raise UserError(
+            f'agent.config_name: {folder!r} names the folder of a run; expected letters, digits, '
+            "'_', '.' and '-'"
+        )

@@ -354,7 +354,6 @@ CHOICES = {
     'next_action': ('policy', 'dataset'),
     'value_net': ('mlp', 'trunk'),
     'solver': tuple(flow.SOLVERS),
-    'return_map': ('affine', 'none'),
     'return_noise': ('random', 'quadrature'),
     'value_aggregation': ('mean', 'min'),
 }
@@ -382,7 +381,7 @@ def check(config: ConfigDict) -> None:
     checks.choices(config, CHOICES)
     checks.at_least(config, 1, AT_LEAST_ONE)
     checks.at_least(config, 2, ('num_atoms',))
-    checks.ranges(config, {'tau': (0.0, 1.0), 'lam': (0.0, 1.0)})
+    checks.ranges(config, {'lam': (0.0, 1.0)})
     checks.temperatures(config, ('tau_r', 'tau_q'))
     checks.positive(config, ('kappa',))
     checks.widths(config, 'head_dims')

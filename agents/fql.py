@@ -200,7 +200,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     )
 
 
-CHOICES = {'return_map': ('affine', 'none'), 'value_aggregation': ('mean', 'min')}
+CHOICES = {'value_aggregation': ('mean', 'min')}
 
 
 def check(config: ConfigDict) -> None:
@@ -212,5 +212,5 @@ def check(config: ConfigDict) -> None:
     checks.common(config)
     checks.choices(config, CHOICES)
     checks.at_least(config, 1, ('flow_steps', 'num_value_nets'))
-    checks.ranges(config, {'tau': (0.0, 1.0)})
     checks.positive(config, ('alpha',))
+    checks.switches(config, ('normalize_q_loss',))

@@ -167,4 +167,4 @@ def check(config: ConfigDict) -> None:
     """
     checks.common(config)
     implicit_values.check(config)
-    checks.temperatures(config, ('alpha',))
+    checks.not_negative(config, ('alpha',))

@@ -188,7 +188,7 @@ def settings_from(config: ConfigDict, **changes: object) -> Settings:
     return Settings(**values)
 
 
-CHOICES = {'return_map': ('affine', 'none'), 'value_aggregation': ('mean', 'min')}
+CHOICES = {'value_aggregation': ('mean', 'min')}
 
 
 def check(config: ConfigDict) -> None:
@@ -200,4 +200,3 @@ def check(config: ConfigDict) -> None:
     checks.common(config)
     checks.choices(config, CHOICES)
     checks.at_least(config, 1, ('flow_steps', 'n_pi', 'backup_candidates', 'num_value_nets'))
-    checks.ranges(config, {'tau': (0.0, 1.0)})

@@ -20,7 +20,17 @@ from _restore import restore
 from absl import flags
 
 from agents import Agent
-from utils import dataset_files, datasets, envs, errors, evaluation, runs, statistics, training
+from utils import (
+    dataset_files,
+    datasets,
+    envs,
+    errors,
+    evaluation,
+    runs,
+    statistics,
+    training,
+    wrappers,
+)
 from utils.errors import UserError
 from utils.metrics import CsvTable
 
@@ -41,7 +51,8 @@ def main(_: list[str]) -> None:
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
     grid = [_alone(agent, record, steps) for steps in _flow_steps(record)]
     val = _held_out(env_name)
-    with envs.VectorEnv(env_name, min(FLAGS.eval_episodes, evaluation.MAX_ENVS)) as vector_env:
+    num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
+    with envs.VectorEnv(env_name, num_envs, wrappers.recorded_noise(record)) as vector_env:
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
             state = training.member(population, index)
             result = _distances(agent, state, settings, val, record, seed)

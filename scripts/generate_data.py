@@ -9,7 +9,7 @@ from pathlib import Path
 import _path  # noqa: F401
 from absl import flags
 
-from utils import errors, generation
+from utils import errors, generation, wrappers
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -18,13 +18,20 @@ flags.DEFINE_string(
 flags.DEFINE_integer('episodes', None, 'Training episodes; default: the official number.')
 flags.DEFINE_integer('workers', os.cpu_count(), 'Processes; the result does not depend on it.')
 flags.DEFINE_integer('seed', 0, 'Fixes the bytes of the result.')
-flags.DEFINE_string('dataset_dir', '~/.ogbench/data', 'Where the dataset is written.')
+flags.DEFINE_string(
+    'dataset_dir',
+    '~/.ogbench/data',
+    'Where the dataset is written; with noise, a folder of its own in there.',
+)
+flags.DEFINE_float('action_noise', 0.0, 'Deviation of Gaussian noise on what is executed.')
+flags.DEFINE_float('sticky_prob', 0.0, 'Probability that a step repeats the previous action.')
 
 
 def main(_: list[str]) -> None:
-    dataset_dir = Path(FLAGS.dataset_dir).expanduser()
+    noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
+    dataset_dir = Path(FLAGS.dataset_dir).expanduser() / noise.label
     record = generation.generate(
-        FLAGS.dataset, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed
+        FLAGS.dataset, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise
     )
     for name, file in record['files'].items():
         print(f'{dataset_dir / name}: {file["rows"]} rows, sha256 {file["sha256"][:16]}')

@@ -187,7 +187,9 @@ def _element(array: Array) -> None:
     ends_for_good = signal.SIGTERM in outcome.signals or not slurm.is_array_element()
     if code == errors.STOPPED and not ends_for_good:
         step = array.state(index).step
-        print(f'requeued {slurm.requeue(step)} at {step} updates', flush=True)
+        # Said first: SLURM ends this process as soon as it has been asked.
+        print(f'requeueing at {step} updates', flush=True)
+        slurm.requeue(step)
     sys.exit(code)
 
 

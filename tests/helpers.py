@@ -1,5 +1,9 @@
 """Small agents, datasets and files that several tests share."""
 
+import contextlib
+import os
+import resource
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,3 +131,26 @@ def column(*values):
 def member_of(params, index):
     """Parameters of one member of an ensemble."""
     return jax.tree.map(lambda leaf: leaf[index], params)
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """A disk with room for files of `size` bytes: further writes fail, also in new processes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def unprivileged():
+    """Not root, who may write anywhere, but nobody."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)

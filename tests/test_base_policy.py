@@ -62,9 +62,18 @@ def test_samples_of_an_observation_are_many_and_its_own(key):
     observations = column(0.2, -0.2)
     samples = base_policy.sample_many(STRAIGHT, None, observations, key, 5, 1)
     chex.assert_shape(samples, (2, 5, 1))
-    noise = jax.random.normal(key, (2, 5, 1))
+    noise = [jax.random.normal(jax.random.fold_in(key, i), (2, 1)) for i in range(5)]
+    noise = np.stack(noise, axis=1)
     np.testing.assert_allclose(samples, np.clip(noise + observations[:, None], -1, 1), atol=1e-6)
     assert len(np.unique(noise)) == 10
+
+
+def test_the_first_of_many_samples_are_those_of_few(key):
+    observations = column(0.2, -0.2)
+    few, many = (
+        base_policy.sample_many(STRAIGHT, None, observations, key, num, 1) for num in (3, 40)
+    )
+    np.testing.assert_array_equal(many[:, :3], few)
 
 
 def test_the_policy_keeps_two_modes(key):

@@ -206,10 +206,29 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
     assert result.returncode == 0, result.stderr
     rows = table(trained / 'inference.csv')
     assert [(row['n_pi'], row['tau_q'], row['seed']) for row in rows] == [
-        (n_pi, tau_q, seed) for n_pi in '13' for tau_q in ('0.0', '0.1') for seed in '01'
+        (n_pi, tau_q, seed) for seed in '01' for n_pi in '13' for tau_q in ('0.0', '0.1')
     ]
     assert result.stdout.count('success') == 8
     assert len(table(trained / 'inference_episodes.csv')) == 16
+
+
+def test_a_trained_run_is_swept_one_setting_at_a_time(trained):
+    """The trained setting once and the others of each list; here in a world made noisy."""
+    before = len(table(trained / 'inference.csv'))
+    lists = '--n_pi=1,2', '--tau_q=0.02,inf', '--action_noise=0.5', '--eval_episodes=2'
+    result = run('scripts/sweep_inference.py', f'--run={trained}', *lists)
+    assert result.returncode == 0, result.stderr
+    rows = table(trained / 'inference.csv')[before:]
+    assert [(row['n_pi'], row['tau_q'], row['seed']) for row in rows] == [
+        (n_pi, tau_q, seed)
+        for seed in '01'
+        for n_pi, tau_q in (('2', '0.02'), ('1', '0.02'), ('2', 'inf'))
+    ]
+    assert {(row['action_noise'], row['sticky_prob']) for row in rows} == {('0.5', '0.0')}
+    tables = result.stdout.split('\n\n')[1:]
+    marks = [[line.split('|')[1].strip() for line in lines.splitlines()] for lines in tables]
+    assert marks[0] == ['n_pi', '---', '1', '2 (trained)']
+    assert marks[1] == ['tau_q', '---', '0.02 (trained)', 'inf']
 
 
 def test_a_baseline_trains_and_says_which_settings_it_lacks(data_dir, tmp_path):
@@ -316,7 +335,7 @@ def test_a_folder_that_cannot_be_written_costs_one_line(data_dir, tmp_path):
 
 
 def test_too_little_memory_costs_one_line(data_dir, tmp_path):
-    result = train(data_dir, tmp_path, '--agent.batch_size=20000000000')
+    result = train(data_dir, tmp_path, '--agent.batch_size=2000000000', '--agent.hidden_dims=(80,)')
     assert_one_line(result, 'out of memory')
     assert 'lower --agent.batch_size' in result.stderr
 
@@ -347,6 +366,7 @@ OCCUPIED = {
         'these differ: agent.lr (0.0003 there, 0.1 here)',
     ),
     'other network': (['--agent.hidden_dims=(9,)'], 'these differ: agent.hidden_dims'),
+    'other noise': (['--sticky_prob=0.1'], 'these differ: sticky_prob (0.0 there, 0.1 here)'),
 }
 
 

@@ -1,9 +1,13 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 import agents
 import configs
+from utils.errors import UserError
 
 SPEC = agents.Spec(3, 2, -5.0, 2.0, -100.0, 0.0)
 
@@ -36,4 +40,48 @@ def test_every_agent_has_a_config():
 @pytest.mark.parametrize('name', [name for name in configs.CONFIGS if name.endswith('_small')])
 def test_laptop_configs_have_laptop_nets(name):
     config = configs.get_config(name)
-    assert (config.hidden_dims, config.policy_layer_norm) == ((256, 256, 256), True)
+    varied = configs.ABLATIONS['value_net'].get(name[len('evor_') : -len('_small')], {})
+    assert config.hidden_dims == varied.get('hidden_dims', (256, 256, 256))
+    assert config.policy_layer_norm
+
+
+def test_an_ablation_differs_from_its_base_in_what_it_says():
+    base = configs.get_config('evor_small').to_dict()
+    for variants in configs.ABLATIONS.values():
+        for name, changes in variants.items():
+            config = configs.get_config(f'evor_{name}_small').to_dict()
+            differing = {key for key in base if config[key] != base[key]} - {'config_name'}
+            assert differing == changes.keys()
+
+
+BAD_SETTINGS = {
+    'a width of text': ('evor', dict(hidden_dims=('8',)), 'agent.hidden_dims: needs widths'),
+    'half a width': ('evor', dict(hidden_dims=(8.5,)), 'agent.hidden_dims: needs widths'),
+    'a width of true': ('evor', dict(head_dims=(True,)), 'agent.head_dims: needs widths'),
+    'no int32': ('qc1', dict(batch_size=2**31), 'agent.batch_size: must be at most 2147483647'),
+    'a fraction': ('bc', dict(flow_steps=2.5), 'agent.flow_steps: must be at least 1, not 2.5'),
+    'text': ('fql', dict(lr='fast'), "agent.lr: must be positive, not 'fast'"),
+    'infinity': ('fql', dict(alpha=math.inf), 'agent.alpha: must be finite, not inf'),
+    'infinite weights': ('iql', dict(alpha=math.inf), 'agent.alpha: must be finite, not inf'),
+    'below zero': ('iql', dict(alpha=-1.0), 'agent.alpha: must be at least 0, not -1.0'),
+    'not a number': ('ifql', dict(expectile=math.nan), 'agent.expectile: must lie in'),
+    'perhaps': ('bc', dict(policy_layer_norm='perhaps'), 'agent.policy_layer_norm: must be true'),
+    'another agent': ('bc', dict(agent_name='evor'), 'the config lacks settings of evor'),
+    'no agent': ('bc', dict(agent_name=None), "agent.agent_name: 'None' is not an agent"),
+    'a path': ('bc', dict(config_name='../bc'), 'agent.config_name: .* names the folder of a run'),
+}
+
+
+@pytest.mark.parametrize(
+    ('name', 'changes', 'message'), BAD_SETTINGS.values(), ids=BAD_SETTINGS.keys()
+)
+def test_a_bad_setting_is_named_before_anything_is_built(name, changes, message):
+    config = ConfigDict(dict(configs.get_config(name)) | changes)
+    for refuse in (agents.check, lambda config: agents.create(config, SPEC)):
+        with pytest.raises(UserError, match=message):
+            refuse(config)
+
+
+@pytest.mark.parametrize('tau', ['tau_r', 'tau_q'])
+def test_a_temperature_may_be_infinite(tau):
+    agents.check(ConfigDict(dict(configs.get_config('evor')) | {tau: math.inf}))

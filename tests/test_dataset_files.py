@@ -1,16 +1,14 @@
-import http.server
-import threading
-import zipfile
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+import warnings
 
 import gymnasium
 import numpy as np
 import pytest
 
 from tests.helpers import random_arrays
-from utils import dataset_files
+from utils import dataset_files, envs
 from utils.errors import UserError
+
+MAZE = 'pointmaze-medium-stitch-singletask-task1-v0'
 
 
 def write(path, **changes):
@@ -38,13 +36,18 @@ BAD_ARRAYS = {
     'flat observations': (dict(observations=np.zeros(75)), "'observations' has shape"),
     'empty': ({name: array[:0] for name, array in random_arrays().items()}, 'has shape'),
     'integer actions': (dict(actions=np.zeros((75, 2), int)), "'actions' has dtype int64"),
+    'flat actions': (dict(actions=np.zeros((75, 0), np.float32)), "'actions' has shape"),
+    'too large for float32': (
+        dict(observations=np.full((75, 3), 1e300)),
+        "'observations' is not finite in row 0, as float32",
+    ),
     'text': (dict(terminals=np.array(['no'] * 75)), "'terminals' has dtype"),
     'NaN': (with_value('observations', np.nan), "'observations' is not finite in row 3"),
     'infinity': (with_value('rewards', np.inf), "'rewards' is not finite in row 3"),
     'action range': (with_value('actions', 1.5), r"'actions' reach 1.5; expected \[-1, 1\]"),
     'fractional mask': (with_value('masks', 0.5), "'masks' holds values other than 0 and 1"),
     'no end': (dict(terminals=np.zeros(75, bool)), "last row of 'terminals' must be 1"),
-    'objects': (dict(observations=np.array([{}] * 75)), 'not a whole .npz file of plain arrays'),
+    'objects': (dict(observations=np.array([{}] * 75)), "'observations' has dtype object"),
 }
 
 
@@ -99,83 +102,33 @@ def test_rewards_cannot_be_derived_without_states(tmp_path):
         dataset_files.relabel(dataset_files.read(path), path, 'cube-single-v0', None)
 
 
-class Host:
-    """A dataset host on the loopback interface that counts what is asked of it."""
-
-    def __init__(self, folder, shorten=0):
-        self.requests = []
-        outer = self
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def do_GET(self):
-                outer.requests.append(self.path)
-                if not shorten:
-                    return super().do_GET()
-                content = (folder / self.path.strip('/')).read_bytes()
-                self.send_response(200)
-                self.send_header('Content-Length', str(len(content)))
-                self.end_headers()
-                self.wfile.write(content[:-shorten])
-
-            def log_message(self, *_):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(
-            ('127.0.0.1', 0), partial(Handler, directory=str(folder))
-        )
-        self.url = f'http://127.0.0.1:{self._server.server_port}'
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
+@pytest.fixture(scope='module')
+def maze():
+    return envs.make_env(MAZE)
 
 
-@pytest.fixture
-def source(tmp_path):
-    folder = tmp_path / 'host'
-    folder.mkdir()
-    for name in ('set-v0.npz', 'set-v0-val.npz'):
-        write(folder / name)
-    return folder
+@pytest.mark.parametrize('columns', [1, 3])
+def test_states_of_another_environment_are_refused(tmp_path, maze, columns):
+    """OGBench would broadcast one column, and take the first two of three."""
+    path = write(tmp_path / 'bare.npz', rewards=None, masks=None, qpos=np.zeros((75, columns)))
+    with pytest.raises(UserError, match=f"'qpos' has {columns} columns, the states of .* have 2"):
+        dataset_files.relabel(dataset_files.read(path), path, MAZE, maze)
 
 
-def test_files_that_are_there_are_not_fetched(source):
-    paths = dataset_files.locate('set-v0', source, 'http://127.0.0.1:9')
-    assert [path.name for path in paths] == ['set-v0.npz', 'set-v0-val.npz']
+def test_buttons_of_another_environment_are_refused(tmp_path):
+    """One button would be compared with all nine."""
+    name = 'puzzle-3x3-play-singletask-task1-v0'
+    env = envs.make_env(name)
+    qpos = np.zeros((75, env.unwrapped.model.nq))
+    states = dict(qpos=qpos, button_states=np.zeros((75, 1), int))
+    path = write(tmp_path / 'bare.npz', rewards=None, masks=None, **states)
+    with pytest.raises(UserError, match=r"'button_states' has 1 columns, the states of .* have 9"):
+        dataset_files.relabel(dataset_files.read(path), path, name, env)
 
 
-def test_missing_files_are_fetched_whole(tmp_path, source):
-    with Host(source) as host:
-        paths = dataset_files.locate('set-v0', tmp_path / 'new', host.url)
-    for path in paths:
-        assert path.read_bytes() == (source / path.name).read_bytes()
-    assert zipfile.is_zipfile(paths[0])
-
-
-def test_starters_at_the_same_time_fetch_once(tmp_path, source):
-    with Host(source) as host, ThreadPoolExecutor(6) as pool:
-        locate = partial(dataset_files.locate, 'set-v0', tmp_path / 'new', host.url)
-        results = {future.result() for future in [pool.submit(locate) for _ in range(6)]}
-    assert len(results) == 1
-    assert sorted(host.requests) == ['/set-v0-val.npz', '/set-v0.npz']
-
-
-def test_a_transfer_that_breaks_off_leaves_nothing_behind(tmp_path, source):
-    with Host(source, shorten=100) as host:
-        with pytest.raises(UserError, match='not fetched'):
-            dataset_files.locate('set-v0', tmp_path / 'new', host.url)
-    assert [path.name for path in (tmp_path / 'new').iterdir() if 'npz' in path.name] == []
-
-
-def test_offline_the_message_tells_how_to_make_the_data(tmp_path):
-    with pytest.raises(UserError, match=r'generate_data.py --dataset=set-v0 --dataset_dir='):
-        dataset_files.locate('set-v0', tmp_path, 'http://127.0.0.1:9')
-
-
-def test_a_bad_url_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match='not fetched from nonsense'):
-        dataset_files.locate('set-v0', tmp_path, 'nonsense')
+def test_states_far_away_are_no_success_and_no_warning(tmp_path, maze):
+    far = np.full((75, 2), 3e38, np.float32)
+    path = write(tmp_path / 'bare.npz', rewards=None, masks=None, qpos=far)
+    with warnings.catch_warnings(action='error'):
+        labelled = dataset_files.relabel(dataset_files.read(path), path, MAZE, maze)
+    assert set(labelled['rewards']) == {-1.0}

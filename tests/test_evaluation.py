@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 import agents
 import configs
 from benchmarks import stepping
-from tests.helpers import small_agent
+from tests.helpers import random_state, small_agent
 from utils import envs, evaluation
 from utils.envs import Played
 from utils.errors import UserError
@@ -294,6 +295,109 @@ def test_an_agent_is_compiled_once_for_all_states_and_episodes():
         for num_episodes in (9, 2):
             evaluation.evaluate(bound, counting, num_episodes, KEY)
     assert len(traced) == 1
+
+
+# Many settings in one pool.
+
+
+@struct.dataclass
+class Push:
+    """Settings of an agent that pushes: how hard is an array, how often is static."""
+
+    force: jax.Array
+    times: int = struct.field(pytree_node=False)
+
+
+def pushing(state, observations, key, settings):
+    noise = 0.1 * jax.random.normal(key, (len(observations), 5, 2))
+    return Chosen(settings.times * settings.force + noise + state)
+
+
+PUSHES = [Push(force, times) for force in (0.0, 10.0, 200.0) for times in (1, 3)]
+
+
+@pytest.mark.parametrize('num_envs', [1, 4, 50])
+def test_a_sweep_yields_what_each_setting_gives_alone_and_in_order(num_envs):
+    lengths = [3, 1, 4, 1, 5]
+    counting = CountingEnvs(num_envs, lengths)
+    act = evaluation.bind_each(pushing, 0.5, PUSHES, 5)
+    swept = list(evaluation.sweep(act, counting, len(PUSHES), 5, KEY))
+    assert sorted(counting.started) == sorted(list(range(5)) * len(PUSHES))
+    assert not counting.reports  # nothing is left to collect
+    assert len(swept) == len(PUSHES)
+    for one, episodes in zip(PUSHES, swept, strict=True):
+        alone = evaluation.bind(pushing, 0.5, one)
+        expected = evaluation.evaluate(alone, CountingEnvs(2, lengths), 5, KEY)
+        np.testing.assert_allclose(episodes.returns, expected.returns, rtol=1e-5)
+        assert_same((episodes.success, episodes.lengths), (expected.success, expected.lengths))
+
+
+def test_a_setting_is_yielded_as_soon_as_it_and_those_before_it_are_played():
+    """With one environment: before the next one begins."""
+    counting = CountingEnvs(1, lengths=[2, 1])
+    act = evaluation.bind_each(pushing, 0.5, PUSHES[:3], 2)
+    swept = evaluation.sweep(act, counting, 3, 2, KEY)
+    begun = [len(counting.started) for _ in swept]
+    assert begun == [3, 5, 6]  # the one that follows has started, but was not played
+
+
+@pytest.mark.parametrize('num_rows', [5, 19])
+def test_rows_with_nothing_to_do_cost_nothing(num_rows):
+    """As when most episodes have ended: batches are of one size, and only as many as needed."""
+    sizes = []
+
+    def counted(state, observations, key, settings):
+        jax.debug.callback(lambda row: sizes.append(row), observations[0, 0])
+        return pushing(state, observations, key, settings)
+
+    act = evaluation.bind_each(counted, 0.0, PUSHES[:1], 20)
+    rollouts = np.full(40, evaluation.IDLE)
+    rollouts[:num_rows] = np.arange(num_rows)
+    actions = act(np.zeros((40, 2), np.float32), KEY, rollouts, np.zeros(40, int))
+    jax.effects_barrier()
+    assert len(sizes) == -(-num_rows // evaluation.BATCH_ROWS) * evaluation.BATCH_ROWS
+    assert np.all(actions[:num_rows] != 0)
+    assert np.all(actions[num_rows:] == 0)
+
+
+def test_settings_of_one_static_part_share_a_program():
+    traced = []
+
+    def act(state, observations, key, settings):
+        traced.append(settings.times)
+        return pushing(state, observations, key, settings)
+
+    bound = evaluation.bind_each(act, 0.5, PUSHES, 4)
+    list(evaluation.sweep(bound, CountingEnvs(50, [2, 1, 3, 1]), len(PUSHES), 4, KEY))
+    assert sorted(traced) == [1, 3]
+
+
+def test_an_agent_acts_the_same_in_a_sweep_and_alone(light_compile):
+    """Whatever else is swept, up to the rounding of batched products."""
+    agent = small_agent()
+    few, many = dict(n_pi=2, flow_steps=1), dict(n_pi=6, num_return_samples=7)
+    temperatures = [dict(tau_q=0.1), dict(tau_q=0.0, tau_r=0.1), dict(tau_r=np.inf)]
+    settings = [agent.configure(**static, **tau) for tau in temperatures for static in (few, many)]
+    rng = np.random.default_rng(0)
+    rollouts = rng.integers(0, 10 * len(settings), 25)
+    asked = rng.normal(size=(25, 3)).astype(np.float32), KEY
+    chunks = rng.integers(0, 5, 25)
+    state = random_state(agent)
+    actions = evaluation.bind_each(agent.act, state, settings, 10)(*asked, rollouts, chunks)
+    for number, one in enumerate(settings):
+        rows = np.flatnonzero(rollouts // 10 == number)
+        alone = evaluation.bind_each(agent.act, state, [one], 10)
+        expected = alone(*asked, rollouts % 10, chunks)[rows]
+        np.testing.assert_allclose(actions[rows], expected, atol=1e-5)
+
+
+def test_candidates_of_a_few_are_the_first_of_many_and_valued_alike(light_compile):
+    agent = small_agent()
+    state, act = random_state(agent), jax.jit(agent.act)
+    observations = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    few, many = (act(state, observations, KEY, agent.configure(n_pi=n)) for n in (4, 64))
+    np.testing.assert_allclose(many.candidates[:, :4], few.candidates, atol=1e-5)
+    np.testing.assert_allclose(many.values[:, :4], few.values, rtol=1e-4, atol=1e-5)
 
 
 # Mishaps and sums.

@@ -70,11 +70,13 @@ def slow_act(model, state, observation, key, settings):
     policy_velocity = jax.jit(model.policy_net.apply)
     value_velocity = jax.jit(flow_value.network(model.config).apply)
     policy_key, value_key, _ = jax.random.split(key, 3)
-    noise = jax.random.normal(policy_key, (1, settings.n_pi, 2))[0]
-    z_0 = np.asarray(jax.random.normal(value_key, (1, 1, settings.num_return_samples)))[0, 0]
+    z_0 = [
+        float(jax.random.normal(jax.random.fold_in(value_key, j), (1, 1))[0, 0])
+        for j in range(settings.num_return_samples)
+    ]
     candidates, values = [], []
     for i in range(settings.n_pi):
-        a = np.asarray(noise[i])
+        a = np.asarray(jax.random.normal(jax.random.fold_in(policy_key, i), (1, 2)))[0]
         for k in range(settings.flow_steps):
             t = np.float32([k / settings.flow_steps])
             v = policy_velocity(state.policy.params, a, t, observation)

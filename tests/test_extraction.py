@@ -125,6 +125,11 @@ def test_noise_is_points_and_their_common_weights(key, kind):
     np.testing.assert_allclose(noise.weights.sum(), 1.0, rtol=1e-6)
 
 
+def test_the_first_of_many_samples_are_those_of_few(key):
+    few, many = (extraction.return_noise(key, (2, 3), num, 'random') for num in (4, 32))
+    np.testing.assert_array_equal(many.z_0[..., :4], few.z_0)
+
+
 def test_quadrature_is_exact_for_polynomials(key):
     nodes, weights = extraction.return_noise(key, (), 5, 'quadrature')
     moments = [float(jnp.sum(weights * nodes**power)) for power in range(10)]
@@ -169,6 +174,18 @@ def test_pick_breaks_ties_at_random(key):
     values = jnp.broadcast_to(jnp.array([1.0, 1.0, 0.0]), (20_000, 3))
     counts = np.bincount(extraction.pick(key, values, 0.0), minlength=3) / 20_000
     np.testing.assert_allclose(counts, [0.5, 0.5, 0.0], atol=0.02)
+
+
+def test_picks_at_all_temperatures_and_numbers_meet_the_same_noise(key):
+    """The Gumbel-max trick: the best of values / tau + noise, the noise each candidate's own."""
+    values = jax.random.normal(key, (200, 8))
+    noise = [jax.random.gumbel(jax.random.fold_in(key, i), (200,)) for i in range(8)]
+    noise = np.stack(noise, axis=1)
+    for num in (3, 8):
+        for tau in (0.2, 1.0, np.inf):
+            expected = np.argmax(np.asarray(values)[:, :num] / tau + noise[:, :num], axis=1)
+            picked = extraction.pick(key, values[:, :num], tau)
+            np.testing.assert_array_equal(picked, expected)
 
 
 def test_take_by_hand():

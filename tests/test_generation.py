@@ -8,6 +8,7 @@ import pytest
 from tests.helpers import random_arrays
 from utils import behaviours, dataset_files, datasets, envs, generation
 from utils.errors import UserError
+from utils.wrappers import Noise
 
 MAZE = 'pointmaze-medium-stitch-v0'  # its episodes are the shortest
 CUBE = 'cube-single-play-v0'
@@ -85,6 +86,23 @@ def test_a_set_made_otherwise_is_not_overwritten(tmp_path):
     generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
     with pytest.raises(UserError, match='made with other seed'):
         generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=1)
+
+
+def test_a_noisy_set_records_what_was_chosen_not_what_became_of_it(tmp_path):
+    """The same walker in the same start state: it chooses the same, and ends elsewhere."""
+    sets = {}
+    for name, noise in (('clean', Noise()), ('noisy', Noise(0.3))):
+        record = generation.generate(MAZE, tmp_path / name, 1, 1, 0, noise)
+        assert record.get('noise') == (noise._asdict() if any(noise) else None)
+        with np.load(tmp_path / name / f'{MAZE}.npz') as file:
+            sets[name] = {key: file[key] for key in file.files}
+    clean, noisy = sets['clean'], sets['noisy']
+    np.testing.assert_array_equal(clean['actions'][0], noisy['actions'][0])
+    np.testing.assert_array_equal(clean['observations'][0], noisy['observations'][0])
+    assert np.abs(clean['observations'][1] - noisy['observations'][1]).max() > 0
+    for folder, noise in (('clean', Noise(0.3)), ('noisy', Noise()), ('noisy', Noise(0.2))):
+        with pytest.raises(UserError, match='made with other noise'):
+            generation.generate(MAZE, tmp_path / folder, 1, 1, 0, noise)
 
 
 def test_a_set_from_elsewhere_is_not_overwritten(tmp_path):

@@ -29,6 +29,18 @@ SMALL = {
         '--save_interval=4',
         *SMALL_AGENT,
     ],
+    # What comes after -- are flags of main.py.
+    'scripts/sweep.py': [
+        '--dataset_dir=data',
+        '--elements=0',
+        '--',
+        '--offline_steps=4',
+        '--log_interval=2',
+        '--save_interval=4',
+        '--eval_interval=0',
+        *SMALL_AGENT,
+    ],
+    'scripts/sweep_inference.py': ['--eval_episodes=1'],
     'scripts/evaluate.py': ['--eval_episodes=1'],
     'scripts/check_policy.py': ['--dataset_dir=data', '--eval_episodes=1', '--samples=64'],
     'benchmarks.return_law': [

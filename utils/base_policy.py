@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from utils import flow, train_state
+from utils import draws, flow, train_state
 from utils.datasets import Batch, flatten
 from utils.networks import VelocityField
 from utils.train_state import Params, TrainState
@@ -71,8 +71,12 @@ def sample_many(
     num: int,
     flow_steps: int,
 ) -> jax.Array:
-    """Samples (n, num, h * action_dim) actions for (n, observation_dim) observations."""
-    a_0 = jax.random.normal(key, (observations.shape[0], num, net.output_dim))
+    """Samples (n, num, h * action_dim) actions for (n, observation_dim) observations.
+
+    The first of many are those of few: see `draws.draw_each`.
+    """
+    shape = observations.shape[0], net.output_dim
+    a_0 = draws.draw_each(key, num, lambda own: jax.random.normal(own, shape), axis=1)
     return transport(net, params, observations[:, None], a_0, flow_steps)
 
 

@@ -1,61 +1,102 @@
-"""Checks of configs, shared by the agents; each raises one line that names the setting."""
+"""Checks of configs, shared by the agents; each raises one line that names the setting.
 
+A config may come from a command line or from a file, so that types are not taken for granted.
+"""
+
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 from ml_collections import ConfigDict
 
 from utils.errors import UserError, did_you_mean
 from utils.networks import PRECISIONS
 
+LARGEST = 2**31 - 1  # of a whole number on the device
+
 
 def choices(config: ConfigDict, allowed: dict[str, tuple[str, ...]]) -> None:
     """Checks that settings are among named choices."""
     for name, known in allowed.items():
         if config[name] not in known:
-            hint = did_you_mean(config[name], known)
+            hint = did_you_mean(str(config[name]), known)
             raise UserError(
                 f"agent.{name}: '{config[name]}' is not one of {', '.join(known)}.{hint}"
             )
 
 
-def at_least(config: ConfigDict, lowest: int, names: Iterable[str]) -> None:
-    """Checks that whole numbers are not too small."""
+def switches(config: ConfigDict, names: Iterable[str]) -> None:
+    """Checks that settings are true or false."""
     for name in names:
-        if config[name] < lowest:
-            raise UserError(f'agent.{name}: must be at least {lowest}, not {config[name]}')
+        if not isinstance(config[name], bool):
+            raise UserError(f'agent.{name}: must be true or false, not {config[name]!r}')
+
+
+def at_least(config: ConfigDict, lowest: int, names: Iterable[str]) -> None:
+    """Checks that whole numbers are neither too small nor too large for the device."""
+    for name in names:
+        if not _is_whole(config[name]) or config[name] < lowest:
+            raise UserError(f'agent.{name}: must be at least {lowest}, not {config[name]!r}')
+        if config[name] > LARGEST:
+            raise UserError(f'agent.{name}: must be at most {LARGEST}, not {config[name]}')
 
 
 def ranges(config: ConfigDict, bounds: dict[str, tuple[float, float]]) -> None:
     """Checks that numbers lie in closed intervals."""
     for name, (low, high) in bounds.items():
-        if not low <= config[name] <= high:
-            raise UserError(f'agent.{name}: must lie in [{low}, {high}], not {config[name]}')
+        if not _is_number(config[name]) or not low <= config[name] <= high:
+            raise UserError(f'agent.{name}: must lie in [{low}, {high}], not {config[name]!r}')
 
 
 def temperatures(config: ConfigDict, names: Iterable[str]) -> None:
     """Checks that temperatures are at least 0; NaN is refused, infinity is not."""
     for name in names:
-        if not config[name] >= 0:
-            raise UserError(f'agent.{name}: a temperature is at least 0, not {config[name]}')
+        if not _is_number(config[name]) or not config[name] >= 0:
+            raise UserError(f'agent.{name}: a temperature is at least 0, not {config[name]!r}')
 
 
 def positive(config: ConfigDict, names: Iterable[str]) -> None:
-    """Checks that numbers are above 0."""
+    """Checks that numbers are above 0 and finite."""
     for name in names:
-        if not config[name] > 0:
-            raise UserError(f'agent.{name}: must be positive, not {config[name]}')
+        if not _is_number(config[name]) or not config[name] > 0:
+            raise UserError(f'agent.{name}: must be positive, not {config[name]!r}')
+        _finite(config, name)
+
+
+def not_negative(config: ConfigDict, names: Iterable[str]) -> None:
+    """Checks that numbers are at least 0 and finite."""
+    for name in names:
+        if not _is_number(config[name]) or not config[name] >= 0:
+            raise UserError(f'agent.{name}: must be at least 0, not {config[name]!r}')
+        _finite(config, name)
 
 
 def widths(config: ConfigDict, name: str) -> None:
     """Checks that the widths of hidden layers are there and at least 1."""
-    if not config[name] or min(config[name]) < 1:
-        raise UserError(f'agent.{name}: needs widths of at least 1, not {config[name]}')
+    given = config[name]
+    whole = isinstance(given, (tuple, list)) and all(map(_is_whole, given))
+    if not whole or not given or min(given) < 1 or max(given) > LARGEST:
+        raise UserError(f'agent.{name}: needs widths of at least 1, e.g. (64, 64), not {given!r}')
 
 
 def common(config: ConfigDict) -> None:
     """Checks the settings that every agent has: nets, optimiser, discount and chunks."""
     at_least(config, 1, ('batch_size', 'chunk_length'))
-    ranges(config, {'discount': (0.0, 1.0)})
-    choices(config, {'matmul_precision': tuple(PRECISIONS)})
+    ranges(config, {'discount': (0.0, 1.0), 'tau': (0.0, 1.0)})
+    choices(config, {'matmul_precision': tuple(PRECISIONS), 'return_map': ('affine', 'none')})
+    switches(config, ('policy_layer_norm', 'value_layer_norm'))
     widths(config, 'hidden_dims')
     positive(config, ('lr',))
+
+
+def _finite(config: ConfigDict, name: str) -> None:
+    if not math.isfinite(config[name]):
+        raise UserError(f'agent.{name}: must be finite, not {config[name]!r}')
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -1,23 +1,28 @@
 """Dataset files: found, fetched or refused, read and checked before any compute is spent."""
 
+import contextlib
+import http.client
 import os
-import shutil
-import tempfile
-import urllib.error
 import urllib.request
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
 import numpy as np
 
+from utils import files, npz
 from utils.errors import UserError
+from utils.npz import Header
 
 DATASET_DIR = '~/.ogbench/data'
 DATASET_URL = 'https://rail.eecs.berkeley.edu/datasets/ogbench'
 FETCH_TIMEOUT = 30.0  # seconds without a byte
 # Official actions are clipped to [-1, 1]; float32 rounding may leave them a hair outside.
 ACTION_SLACK = 1e-5
+# Number of axes of every array that is read; what else a file holds is left alone.
+AXES = dict(observations=2, actions=2, terminals=1, rewards=1, masks=1, qpos=2, button_states=2)
+FLOATS = ('observations', 'actions', 'qpos')
+KEPT_AS_FLOAT32 = ('observations', 'actions', 'rewards', 'masks')
 
 Arrays = dict[str, np.ndarray]
 
@@ -34,41 +39,62 @@ def locate(name: str, dataset_dir: Path, url: str) -> tuple[Path, Path]:
         url: where NAME.npz is fetched from.
 
     Raises:
-        UserError: a file is missing and cannot be fetched.
+        UserError: a file is missing and cannot be fetched, arrives damaged, or cannot be written.
     """
     paths = dataset_dir / f'{name}.npz', dataset_dir / f'{name}-val.npz'
-    if not all(path.exists() for path in paths):
-        try:
-            dataset_dir.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(dataset_dir / f'.{name}.lock'):
-                for path in paths:
-                    if not path.exists():
-                        _fetch(f'{url.rstrip("/")}/{path.name}', path)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f'dataset {name}: not in {dataset_dir} and not fetched from {url} ({error}); '
-                f'copy the files there, or make them: python scripts/generate_data.py '
-                f'--dataset={name} --dataset_dir={dataset_dir}'
-            ) from error
+    # Not Path.exists, which raises where a folder above may not be looked into.
+    if not all(map(os.path.exists, paths)):
+        with lock(name, dataset_dir):
+            for path in paths:
+                if not path.exists():
+                    _fetch(name, f'{url.rstrip("/")}/{path.name}', path)
     return paths
 
 
-def _fetch(url: str, path: Path) -> None:
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+def lock(name: str, dataset_dir: Path) -> contextlib.AbstractContextManager:
+    """Makes the folder, waits for whoever is at work on a dataset in it, and keeps others out.
+
+    Returns:
+        A context manager that lets others in when it ends, or when the process dies.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
     try:
-        with (
-            os.fdopen(handle, 'wb') as file,
-            urllib.request.urlopen(url, timeout=FETCH_TIMEOUT) as response,
-        ):
-            shutil.copyfileobj(response, file)
-            expected = response.headers.get('Content-Length')
-            if expected is not None and file.tell() != int(expected):
-                raise OSError(f'{path.name} broke off after {file.tell()} of {expected} bytes')
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+        dataset_dir.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(dataset_dir / f'.{name}.lock').acquire()
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f'{dataset_dir}: {name} is not there and cannot be put there ({error}); choose '
+            'another --dataset_dir'
+        ) from error
+
+
+def _fetch(name: str, url: str, path: Path) -> None:
+    with files.writing(path) as file:
+        for piece in _download(name, url, path.parent):
+            file.write(piece)
+        file.flush()
+        npz.verify(Path(file.name), AXES, f'{path.name}, as {url} sent it')
+
+
+def _download(name: str, url: str, dataset_dir: Path) -> Iterator[bytes]:
+    """Yields what is at a URL; its errors are those of the network, not those of writing."""
+    try:
+        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT) as response:
+            expected, got = response.headers.get('Content-Length'), 0
+            while piece := response.read(npz.PIECE):
+                got += len(piece)
+                yield piece
+            if expected is not None and got != int(expected):
+                raise OSError(f'broke off after {got} of {expected} bytes')
+    # What is no HTTP at all is no OSError.
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise UserError(
+            f'dataset {name}: not in {dataset_dir} and not fetched from {url} '
+            f'({error or type(error).__name__}); copy the files there, or make them: python '
+            f'scripts/generate_data.py --dataset={name} --dataset_dir={dataset_dir}'
+        ) from error
 
 
 def read(path: Path) -> Arrays:
@@ -83,55 +109,61 @@ def read(path: Path) -> Arrays:
         The arrays, `observations`, `actions`, `rewards`, `masks` as float32, `terminals` as bool.
 
     Raises:
-        UserError: the file is missing, damaged, or not in the format.
+        UserError: the file is missing, damaged, not in the format, or too large for the memory.
     """
-    if not path.is_file():
-        raise UserError(f'{path}: no such dataset file; check --dataset_path or --dataset_dir')
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = ('observations', 'actions', 'terminals', 'rewards', 'masks')
-            wanted += ('qpos', 'button_states')
-            arrays = {name: file[name] for name in wanted if name in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, AttributeError) as error:
-        raise UserError(
-            f'{path}: not a whole .npz file of plain arrays ({error}); fetch or make it again'
-        ) from error
-    _check(path, arrays)
-    for name in ('observations', 'actions', 'rewards', 'masks'):
-        if name in arrays:
-            arrays[name] = arrays[name].astype(np.float32, copy=False)
-    arrays['terminals'] = arrays['terminals'].astype(bool)
+    headers = npz.headers(path, AXES)
+    _check_headers(path, headers)
+    # Besides the arrays, the largest may be there twice, while it is converted.
+    sizes = [header.nbytes for header in headers.values()]
+    npz.check_memory(path, sum(sizes) + max(sizes))
+    arrays = {}
+    for name, header in headers.items():
+        array = npz.read(path, header)
+        if name in KEPT_AS_FLOAT32:
+            with np.errstate(over='ignore'):  # what overflows is no longer finite, and is told
+                array = array.astype(np.float32, copy=False)
+        arrays[name] = array
+    _check_values(path, arrays)
+    arrays['terminals'] = arrays['terminals'].astype(bool, copy=False)
     return arrays
 
 
-def _check(path: Path, arrays: Arrays) -> None:
+def _check_headers(path: Path, headers: dict[str, Header]) -> None:
+    """Checks keys, shapes and types, before memory is taken for any array."""
     for name in ('observations', 'actions', 'terminals'):
-        if name not in arrays:
+        if name not in headers:
             raise UserError(f"{path}: key '{name}' is missing; OGBench's format needs it")
-    if ('rewards' in arrays) != ('masks' in arrays):
+    if ('rewards' in headers) != ('masks' in headers):
         raise UserError(f"{path}: 'rewards' and 'masks' come together; one is missing")
-    rows = len(arrays['observations']) if arrays['observations'].ndim else 0
-    for name, array in arrays.items():
-        dims = 2 if name in ('observations', 'actions', 'qpos', 'button_states') else 1
-        if array.ndim != dims or len(array) != rows or rows == 0:
+    rows = headers['observations'].shape[0] if headers['observations'].shape else 0
+    for name, header in headers.items():
+        shape = header.shape
+        if len(shape) != AXES[name] or shape[0] != rows or 0 in shape:
             raise UserError(
-                f"{path}: '{name}' has shape {array.shape}; expected {dims} axes and as many rows "
-                f"as 'observations' ({rows}, at least 1)"
+                f"{path}: '{name}' has shape {shape}; expected {AXES[name]} axes, none empty, and "
+                f"as many rows as 'observations' ({rows})"
             )
-        kinds = 'f' if dims == 2 and name != 'button_states' else 'fbiu'
-        if array.dtype.kind not in kinds:
-            raise UserError(f"{path}: '{name}' has dtype {array.dtype}; expected floating point")
+        if name in FLOATS and header.dtype.kind != 'f':
+            raise UserError(f"{path}: '{name}' has dtype {header.dtype}; expected floating point")
+    if rows > np.iinfo(np.int32).max:
+        raise UserError(f'{path}: {rows} rows are more than 2**31 - 1; split the file')
+
+
+def _check_values(path: Path, arrays: Arrays) -> None:
+    for name, array in arrays.items():
         if array.dtype.kind == 'f' and not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise UserError(f"{path}: '{name}' is not finite in row {row}; repair or drop it")
-    largest = float(np.abs(arrays['actions']).max(initial=0.0))
+            row = int(np.argmin(np.isfinite(array).reshape(len(array), -1).all(axis=1)))
+            raise UserError(
+                f"{path}: '{name}' is not finite in row {row}, as float32; repair or drop it"
+            )
+    largest = float(np.abs(arrays['actions']).max())
     if largest > 1.0 + ACTION_SLACK:
         raise UserError(
             f"{path}: 'actions' reach {largest:.4g}; expected [-1, 1]: rescale them to the "
             "environment's normalised range"
         )
     for name in ('terminals', 'masks'):
-        if name in arrays and not np.isin(arrays[name], (0, 1)).all():
+        if name in arrays and not ((arrays[name] == 0) | (arrays[name] == 1)).all():
             raise UserError(f"{path}: '{name}' holds values other than 0 and 1")
     if not arrays['terminals'][-1]:
         raise UserError(f"{path}: the last row of 'terminals' must be 1, the end of a trajectory")
@@ -200,10 +232,18 @@ def relabel(arrays: Arrays, path: Path, env_name: str, env: object) -> Arrays:
                 f"{path}: key '{name}' is missing; without 'rewards' and 'masks' of its own the "
                 f'file needs it to derive the rewards of {env_name}'
             )
+    # OGBench compares by broadcasting: of other sizes some would pass, with wrong rewards.
+    sizes = dict(qpos=env.unwrapped.model.nq)
+    if needs_buttons:
+        sizes['button_states'] = env.unwrapped._num_buttons
+    for name, size in sizes.items():
+        if arrays[name].shape[1] != size:
+            raise UserError(
+                f"{path}: '{name}' has {arrays[name].shape[1]} columns, the states of {env_name} "
+                f'have {size}; check --env_name and the dataset'
+            )
     labelled = dict(arrays)
-    try:
+    with np.errstate(over='ignore'):  # of distances; what is that far away is no success
         relabel_dataset(env_name, env, labelled)
-    except (ValueError, IndexError) as error:
-        raise UserError(f'{path}: its states are not those of {env_name} ({error})') from error
     labelled['masks'] = np.where(arrays['terminals'], np.float32(1.0), labelled['masks'])
     return labelled

@@ -11,18 +11,20 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from utils import stopping
+from utils import stopping, wrappers
 from utils.errors import UserError, did_you_mean
+from utils.wrappers import Noise
 
 # Start states are drawn from this stream, whatever the agent and its seed.
 EPISODE_STREAM = 20251009
 
 
-def make_env(env_name: str) -> gymnasium.Env:
+def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE) -> gymnasium.Env:
     """Makes a state-based OGBench singletask environment.
 
     Args:
         env_name: e.g. 'cube-single-play-singletask-task1-v0'.
+        noise: makes a stochastic variant of it.
 
     Raises:
         UserError: no such environment.
@@ -49,7 +51,7 @@ def make_env(env_name: str) -> gymnasium.Env:
             f"--env_name: OGBench has no state-based environment '{env_name}' "
             f"(its id without the dataset's type is '{typed}').{hint}"
         )
-    return ogbench.make_env_and_datasets(env_name, env_only=True)
+    return wrappers.wrap(ogbench.make_env_and_datasets(env_name, env_only=True), noise)
 
 
 def task_names(env_name: str, tasks: list[int]) -> list[str]:
@@ -76,7 +78,11 @@ def seed_everything(seeds: np.random.SeedSequence) -> int:
 
 
 def reset(env: gymnasium.Env, episode: int) -> np.ndarray:
-    """Starts episode number `episode`, the same one on every call; returns its observation."""
+    """Starts episode number `episode`, noise included, the same one on every call.
+
+    Returns:
+        Its first observation.
+    """
     env_seed = seed_everything(np.random.SeedSequence((EPISODE_STREAM, episode)))
     env.action_space.seed(env_seed)
     observation, _ = env.reset(seed=env_seed)
@@ -157,7 +163,7 @@ def _read(reports: list[bytes]) -> Played:
     )
 
 
-def _fork_servers(connections: list[Connection], env_name: str) -> None:
+def _fork_servers(connections: list[Connection], env_name: str, noise: Noise) -> None:
     """Builds the environment once and forks a server for each connection.
 
     A manipulation environment takes seconds and 170 MB to build, nearly all of it meshes that never
@@ -166,7 +172,7 @@ def _fork_servers(connections: list[Connection], env_name: str) -> None:
     """
     # Everyone waits for the next actions, few for a step: who computes them is served first.
     os.nice(10)
-    env = make_env(env_name)
+    env = make_env(env_name, noise)
     reset(env, 0)
     context = multiprocessing.get_context('fork')
     servers = []
@@ -203,9 +209,9 @@ class VectorEnv:
         num_envs: environments are named by their number, 0 to `num_envs - 1`.
     """
 
-    def __init__(self, env_name: str, num_envs: int):
+    def __init__(self, env_name: str, num_envs: int, noise: Noise = wrappers.NO_NOISE):
         self.num_envs = num_envs
-        self._env_name = env_name
+        self._what = env_name, noise
         self._connections: list[Connection] = []
         self._process = None
 
@@ -214,7 +220,7 @@ class VectorEnv:
         pipes = [context.Pipe() for _ in range(self.num_envs)]
         self._connections = [ours for ours, _ in pipes]
         theirs = [theirs for _, theirs in pipes]
-        self._process = context.Process(target=_fork_servers, args=(theirs, self._env_name))
+        self._process = context.Process(target=_fork_servers, args=(theirs, *self._what))
         with _environment_variable('OPENBLAS_NUM_THREADS', '1'), stopping.deaf_children():
             self._process.start()
         for connection in theirs:

@@ -29,9 +29,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ''
 
 
+def printable(message: object) -> str:
+    """Returns a message on one line, without what a file could tell a terminal to do."""
+    line = ' '.join(str(message).split())
+    return ''.join(letter if letter.isprintable() else '?' for letter in line)
+
+
 def fail(message: object, exit_code: int = EXIT_CODE) -> None:
     """Prints `message` as one line on stderr and exits."""
-    print('error: ' + ' '.join(str(message).split()), file=sys.stderr)
+    print('error: ' + printable(message), file=sys.stderr)
     sys.exit(exit_code)
 
 
@@ -51,11 +57,13 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | No
                 define_flags()
             rest = flags.FLAGS(argv)
         # ml_collections reports a bad override with whichever of these its parser met.
-        except (AttributeError, KeyError) as error:
+        except (AttributeError, KeyError, IndexError) as error:
             name = str(error).strip('"')
             fail(f'an override names a setting that its config lacks: {name}; see configs.py')
-        except (flags.Error, UserError, TypeError, ValueError) as error:
+        except (flags.Error, UserError) as error:
             fail(error)
+        except (TypeError, ValueError, OSError, SyntaxError) as error:
+            fail(f'a flag or an override cannot be read: {error}')
         if len(rest) > 1:
             fail(f"unexpected argument '{rest[1]}': settings are given as --name=value")
         return rest

@@ -2,13 +2,17 @@
 
 The outcome of an episode is its own: it depends on its number and the evaluation's key, not on how
 many environments there are or on what else is played, but for the rounding of batched products.
+
+Where several settings are compared, every episode is played with each of them. Such a rollout has a
+number too, `setting * num_episodes + episode`; with one setting, that is the episode's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from utils.envs import Played, VectorEnv
@@ -17,10 +21,12 @@ from utils.stopping import StoppedError
 
 # Further episodes start as earlier ones end; each environment is a process.
 MAX_ENVS = 100
-# Number of an episode where there is none.
+# Number of a rollout where there is none.
 IDLE = -1
+# Batch of `bind_each`: of candidates and samples, a few rows make large products already.
+BATCH_ROWS = 8
 
-# (observations (n, observation_dim), key, episodes (n,), chunks (n,)) -> actions
+# (observations (n, observation_dim), key, rollouts (n,), chunks (n,)) -> actions
 # (n, h, action_dim); see `bind`.
 Act = Callable[[np.ndarray, jax.Array, np.ndarray, np.ndarray], jax.Array]
 
@@ -44,13 +50,31 @@ class _Group(NamedTuple):
 
     Attributes:
         environments: (k,) their numbers, k <= size; the rows after them pad the batch.
-        episodes: (size,) what each row plays, or IDLE.
-        chunks: (size,) how many chunks of its episode each row was given.
+        rollouts: (size,) what each row plays, or IDLE.
+        chunks: (size,) how many chunks of its rollout each row was given.
     """
 
     environments: np.ndarray
-    episodes: np.ndarray
+    rollouts: np.ndarray
     chunks: np.ndarray
+
+
+class _Pool(NamedTuple):
+    """The environments, what they have yet to play, and what came of it.
+
+    Attributes:
+        vector_env: the environments.
+        num_episodes: of each setting.
+        waiting: numbers of the rollouts that have not begun.
+        outcomes: of all rollouts, one entry each.
+        left: (num_settings,) how many rollouts of each setting have not ended.
+    """
+
+    vector_env: VectorEnv
+    num_episodes: int
+    waiting: Iterator[int]
+    outcomes: Episodes
+    left: np.ndarray
 
 
 def evaluate(
@@ -68,8 +92,8 @@ def evaluate(
     of which batch plays an episode never hangs on timing, so that an evaluation repeats to the bit.
 
     Args:
-        act: called once per chunk of a group, always with the same n; see `bind`. Rows without an
-            episode have the number IDLE, and their actions are ignored.
+        act: called once per chunk of a group, always with the same n; see `bind`. Rows that need
+            no actions have the number IDLE.
         vector_env: running environments, none of them given a command that was not collected.
         num_episodes: the start state of an episode is fixed by its number.
         key: the agent's randomness; a stream of its own, apart from training.
@@ -81,70 +105,96 @@ def evaluate(
         StoppedError: `should_stop` said so.
         UserError: a process died.
     """
-    outcomes = Episodes(
-        np.zeros(num_episodes, bool), np.zeros(num_episodes), np.zeros(num_episodes, np.int64)
-    )
-    waiting = iter(range(num_episodes))
-    groups = _split(vector_env.num_envs, num_episodes, num_groups)
+    [episodes] = sweep(act, vector_env, 1, num_episodes, key, num_groups, should_stop)
+    return episodes
+
+
+def sweep(
+    act: Act,
+    vector_env: VectorEnv,
+    num_settings: int,
+    num_episodes: int,
+    key: jax.Array,
+    num_groups: int = 2,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Episodes]:
+    """Plays `evaluate`'s episodes with each of several settings, all in one pool of environments.
+
+    Args:
+        act: as `bind_each` returns it.
+        vector_env, num_episodes, key, num_groups, should_stop: as for `evaluate`.
+        num_settings: that `act` tells apart.
+
+    Yields:
+        What came of each setting, in their order, as soon as it is there.
+
+    Raises:
+        StoppedError: `should_stop` said so.
+        UserError: a process died.
+    """
+    num = num_settings * num_episodes
+    outcomes = Episodes(np.zeros(num, bool), np.zeros(num), np.zeros(num, np.int64))
+    left = np.full(num_settings, num_episodes)
+    pool = _Pool(vector_env, num_episodes, iter(range(num)), outcomes, left)
+    groups = _split(vector_env.num_envs, num, num_groups)
     for group in groups:
-        _start_next(vector_env, group, np.arange(len(group.environments)), waiting)
-    while busy := [group for group in groups if (group.episodes != IDLE).any()]:
-        for group in busy:
-            if should_stop():
-                raise StoppedError
-            _take_turn(act, vector_env, group, waiting, outcomes, key)
-    return outcomes
+        _start_next(pool, group, np.arange(len(group.environments)))
+    for setting in range(num_settings):
+        while left[setting]:
+            for group in groups:
+                if should_stop():
+                    raise StoppedError
+                _take_turn(act, pool, group, key)
+        own = slice(setting * num_episodes, (setting + 1) * num_episodes)
+        yield Episodes(*(field[own] for field in outcomes))
 
 
-def _split(num_envs: int, num_episodes: int, num_groups: int) -> list[_Group]:
+def _split(num_envs: int, num_rollouts: int, num_groups: int) -> list[_Group]:
     """Deals the environments that are needed to groups of one batch size, fixed by `num_envs`."""
     num_groups = min(num_groups, num_envs)
     size = -(-num_envs // num_groups)
-    needed = np.arange(min(num_envs, num_episodes))
+    needed = np.arange(min(num_envs, num_rollouts))
     return [
         _Group(needed[first::num_groups], np.full(size, IDLE), np.zeros(size, np.int64))
         for first in range(num_groups)
     ]
 
 
-def _start_next(
-    vector_env: VectorEnv, group: _Group, rows: np.ndarray, waiting: Iterator[int]
-) -> None:
-    """Starts the next waiting episodes in these rows; leaves them idle when there are no more."""
-    group.episodes[rows] = [next(waiting, IDLE) for _ in rows]
+def _start_next(pool: _Pool, group: _Group, rows: np.ndarray) -> None:
+    """Starts the next waiting rollouts in these rows; leaves them idle when there are no more."""
+    group.rollouts[rows] = [next(pool.waiting, IDLE) for _ in rows]
     group.chunks[rows] = 0
-    started = rows[group.episodes[rows] != IDLE]
-    vector_env.start(group.environments[started], group.episodes[started])
+    started = rows[group.rollouts[rows] != IDLE]
+    episodes = group.rollouts[started] % pool.num_episodes
+    pool.vector_env.start(group.environments[started], episodes)
 
 
-def _take_turn(
-    act: Act,
-    vector_env: VectorEnv,
-    group: _Group,
-    waiting: Iterator[int],
-    outcomes: Episodes,
-    key: jax.Array,
-) -> None:
-    """Collects what a group played and sends it on, without waiting for it."""
-    rows = np.flatnonzero(group.episodes != IDLE)
-    played = vector_env.collect(group.environments[rows])
-    _add(outcomes, group.episodes[rows], played)
+def _take_turn(act: Act, pool: _Pool, group: _Group, key: jax.Array) -> None:
+    """Collects what a group played, if anything, and sends it on, without waiting for it."""
+    rows = np.flatnonzero(group.rollouts != IDLE)
+    if not len(rows):
+        return
+    played = pool.vector_env.collect(group.environments[rows])
+    _add(pool, group.rollouts[rows], played)
     # A start is sent before actions are computed, so that it takes place meanwhile.
-    _start_next(vector_env, group, rows[played.done], waiting)
+    _start_next(pool, group, rows[played.done])
     rows, observations = rows[~played.done], played.observations[~played.done]
     if not len(rows):
         return
-    batch = np.zeros((len(group.episodes), observations.shape[1]), np.float32)
+    batch = np.zeros((len(group.rollouts), observations.shape[1]), np.float32)
     batch[rows] = observations
-    actions = np.asarray(act(batch, key, group.episodes, group.chunks))
-    vector_env.play(group.environments[rows], actions[rows])
+    asking = np.full(len(group.rollouts), IDLE)
+    asking[rows] = group.rollouts[rows]
+    actions = np.asarray(act(batch, key, asking, group.chunks))
+    pool.vector_env.play(group.environments[rows], actions[rows])
     group.chunks[rows] += 1
 
 
-def _add(outcomes: Episodes, numbers: np.ndarray, played: Played) -> None:
-    outcomes.success[numbers] = played.success
-    outcomes.returns[numbers] += played.rewards
-    outcomes.lengths[numbers] += played.steps
+def _add(pool: _Pool, rollouts: np.ndarray, played: Played) -> None:
+    pool.outcomes.success[rollouts] = played.success
+    pool.outcomes.returns[rollouts] += played.rewards
+    pool.outcomes.lengths[rollouts] += played.steps
+    np.subtract.at(pool.left, rollouts[played.done] // pool.num_episodes, 1)
 
 
 def bind(act: Callable, state: Any, settings: Any) -> Act:
@@ -163,15 +213,56 @@ def bind(act: Callable, state: Any, settings: Any) -> Act:
     )
 
 
+def bind_each(act: Callable, state: Any, settings: Sequence[Any], num_episodes: int) -> Act:
+    """Returns an agent's `act` as `sweep` calls it: each rollout is played with its own settings.
+
+    The keys are those of `bind`, so that all settings meet the same noise in a chunk of an episode.
+    Rows whose settings have the static part in common are acted on together, in batches of one
+    size: what is computed for a row does not depend on what else is swept.
+
+    Args:
+        act, state: as for `bind`.
+        settings: of inference, of each setting in turn.
+        num_episodes: of each.
+    """
+    settings = jax.device_get(settings)
+    programs: dict[Any, list[int]] = {}
+    for number, one in enumerate(settings):
+        programs.setdefault(jax.tree.structure(one), []).append(number)
+
+    def act_on(observations, key, rollouts, chunks) -> np.ndarray:
+        numbers, episodes = np.divmod(rollouts, num_episodes)
+        parts = []
+        for members in programs.values():
+            rows = np.flatnonzero(np.isin(numbers, members))
+            for batch in np.split(rows, range(BATCH_ROWS, len(rows), BATCH_ROWS)):
+                if len(batch):
+                    padded = np.resize(batch, BATCH_ROWS)
+                    own = [settings[number] for number in numbers[padded]]
+                    own = jax.tree.map(lambda *leaves: np.stack(leaves), *own)
+                    what = observations[padded], key, episodes[padded], chunks[padded]
+                    parts.append((batch, _act_for_each(act, state, *what, own)))
+        actions = np.zeros((len(rollouts), *parts[0][1].shape[1:]), np.float32)
+        for batch, chosen in parts:
+            actions[batch] = chosen[: len(batch)]
+        return actions
+
+    return act_on
+
+
 @partial(jax.jit, static_argnums=0)
 def _act_for_each(act, state, observations, key, episodes, chunks, settings) -> jax.Array:
-    """Acts on each observation as if it were alone, with a key of its own; one call for all."""
+    """Acts on each observation as if it were alone, with a key of its own; one call for all.
 
-    def act_alone(observation: jax.Array, episode: jax.Array, chunk: jax.Array) -> jax.Array:
+    Arrays in the settings are scalar, or have an entry for each observation.
+    """
+    settings = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, len(observations)), settings)
+
+    def act_alone(observation, episode, chunk, own_settings) -> jax.Array:
         own_key = jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
-        return act(state, observation[None], own_key, settings).actions[0]
+        return act(state, observation[None], own_key, own_settings).actions[0]
 
-    return jax.vmap(act_alone)(observations, episodes, chunks)
+    return jax.vmap(act_alone)(observations, episodes, chunks, settings)
 
 
 def summary(episodes: Episodes) -> dict[str, float]:

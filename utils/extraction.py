@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from utils import draws
+
 
 class Noise(NamedTuple):
     """Base noise of the reward-to-go flow.
@@ -26,14 +28,16 @@ def return_noise(key: jax.Array, batch_shape: tuple[int, ...], num: int, kind: s
         key: random key; unused by 'quadrature'.
         batch_shape: shape of the problems that each get `num` points.
         num: number of points.
-        kind: 'random' for independent samples, or 'quadrature' for the Gauss-Hermite nodes, which
-            integrate polynomials of degree 2 num - 1 exactly. One node is the point 0.
+        kind: 'random' for independent samples, of which the first of many are those of few, or
+            'quadrature' for the Gauss-Hermite nodes, which integrate polynomials of degree
+            2 num - 1 exactly. One node is the point 0.
 
     Returns:
         Noise with `z_0` of shape (*batch_shape, num).
     """
     if kind == 'random':
-        return Noise(jax.random.normal(key, (*batch_shape, num)), jnp.full((num,), 1.0 / num))
+        z_0 = draws.draw_each(key, num, lambda own: jax.random.normal(own, batch_shape), axis=-1)
+        return Noise(z_0, jnp.full((num,), 1.0 / num))
     nodes, weights = np.polynomial.hermite_e.hermegauss(num)
     noise = jnp.broadcast_to(jnp.asarray(nodes, jnp.float32), (*batch_shape, num))
     return Noise(noise, jnp.asarray(weights / weights.sum(), jnp.float32))
@@ -67,7 +71,10 @@ def soft_value(returns: jax.Array, weights: jax.Array, temperature: jax.Array) -
 
 
 def pick(key: jax.Array, values: jax.Array, temperature: jax.Array) -> jax.Array:
-    """Samples an index from softmax(values / tau).
+    """Samples an index from softmax(values / tau), by the Gumbel-max trick.
+
+    A candidate's Gumbel noise depends neither on the temperature nor on how many there are, so that
+    both are compared on common random numbers.
 
     Args:
         key: random key.
@@ -81,7 +88,9 @@ def pick(key: jax.Array, values: jax.Array, temperature: jax.Array) -> jax.Array
     if values.shape[-1] == 1:
         # Without a choice the values are nobody's business, and a compiler can leave them out.
         return jnp.zeros(values.shape[:-1], jnp.int32)
-    return jax.random.categorical(key, pick_logits(values, temperature), axis=-1)
+    *batch_shape, num = values.shape
+    gumbels = draws.draw_each(key, num, lambda own: jax.random.gumbel(own, batch_shape), axis=-1)
+    return jnp.argmax(pick_logits(values, temperature) + gumbels, axis=-1).astype(jnp.int32)
 
 
 def pick_logits(values: jax.Array, temperature: jax.Array) -> jax.Array:

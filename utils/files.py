@@ -1,9 +1,13 @@
 """Files that are whole or not there, also after a power cut."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from utils.errors import UserError
 
 
 def sync(path: Path) -> None:
@@ -30,3 +34,33 @@ def write_json(path: Path, content: Any) -> None:
     sync(partial)
     os.replace(partial, path)
     sync(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that takes its name when the `with` block ends well; else nothing is left.
+
+    One process at a time may write a path: callers hold a lock or have the folder to themselves.
+
+    Args:
+        path: of the file; its folder must exist.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written to.
+    """
+    # Always the same name, so that a process that was killed leaves no more than one.
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        with partial.open('wb') as file:
+            yield file
+        sync(partial)
+        os.replace(partial, path)
+        sync(path.parent)
+    except OSError as error:
+        raise UserError(
+            f'{path}: cannot be written ({error.strerror or error}); make room, or choose another '
+            'folder'
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # the folder may be what is broken
+            partial.unlink(missing_ok=True)

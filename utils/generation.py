@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import shutil
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -20,65 +19,15 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from utils import behaviours
+from utils import behaviours, dataset_files, files, npz, wrappers
 from utils.errors import UserError, did_you_mean
+from utils.sources import SOURCES, Source
+from utils.wrappers import Noise
 
 SHARD_EPISODES = 10
 MAX_ATTEMPTS = 100
 SPLITS = ('train', 'val')
 VERSIONED = ('ogbench', 'mujoco', 'gymnasium', 'numpy')
-
-
-class Source(NamedTuple):
-    """How a dataset is recorded.
-
-    Attributes:
-        env_id: the OGBench environment, without task or dataset type.
-        steps: rows per episode, one more than its transitions.
-        episodes: the official number of training episodes.
-        make_env, record: from `behaviours`.
-    """
-
-    env_id: str
-    steps: int
-    episodes: int
-    make_env: Callable
-    record: Callable
-
-
-def _play(scene: str, episodes: int = 1000) -> Source:
-    return Source(f'{scene}-v0', 1001, episodes, behaviours.make_play_env, behaviours.record_play)
-
-
-def _navigate(maze: str, steps: int = 1001, episodes: int = 1000) -> Source:
-    return Source(
-        f'{maze}-v0', steps, episodes, behaviours.make_maze_env, behaviours.record_navigate
-    )
-
-
-def _stitch(maze: str) -> Source:
-    return Source(f'{maze}-v0', 201, 5000, behaviours.make_maze_env, behaviours.record_stitch)
-
-
-SOURCES = {
-    'cube-single-play-v0': _play('cube-single'),
-    'cube-double-play-v0': _play('cube-double'),
-    'cube-triple-play-v0': _play('cube-triple', episodes=3000),
-    'cube-quadruple-play-v0': _play('cube-quadruple', episodes=5000),
-    'scene-play-v0': _play('scene'),
-    'puzzle-3x3-play-v0': _play('puzzle-3x3'),
-    'puzzle-4x4-play-v0': _play('puzzle-4x4'),
-    'puzzle-4x5-play-v0': _play('puzzle-4x5', episodes=3000),
-    'puzzle-4x6-play-v0': _play('puzzle-4x6', episodes=5000),
-    'pointmaze-medium-navigate-v0': _navigate('pointmaze-medium'),
-    'pointmaze-large-navigate-v0': _navigate('pointmaze-large'),
-    'pointmaze-giant-navigate-v0': _navigate('pointmaze-giant', steps=2001, episodes=500),
-    'pointmaze-teleport-navigate-v0': _navigate('pointmaze-teleport'),
-    'pointmaze-medium-stitch-v0': _stitch('pointmaze-medium'),
-    'pointmaze-large-stitch-v0': _stitch('pointmaze-large'),
-    'pointmaze-giant-stitch-v0': _stitch('pointmaze-giant'),
-    'pointmaze-teleport-stitch-v0': _stitch('pointmaze-teleport'),
-}
 
 
 class Shard(NamedTuple):
@@ -90,10 +39,16 @@ class Shard(NamedTuple):
     first: int
     last: int
     path: str
+    noise: Noise = wrappers.NO_NOISE
 
 
 def generate(
-    dataset: str, dataset_dir: Path, episodes: int | None, workers: int, seed: int
+    dataset: str,
+    dataset_dir: Path,
+    episodes: int | None,
+    workers: int,
+    seed: int,
+    noise: Noise = wrappers.NO_NOISE,
 ) -> dict:
     """Makes `dataset` and its validation set (a tenth as many episodes) in `dataset_dir`.
 
@@ -106,12 +61,15 @@ def generate(
         episodes: number of training episodes; None for the official number.
         workers: number of processes.
         seed: fixes the bytes.
+        noise: of the environment. What is recorded is the action that the behaviour chose, not what
+            became of it: noise is the environment's own, as it is where an agent is evaluated.
 
     Returns:
         The provenance record, as written to DATASET.json.
 
     Raises:
-        UserError: unknown dataset, or the folder holds a set or shards made otherwise.
+        UserError: unknown dataset, the folder holds a set or shards made otherwise or cannot be
+            written to, or a worker died.
     """
     source = _source(dataset)
     episodes = source.episodes if episodes is None else episodes
@@ -119,6 +77,24 @@ def generate(
     if min(parameters['episodes'], workers) < 1 or seed < 0:
         raise UserError('--episodes and --workers must be at least 1, --seed at least 0')
     parameters['versions'] = {name: importlib.metadata.version(name) for name in VERSIONED}
+    if any(noise):
+        parameters['noise'] = noise._asdict()
+    try:
+        # A finished set may lie in a folder that nobody can write to, hence nobody can lock.
+        finished = _finished(dataset_dir, dataset, parameters)
+        if finished:
+            return finished
+        with dataset_files.lock(dataset, dataset_dir):
+            return _generate(dataset_dir, source, parameters, workers)
+    except OSError as error:
+        raise UserError(
+            f'{dataset_dir}: {dataset} not made ({error}); finished shards are kept, repeat the '
+            'command when this is mended'
+        ) from error
+
+
+def _generate(dataset_dir: Path, source: Source, parameters: dict, workers: int) -> dict:
+    dataset = parameters['dataset']
     finished = _finished(dataset_dir, dataset, parameters)
     if finished:
         return finished
@@ -136,7 +112,7 @@ def generate(
         path = _split_path(dataset_dir, dataset, split)
         merged = [Path(shard.path) for shard in shards if shard.split == split]
         record['files'][path.name] = _merge(merged, path)
-    _write_json(dataset_dir / f'{dataset}.json', record)
+    files.write_json(dataset_dir / f'{dataset}.json', record)
     shutil.rmtree(shard_dir)
     return record
 
@@ -169,8 +145,12 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
                 'choose another --dataset_dir or move it away'
             )
         return None
-    record = json.loads(provenance.read_text())
-    differing = [name for name, value in parameters.items() if record.get(name) != value]
+    record = _read_json(provenance)
+    absent = {'files', 'plans', 'plan_successes'} - record.keys()
+    if absent:
+        raise UserError(f'{provenance}: damaged, lacks {min(absent)}; remove it and repeat')
+    names = parameters | dict(noise=None)  # which only the records of noisy sets have
+    differing = [name for name in names if record.get(name) != parameters.get(name)]
     if differing:
         raise UserError(
             f'{dataset_dir} already holds {dataset} made with other {", ".join(differing)}; '
@@ -186,23 +166,22 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
 
 def _plan_shards(shard_dir: Path, parameters: dict) -> list[Shard]:
     marker = shard_dir / 'parameters.json'
-    if marker.exists() and json.loads(marker.read_text()) != parameters:
+    if marker.exists() and _read_json(marker) != parameters:
         raise UserError(
             f'{shard_dir} holds shards of other parameters; remove it or choose another '
             '--dataset_dir'
         )
     shard_dir.mkdir(parents=True, exist_ok=True)
-    _write_json(marker, parameters)
-    shards = []
+    files.write_json(marker, parameters)
+    shards, noise = [], Noise(**parameters.get('noise', {}))
     for split in SPLITS:
         total = parameters['episodes']
         total = total if split == 'train' else max(1, total // 10)
         for first in range(0, total, SHARD_EPISODES):
             last = min(first + SHARD_EPISODES, total)
             path = shard_dir / f'{split}-{first:06d}.npz'
-            shards.append(
-                Shard(parameters['dataset'], parameters['seed'], split, first, last, str(path))
-            )
+            dataset, seed = parameters['dataset'], parameters['seed']
+            shards.append(Shard(dataset, seed, split, first, last, str(path), noise))
     return shards
 
 
@@ -218,8 +197,8 @@ def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
         tqdm.tqdm(total=episodes, initial=episodes - left, desc=name, unit='episode') as bar,
         ProcessPoolExecutor(min(workers, max(1, len(missing))), mp_context=context) as pool,
     ):
-        futures = [pool.submit(record_shard, shard) for shard in missing]
         try:
+            futures = [pool.submit(record_shard, shard) for shard in missing]
             for future in as_completed(futures):
                 bar.update(future.result())
         except BrokenProcessPool as error:
@@ -231,8 +210,7 @@ def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
             pool.shutdown(wait=True, cancel_futures=True)
     counts = {split: np.zeros(2, np.int64) for split in SPLITS}
     for shard in shards:
-        with np.load(shard.path) as arrays:
-            counts[shard.split] += arrays['counts']
+        counts[shard.split] += _read_shard(Path(shard.path), ['counts'])['counts']
     return {split: [int(count) for count in counts[split]] for split in SPLITS}
 
 
@@ -243,7 +221,7 @@ def record_shard(shard: Shard) -> int:
     import ogbench  # noqa: F401  (registers the environments)
 
     source = SOURCES[shard.dataset]
-    env = source.make_env(source.env_id, source.steps)
+    env = wrappers.wrap(source.make_env(source.env_id, source.steps), shard.noise)
     recordings = [
         record_episode(source, env, shard.seed, shard.split, episode)
         for episode in range(shard.first, shard.last)
@@ -271,12 +249,16 @@ def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def _read_shard(path: Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
+    try:
+        return {name: npz.read(path, header) for name, header in npz.headers(path, names).items()}
+    except UserError as error:
+        raise UserError(f'{error}: remove it and repeat the command') from error
+
+
 def _merge(shards: list[Path], path: Path) -> dict:
-    parts = []
-    for shard in shards:
-        with np.load(shard) as arrays:
-            parts.append({name: arrays[name] for name in arrays.files if name != 'counts'})
-    arrays = _concatenate(parts)
+    arrays = _concatenate([_read_shard(shard) for shard in shards])
+    arrays.pop('counts')
     _write_npz(path, arrays, compress=True)
     with path.open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
@@ -284,15 +266,15 @@ def _merge(shards: list[Path], path: Path) -> dict:
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray], compress: bool) -> None:
-    partial = path.with_suffix('.partial')
-    with partial.open('wb') as file:
+    with files.writing(path) as file:
         (np.savez_compressed if compress else np.savez)(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
-def _write_json(path: Path, content: dict) -> None:
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    os.replace(partial, path)
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path}: damaged ({error}); remove it and repeat') from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: damaged, no record of a dataset; remove it and repeat')
+    return content

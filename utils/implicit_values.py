@@ -138,6 +138,5 @@ def check(config: ConfigDict) -> None:
     Raises:
         UserError: a setting out of range.
     """
-    checks.choices(config, {'return_map': ('affine', 'none')})
     checks.at_least(config, 1, ('num_value_nets',))
-    checks.ranges(config, {'tau': (0.0, 1.0), 'expectile': (0.0, 1.0)})
+    checks.ranges(config, {'expectile': (0.0, 1.0)})

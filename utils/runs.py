@@ -101,7 +101,7 @@ def check_records(records: dict[Path, dict[str, Any]]) -> None:
     for directory, record in records.items():
         if not (directory / RECORD).exists():
             continue
-        differing = sorted(_differences(read_record(directory), record))
+        differing = sorted(_differences(_read_json(directory / RECORD), record))
         if differing:
             raise UserError(
                 f'{directory} holds a run of another configuration; these differ: '
@@ -182,13 +182,31 @@ def read_record(directory: Path) -> dict[str, Any]:
         raise UserError(
             f'{directory}: no run here (config.json is missing); give the run directory'
         )
-    return _read_json(path)
+    record = _read_json(path)
+    if wrong := _wrong_key(record):
+        raise UserError(
+            f'{path}: damaged ({wrong} is missing or not what a run has); restore it from a copy'
+        )
+    return record
+
+
+def _wrong_key(record: dict[str, Any]) -> str | None:
+    """Returns a key of a record without which, or with whose value, nothing can be restored."""
+    kinds = dict(env_name=str, seeds=list, agent=dict, observation_dim=int, action_dim=int)
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name), kind):
+            return name
+    seeds, agent = record['seeds'], record['agent']
+    if not seeds or any(type(seed) is not int or not 0 <= seed < 2**63 for seed in seeds):
+        return 'seeds'
+    nested = any(isinstance(value, dict) for value in agent.values())
+    return 'agent' if nested or not isinstance(agent.get('config_name'), str) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'{path}: damaged ({error}); restore it from a copy') from error
     if not isinstance(content, dict):
         raise UserError(f'{path}: damaged (not a JSON object); restore it from a copy')
@@ -196,12 +214,19 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def agent_config(record: dict[str, Any]) -> ConfigDict:
-    """Returns the agent's config of a run's record."""
+    """Returns the agent's config of a run's record.
+
+    Raises:
+        UserError: it has a name that no setting can have.
+    """
     config = {name: _number(value) for name, value in record['agent'].items()}
     for name in ('hidden_dims', 'head_dims'):
-        if name in config:
+        if isinstance(config.get(name), list):
             config[name] = tuple(config[name])
-    return ConfigDict(config).lock()
+    try:
+        return ConfigDict(config).lock()
+    except (AttributeError, KeyError, ValueError) as error:
+        raise UserError(f'config.json: no setting of an agent: {error}; restore it') from error
 
 
 def _differences(stored: dict[str, Any], record: dict[str, Any], prefix: str = '') -> list[str]:

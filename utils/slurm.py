@@ -115,8 +115,8 @@ def is_array_element() -> bool:
     return 'SLURM_ARRAY_TASK_ID' in os.environ
 
 
-def requeue(step: int) -> str:
-    """Puts this element back into the queue and returns its name, JOB_INDEX.
+def requeue(step: int) -> None:
+    """Puts this element back into the queue.
 
     Args:
         step: updates that it has saved in all its attempts.
@@ -131,7 +131,6 @@ def requeue(step: int) -> str:
     # index means that element alone.
     name = f'{os.environ["SLURM_ARRAY_JOB_ID"]}_{os.environ["SLURM_ARRAY_TASK_ID"]}'
     _run(['scontrol', 'requeue', name])
-    return name
 
 
 def cpus() -> int | None:

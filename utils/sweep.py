@@ -257,4 +257,5 @@ def counts(states: Iterable[State]) -> str:
     """Returns how many elements are in which state: '6 elements: 4 done, 2 running'."""
     names = [of.name for of in states]
     parts = [f'{names.count(name)} {name}' for name in STATES if name in names]
-    return f'{len(names)} elements: {", ".join(parts)}'
+    plural = '' if len(names) == 1 else 's'
+    return f'{len(names)} element{plural}: {", ".join(parts)}'

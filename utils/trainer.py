@@ -16,7 +16,7 @@ import numpy as np
 import tqdm
 from jax.sharding import Mesh
 
-from utils import envs, evaluation, guards, joint, parallel, runs, training
+from utils import envs, evaluation, guards, joint, parallel, runs, training, wrappers
 from utils.background import Background, on_host
 from utils.checkpoints import KEEP, Checkpoints, DamagedError, Progress
 from utils.datasets import Dataset
@@ -24,6 +24,7 @@ from utils.errors import UserError
 from utils.metrics import RunLog
 from utils.monitor import Monitor, restore_window
 from utils.stopping import StoppedError, StopRequest
+from utils.wrappers import Noise
 
 # The progress bar moves this often; chunks may be cut anywhere without changing the result.
 PROGRESS_STEPS = 500
@@ -82,6 +83,7 @@ class Run(NamedTuple):
         mesh: the devices that the seeds are split over.
         train, val: joint datasets on the devices.
         sample: (dataset, key, batch_size) -> a joint batch.
+        noise: of the environments that evaluations are played in.
     """
 
     agents: list[Any]
@@ -91,6 +93,7 @@ class Run(NamedTuple):
     train: Dataset
     val: Dataset | None
     sample: Callable
+    noise: Noise = wrappers.NO_NOISE
 
     @property
     def agent(self) -> Any:
@@ -302,7 +305,7 @@ class _Training:
         run, log = self._run, self._outputs[task].log
         num_episodes = self._schedule.eval_episodes
         num_envs = min(num_episodes, evaluation.MAX_ENVS)
-        with envs.VectorEnv(run.env_names[task], num_envs) as vector_env:
+        with envs.VectorEnv(run.env_names[task], num_envs, run.noise) as vector_env:
             for index, seed in enumerate(run.seeds):
                 # The stream is the evaluation's own, the same whenever the evaluation takes place.
                 key = training.stream(seed, training.EVAL_STREAM)

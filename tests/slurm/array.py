@@ -37,13 +37,13 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]
 DATASET = 'pointmaze-medium-stitch-v0'
 # Longer than SLURM takes to notice a time limit, which it looks for every thirty seconds.
-flags.DEFINE_integer('steps', 400_000, 'Updates of every run.', lower_bound=1)
+flags.DEFINE_integer('steps', 600_000, 'Updates of every run.', lower_bound=1)
 flags.DEFINE_string('out', None, 'Folder of everything; default: a temporary one.')
 
 # Enough that some reach the goals, or tasks would not differ.
 EPISODES = 100
 NET = ('--agent.hidden_dims=(8,)', '--agent.batch_size=16', '--agent.flow_steps=2')
-PATIENCE = 600.0  # seconds; nothing here takes that long
+PATIENCE = 1200.0  # seconds; nothing here takes that long
 
 
 class Row(NamedTuple):
@@ -86,9 +86,7 @@ class Sweep(NamedTuple):
 
     def submit(self) -> str:
         """Submits what is not done; returns the number of the array job."""
-        output = self.call(
-            '--submit', '--sbatch_options=--signal=B:USR1@40 --cpus-per-task=1 --mem=0'
-        )
+        output = self.call('--submit', '--sbatch_options=--cpus-per-task=1 --mem=0')
         return output.split('submitted job ')[1].split(':')[0]
 
     def status(self) -> list[Row]:
@@ -150,42 +148,12 @@ def trains(test: Sweep, index: int) -> None:
 
 def disturb(test: Sweep, node: str) -> None:
     """Trains all elements on the cluster, whatever happens to them."""
-    states = [row.state for row in test.status()]
-    assert states == ['missing'] * 6, states
-    slurm('scontrol', 'update', f'NodeName={node}', 'State=DRAIN', 'Reason=test')
-    job = test.submit()
-    rows = test.status()
-    assert [row.state for row in rows] == ['queued'] * 6, rows
-    assert test.call('--submit').splitlines()[-1] == 'nothing to submit'
-    say('submitted', rows)
+    job = submit_to_a_busy_cluster(test, node)
     slurm('scancel', f'{job}_5')
-    slurm('scontrol', 'update', f'JobId={job}_0', 'TimeLimit=1')
     slurm('scontrol', 'update', f'NodeName={node}', 'State=RESUME')
-
-    trains(test, 1)
-    rows = reach(test, 'two run', lambda rows: rows[0].state == rows[1].state == 'running')
-    assert [row.state for row in rows[2:]] == ['queued'] * 3 + ['missing'], rows
-    slurm('scontrol', 'requeue', f'{job}_1')
-    reach(test, '1 requeued', lambda rows: rows[1].state == 'queued' and rows[1].step > 0)
-    assert test.told(1)[0] == 'stopped', test.told(1)
-    wait_for(lambda: f'requeued {job}_0' in test.log(0), PATIENCE)
-    slurm('scontrol', 'update', f'JobId={job}_0', 'TimeLimit=UNLIMITED')
-    reach(test, '0 at its time limit', lambda rows: rows[0].state in ('queued', 'running'))
-
-    trains(test, 2)
-    # By the job's own number: by JOB_INDEX this SLURM repeats the signal until the job has ended.
-    slurm('scancel', '--signal=USR1', '--batch', number(job, 2))
-    wait_for(lambda: f'requeued {job}_2' in test.log(2), PATIENCE)
-    reach(test, '2 signalled', lambda rows: rows[2].state in ('queued', 'running'))
-
-    trains(test, 3)
-    slurm('scancel', f'{job}_3')
-    rows = reach(test, '3 cancelled', lambda rows: rows[3].state == 'stopped')
-    assert rows[3].reason == 'SIGTERM', rows
-
-    trains(test, 4)
-    os.kill(runs.read_status(test.directory(4))['pid'], signal.SIGKILL)
-    reach(test, '4 killed', lambda rows: rows[4].state == 'killed')
+    requeue_two(test, job)
+    signal_one(test, job)
+    end_two(test, job)
 
     rows = reach(test, '0-2 done', lambda rows: {row.state for row in rows[:3]} == {'done'})
     assert [row.state for row in rows[3:]] == ['stopped', 'killed', 'missing'], rows
@@ -196,12 +164,75 @@ def disturb(test: Sweep, node: str) -> None:
         assert attempts == (1 if index == 5 else 2), f'{index}: {attempts} attempts'
 
 
+def submit_to_a_busy_cluster(test: Sweep, node: str) -> str:
+    """Submits all elements while the node takes none; returns the number of the array job."""
+    states = [row.state for row in test.status()]
+    assert states == ['missing'] * 6, states
+    slurm('scontrol', 'update', f'NodeName={node}', 'State=DRAIN', 'Reason=test')
+    job = test.submit()
+    rows = test.status()
+    assert [row.state for row in rows] == ['queued'] * 6, rows
+    assert test.call('--submit').splitlines()[-1] == 'nothing to submit'
+    say('submitted', rows)
+    return job
+
+
+def requeue_two(test: Sweep, job: str) -> None:
+    """Element 1 goes back into the queue by order, 0 at its time limit."""
+    trains(test, 0)
+    trains(test, 1)
+    rows = test.status()
+    say('two run', rows)
+    states = [row.state for row in rows]
+    assert states == ['running'] * 2 + ['queued'] * 3 + ['missing'], rows
+    # Whole minutes since it began; it is warned within half a minute.
+    minutes = elapsed(job, 0) // 60 + 2
+    slurm('scontrol', 'update', f'JobId={job}_0', f'TimeLimit={minutes}')
+    slurm('scontrol', 'requeue', f'{job}_1')
+    reach(test, '1 requeued', lambda rows: rows[1].state == 'queued' and rows[1].step > 0)
+    assert test.told(1)[0] == 'stopped', test.told(1)
+    wait_for(lambda: 'requeueing at' in test.log(0), PATIENCE)
+    slurm('scontrol', 'update', f'JobId={job}_0', 'TimeLimit=UNLIMITED')
+    reach(test, '0 at its time limit', lambda rows: rows[0].state in ('queued', 'running'))
+
+
+def signal_one(test: Sweep, job: str) -> None:
+    """Element 2 gets the signal that SLURM sends before a time limit."""
+    trains(test, 2)
+    # By the job's own number: by JOB_INDEX this SLURM repeats the signal until the job has ended.
+    slurm('scancel', '--signal=USR1', '--batch', number(job, 2))
+    wait_for(lambda: 'requeueing at' in test.log(2), PATIENCE)
+    reach(test, '2 signalled', lambda rows: rows[2].state in ('queued', 'running'))
+
+
+def end_two(test: Sweep, job: str) -> None:
+    """Element 3 is cancelled, and 4 killed."""
+    trains(test, 3)
+    slurm('scancel', f'{job}_3')
+    rows = reach(test, '3 cancelled', lambda rows: rows[3].state == 'stopped')
+    assert rows[3].reason == 'SIGTERM', rows
+    trains(test, 4)
+    os.kill(runs.read_status(test.directory(4))['pid'], signal.SIGKILL)
+    reach(test, '4 killed', lambda rows: rows[4].state == 'killed')
+
+
+def asked(job: str, index: int, field: str) -> str:
+    """Returns a field of the queue, of an element."""
+    command = ['squeue', '--noheader', '--array', f'--jobs={job}_{index}', f'--format={field}']
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def number(job: str, index: int) -> str:
     """Returns the number of an element's own job."""
-    command = ['squeue', '--noheader', '--array', f'--jobs={job}_{index}', '--format=%A']
-    own = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    own = asked(job, index, '%A')
     assert own != job, f'{own} means the whole array'
     return own
+
+
+def elapsed(job: str, index: int) -> int:
+    """Returns how many seconds an element has run since it was last started."""
+    parts = [int(part) for part in asked(job, index, '%M').split(':')]
+    return sum(part * 60**place for place, part in enumerate(reversed(parts)))
 
 
 def compare(disturbed: Sweep, undisturbed: Sweep) -> None:

@@ -1,0 +1,81 @@
+"""Sweeps inference settings of a trained run, one at a time, without retraining: curves.
+
+    python scripts/sweep_inference.py --run=exp/ENV/CONFIG/seeds_0 --n_pi=1,4,16,64 --tau_q=0,0.1
+
+Each list is a curve: that setting varies, the others stay as trained. All are played in one pool of
+environments, from the same start states and with the same random numbers: the candidates of
+`n_pi=4` are the first four of `n_pi=64`, and every setting meets the same noise in the same chunk
+of an episode. Rows are appended to inference.csv and inference_episodes.csv in the run's directory.
+For all combinations of the lists see scripts/evaluate.py.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import _inference
+import numpy as np
+from absl import flags
+
+from utils import errors, statistics
+from utils.errors import UserError
+from utils.evaluation import Episodes
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('run', None, 'Run directory.', required=True)
+
+HEADER = ('success', '95% interval', 'mean length')
+
+
+def main(_: list[str]) -> None:
+    trained = _inference.load(Path(FLAGS.run).expanduser())
+    lists = _inference.given_lists(trained)
+    if not lists:
+        raise UserError('nothing to sweep: give at least one list, such as --n_pi=1,4,16')
+    agent = trained.agent
+    curves = {
+        name: [agent.configure(**{name: value}) for value in values]
+        for name, values in lists.items()
+    }
+    distinct = _distinct([agent.settings, *(one for curve in curves.values() for one in curve)])
+    played = _inference.play(trained, distinct)
+    for name in curves:
+        _print_curve(name, _distinct([*curves[name], agent.settings]), distinct, played)
+
+
+def _distinct(settings: Sequence[Any]) -> list[Any]:
+    """Returns the settings without repetitions, in the order of their first ones."""
+    found: dict[tuple, Any] = {}
+    for one in settings:
+        found.setdefault(tuple(_inference.plain(one).values()), one)
+    return list(found.values())
+
+
+def _print_curve(
+    name: str, curve: Sequence[Any], distinct: Sequence[Any], played: list[list[Episodes]]
+) -> None:
+    """Prints a Markdown table with a row for each value of one setting, all seeds together.
+
+    Args:
+        name: of the setting.
+        curve: the settings of its rows.
+        distinct: all settings that were played, the trained one first.
+        played: for each seed, what came of each of these.
+    """
+    trained, *_ = names = [_inference.plain(one) for one in distinct]
+    print(f'\n| {" | ".join((name, *HEADER))} |\n|{"---|" * (len(HEADER) + 1)}')
+    for one in map(_inference.plain, curve):
+        own = [seed[names.index(one)] for seed in played]
+        mark = ' (trained)' if one == trained else ''
+        print(f'| {one[name]}{mark} | {" | ".join(_cells(own))} |')
+
+
+def _cells(seeds: Sequence[Episodes]) -> list[str]:
+    """Success with its Wilson interval and mean length, over the episodes of all seeds."""
+    success, _, lengths = (np.concatenate(fields) for fields in zip(*seeds, strict=True))
+    low, high = statistics.success_interval(success)
+    return [f'{success.mean():.2f}', f'[{low:.2f}, {high:.2f}]', f'{lengths.mean():.0f}']
+
+
+if __name__ == '__main__':
+    errors.run(main)
