@@ -20,7 +20,7 @@ import numpy as np
 from _restore import restore
 from absl import flags
 
-from utils import envs, errors, evaluation, rendering, runs, training
+from utils import envs, errors, evaluation, rendering, runs, training, wrappers
 from utils.errors import UserError
 from utils.metrics import CsvTable
 
@@ -68,7 +68,7 @@ def main(_: list[str]) -> None:
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
     state = training.member(population, record['seeds'].index(seed))
     act = evaluation.bind(agent.act, state, agent.settings)
-    env = envs.make_env(env_name)
+    env = envs.make_env(env_name, wrappers.recorded_noise(record))
     every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
     recording = record_episode(env, act, training.stream(seed, training.EVAL_STREAM), every)
     env.close()
