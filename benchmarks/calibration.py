@@ -19,23 +19,20 @@ what is missing weighs `--tail` at most, and what is missing is filled in by the
 
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from scipy import stats
 
 import agents
 import configs
 from agents import evor
-from benchmarks import reports, scores
+from benchmarks import reports
 from benchmarks.models import MODELS
-from utils import dataset_files, datasets, envs, errors, returns, training
+from utils import calibration, dataset_files, datasets, envs, errors, training
+from utils.calibration import NUM_POINTS, PIT_BINS, HeldOut
 from utils.datasets import Dataset
 from utils.errors import UserError
-from utils.extraction import Noise
 from utils.metrics import CsvTable
 
 FLAGS = flags.FLAGS
@@ -52,57 +49,6 @@ flags.DEFINE_float('tail', 0.01, 'Weight that a missing rest of a return may hav
 flags.DEFINE_float('width', 1.0, 'Resolution of the PIT, in units of reward.')
 flags.DEFINE_multi_enum('models', list(MODELS), list(MODELS), 'Which value models.')
 flags.DEFINE_string('out', 'bench', 'Folder of the results; they must not exist yet.')
-
-NUM_POINTS = 64  # of a learned flow or implicit quantile law
-READING_STEPS = 20  # Euler steps of a learned flow
-CENTRAL = 0.8
-BINS = 10
-
-
-class HeldOut(NamedTuple):
-    """Held-out states and actions with their returns, in units of reward."""
-
-    observations: np.ndarray
-    actions: np.ndarray
-    outcomes: np.ndarray
-    trajectories: np.ndarray
-
-
-def held_out(dataset: Dataset, config, mean_return: float, key: jax.Array) -> HeldOut:
-    """Picks rows whose return is nearly complete, `--rows` of each trajectory.
-
-    Raises:
-        UserError: no trajectory is long enough.
-    """
-    discount = config.discount
-    horizon = int(np.ceil(np.log(FLAGS.tail) / np.log(discount)))
-    remaining = dataset.ends - np.arange(len(dataset.ends))
-    complete = dataset.starts[remaining[dataset.starts] >= horizon]
-    if not len(complete):
-        raise UserError(
-            f'--tail: no held-out trajectory has {horizon} more steps, which {FLAGS.tail} asks for'
-        )
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    ends = dataset.ends[complete]
-    rows = np.concatenate(
-        [
-            rng.choice(complete[ends == end], min(FLAGS.rows, np.sum(ends == end)), replace=False)
-            for end in np.unique(ends)
-        ]
-    )
-    batch = datasets.gather(jax.device_put(dataset), rows, config.chunk_length, discount, True)
-    alive = _alive_to_the_cut(dataset)[rows]
-    outcomes = datasets.rewards_to_go(dataset, discount)[rows]
-    outcomes += alive * discount ** remaining[rows] * mean_return
-    actions = np.asarray(datasets.flatten(batch.actions))
-    return HeldOut(dataset.observations[rows], actions, outcomes, dataset.ends[rows])
-
-
-def _alive_to_the_cut(dataset: Dataset) -> np.ndarray:
-    """Whether no mask of 0 lies between a row and its trajectory's cut, (rows,)."""
-    deaths = np.cumsum(dataset.masks == 0)
-    before = deaths - (dataset.masks == 0)
-    return deaths[dataset.ends] == before
 
 
 def train(model: evor.Model, dataset: Dataset, val: Dataset) -> tuple[evor.State, dict[str, float]]:
@@ -135,43 +81,16 @@ def train(model: evor.Model, dataset: Dataset, val: Dataset) -> tuple[evor.State
 
 def learned_laws(model: evor.Model, state: evor.State, data: HeldOut):
     """Returns points, ascending, and probabilities (rows, num) of the learned laws."""
-    levels = (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS
-    z_0 = jnp.asarray(stats.norm.ppf(levels), jnp.float32)
-    weights = jnp.full(NUM_POINTS, 1.0 / NUM_POINTS)
     params = jax.tree.map(lambda leaf: leaf[0], state.value.target_params)
-
-    @jax.jit
-    def read(observations: jax.Array, actions: jax.Array):
-        noise = Noise(jnp.broadcast_to(z_0, (len(observations), NUM_POINTS)), weights)
-        support = returns.support(state.returns)
-        z, probabilities = model.value_model.law(
-            params, observations, actions, noise, support, READING_STEPS
-        )
-        return returns.to_reward_units(state.returns, z), probabilities
-
-    parts = -(-len(data.outcomes) // 256)
-    pairs = zip(
-        np.array_split(data.observations, parts), np.array_split(data.actions, parts), strict=True
+    return calibration.read_laws(
+        model.value_model, params, state.returns, data.observations, data.actions
     )
-    points, probabilities = (
-        np.concatenate([np.float64(part) for part in kind])
-        for kind in zip(*(read(*pair) for pair in pairs), strict=True)
-    )
-    order = np.argsort(points, axis=1)
-    return tuple(np.take_along_axis(array, order, axis=1) for array in (points, probabilities))
 
 
 def measure(points: np.ndarray, weights: np.ndarray, data: HeldOut) -> tuple[dict, np.ndarray]:
     """Returns the scores of laws, and the histogram of their PIT."""
-    pit = scores.jittered_pit(points, weights, data.outcomes, FLAGS.width, FLAGS.seed)
-    inside = np.abs(pit - 0.5) <= CENTRAL / 2
-    crps = scores.crps(points, weights, data.outcomes)
-    bias = np.sum(points * weights, axis=1) - data.outcomes
-    result = {}
-    for name, values in dict(coverage=inside, crps=crps, bias=bias).items():
-        low, high = scores.clustered_interval(np.float64(values), data.trajectories, FLAGS.seed)
-        result |= {name: float(np.mean(values)), f'{name}_low': low, f'{name}_high': high}
-    return result, np.histogram(pit, BINS, (0.0, 1.0))[0] / len(pit)
+    result, pit = calibration.score(points, weights, data, FLAGS.width, FLAGS.seed)
+    return result, np.histogram(pit, PIT_BINS, (0.0, 1.0))[0] / len(pit)
 
 
 def main(_: list[str]) -> None:
@@ -185,7 +104,10 @@ def main(_: list[str]) -> None:
     dataset, val = _load()
     spec = agents.spec_of(dataset, base.discount)
     key = training.stream(FLAGS.seed, training.EVAL_STREAM)
-    data = held_out(val, base, spec.return_mean, key)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    data = calibration.held_out(
+        val, base.chunk_length, base.discount, spec.return_mean, rng, FLAGS.rows, FLAGS.tail
+    )
     everywhere = _returns_of_all_states(dataset, base.discount, len(data.outcomes))
     out.mkdir(parents=True, exist_ok=True)
     rows = []

@@ -10,19 +10,13 @@ dash and a note, never a zero.
 
 from pathlib import Path
 
+import _all_tables
 import _path  # noqa: F401
-from _aggregate_tables import aggregates_table, profiles_table
-from _score_tables import environments_table, tasks_table
-from _scores import gather
-from _setting_tables import cost_table, hyperparameters_table
 from absl import flags
 
-import configs
-from utils import errors, published, results, tables
-from utils.errors import UserError, did_you_mean
+from utils import errors, tables
 
 FLAGS = flags.FLAGS
-NAMES = ('tasks', 'environments', 'aggregates', 'profiles', 'hyperparameters', 'cost')
 
 flags.DEFINE_list('runs', None, 'Folders of runs: SAVE_DIR, or below.', required=True)
 flags.DEFINE_string('out', None, 'Folder of the tables; they must not exist yet.', required=True)
@@ -40,24 +34,8 @@ flags.DEFINE_enum(
 
 def main(_: list[str]) -> None:
     out = Path(FLAGS.out)
-    tables.check_free(NAMES, out)
-    found = results.read([Path(root).expanduser() for root in FLAGS.runs], FLAGS.score)
-    known = {result.run.config_name for result in found} | configs.CONFIGS.keys()
-    for name in FLAGS.configs:
-        if name not in known:
-            raise UserError(
-                f"--configs: neither --runs nor configs.py has '{name}'.{did_you_mean(name, known)}"
-            )
-    scores, literature = gather(found, FLAGS.configs), published.read()
-    shown = {result.run.directory: result.run for of in scores.results.values() for result in of}
-    made = [
-        tasks_table(scores, literature),
-        environments_table(scores, literature),
-        aggregates_table(scores),
-        profiles_table(scores),
-        hyperparameters_table(scores.configs, shown.values()),
-        cost_table(shown.values()),
-    ]
+    tables.check_free(_all_tables.NAMES, out)
+    made = _all_tables.make(_all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score))
     for table in made:
         tables.write(table, out)
     print(*map(tables.markdown, made), sep='\n')

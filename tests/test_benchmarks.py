@@ -7,6 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 from benchmarks import flops, reports, scores, value_training
+from utils import calibration
 from utils.metrics import CsvTable
 from utils.statistics import sliced_wasserstein
 
@@ -39,13 +40,13 @@ def test_loops_of_unknown_length_are_refused():
 
 def test_crps_of_one_point_is_the_absolute_error():
     points, weights = np.array([[1.0], [1.0]]), np.ones((2, 1))
-    np.testing.assert_allclose(scores.crps(points, weights, np.array([3.0, 0.5])), [2.0, 0.5])
+    np.testing.assert_allclose(calibration.crps(points, weights, np.array([3.0, 0.5])), [2.0, 0.5])
 
 
 def test_crps_by_hand():
     # Z is 0 or 2 evenly, G = 1: E|Z - G| = 1, E|Z - Z'| = 1.
     points, weights = np.array([[0.0, 2.0]]), np.array([[0.5, 0.5]])
-    np.testing.assert_allclose(scores.crps(points, weights, np.array([1.0])), [0.5])
+    np.testing.assert_allclose(calibration.crps(points, weights, np.array([1.0])), [0.5])
 
 
 def test_crps_is_the_integral_of_the_squared_difference_of_distributions():
@@ -57,7 +58,7 @@ def test_crps_is_the_integral_of_the_squared_difference_of_distributions():
         return (np.sum(weights * (points <= x)) - (x >= 0.3)) ** 2
 
     expected, _ = integrate.quad(integrand, -10, 10, points=[*points[0], 0.3], limit=200)
-    result = scores.crps(points, weights, np.array([0.3]))
+    result = calibration.crps(points, weights, np.array([0.3]))
     np.testing.assert_allclose(result, [expected], atol=1e-6)
 
 
@@ -70,9 +71,9 @@ def test_pit_of_the_right_law_is_uniform(law):
     else:
         points, weights = np.tile([0.0, 10.0], (rows, 1)), np.tile([0.7, 0.3], (rows, 1))
         outcomes = np.where(rng.uniform(size=rows) < 0.7, 0.0, 10.0)
-    pit = scores.jittered_pit(points, weights, outcomes, 0.5, 0)
+    pit = calibration.jittered_pit(points, weights, outcomes, 0.5, 0)
     assert stats.kstest(pit, 'uniform').pvalue > 0.01
-    wrong = scores.jittered_pit(points + 3.0, weights, outcomes, 0.5, 0)
+    wrong = calibration.jittered_pit(points + 3.0, weights, outcomes, 0.5, 0)
     assert stats.kstest(wrong, 'uniform').pvalue < 1e-6
 
 
@@ -80,7 +81,7 @@ def test_clustered_intervals_know_that_trajectories_are_few():
     rng = np.random.default_rng(0)
     clusters = np.repeat(np.arange(20), 50)
     values = rng.normal(size=20)[clusters]
-    low, high = scores.clustered_interval(values, clusters, 0)
+    low, high = calibration.clustered_interval(values, clusters, 0)
     assert low < values.mean() < high
     assert high - low > 4 * np.std(values) / np.sqrt(len(values))  # as if rows were independent
 

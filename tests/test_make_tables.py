@@ -9,15 +9,21 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-import agents
 import configs
+from tests.recompute import (
+    better,
+    differences,
+    mean_of_means,
+    middle_half,
+    parameters,
+    printed,
+    scores_of,
+    seeds_of,
+)
 from tests.run_folders import write_run
 from utils import runs
-from utils.train_state import TrainState
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = 'cube-single-play-singletask-task{}-v0'
@@ -81,63 +87,6 @@ def cited(folder, name):
     return found
 
 
-def scores_of(directories, file='eval.csv'):
-    """Tasks of seeds' scores from cited rows: the run directories of a task belong together."""
-    tasks = defaultdict(list)
-    for directory, files in directories.items():
-        by_seed = defaultdict(list)
-        for row in files[file]:
-            by_seed[row['seed']].append(float(row['success']))
-        tasks[Path(directory).parents[1].name] += [
-            round(sum(rates) / len(rates), 12) for rates in by_seed.values()
-        ]
-    return [np.array(scores) for scores in tasks.values()]
-
-
-def bootstrapped(statistic, *agents):
-    """The documented interval by loops: 10,000 resamples of seed 0, task by task."""
-    rng, drawn = np.random.default_rng(0), []
-    for tasks in agents:
-        indices = [rng.integers(0, len(task), (10_000, len(task))) for task in tasks]
-        drawn.append([task[index] for task, index in zip(tasks, indices, strict=True)])
-    values = [
-        statistic(*[[task[draw] for task in agent] for agent in drawn]) for draw in range(10_000)
-    ]
-    return np.quantile(values, [0.025, 0.975])
-
-
-def mean_of_means(tasks):
-    return sum(sum(task) / len(task) for task in tasks) / len(tasks)
-
-
-def middle_half(tasks):
-    scores = sorted(np.concatenate(tasks))
-    cut = len(scores) // 4
-    return sum(scores[cut : len(scores) - cut]) / (len(scores) - 2 * cut)
-
-
-def better(one, other):
-    """Wins over pairs of seeds, a tie half a win."""
-    shares = []
-    for mine, theirs in zip(one, other, strict=True):
-        wins = sum((a > b) + 0.5 * (a == b) for a in mine for b in theirs)
-        shares.append(wins / (len(mine) * len(theirs)))
-    return sum(shares) / len(shares)
-
-
-def printed(statistic, *agents, scale=100.0, digits=1):
-    text = f'{scale * statistic(*agents):.{digits}f}'
-    if min(len(task) for tasks in agents for task in tasks) > 1:
-        low, high = scale * bootstrapped(statistic, *agents)
-        text += f' [{low:.{digits}f}, {high:.{digits}f}]'
-    return text
-
-
-def seeds_of(tasks):
-    counts = {len(task) for task in tasks}
-    return str(*counts)
-
-
 @pytest.mark.parametrize('name', ['tasks', 'environments'])
 def test_every_success_is_recomputed_from_the_lines_it_cites(made, name):
     folder, _ = made
@@ -183,20 +132,6 @@ def test_every_aggregate_is_recomputed_from_the_lines_it_cites(made):
     assert rows[3][1:] == ['—'] * 6
 
 
-def differences(directories, config):
-    """Per task, by start state: success of a config over its seeds less that of bc_small."""
-    by_task = defaultdict(lambda: defaultdict(lambda: ([], [])))
-    for directory, files in directories.items():
-        side = 0 if Path(directory).parent.name == config else 1
-        for row in files['episodes.csv']:
-            task = by_task[Path(directory).parents[1].name]
-            task[int(row['episode'])][side].append(int(row['success']))
-    return [
-        np.array([np.mean(mine) - np.mean(theirs) for _, (mine, theirs) in sorted(task.items())])
-        for task in by_task.values()
-    ]
-
-
 def test_every_share_of_a_profile_is_recomputed(made):
     folder, _ = made
     header, rows = grid(folder, 'profiles')
@@ -232,16 +167,6 @@ def test_settings_that_differ_are_bold_and_overrides_are_noted(made):
     assert '| return_map | none | **affine** | **affine** | **affine** |' in text
     assert '| discount | 0.99 | 0.99 | 0.99 | 0.99 |' in text
     assert re.search(r'\[\d+\] 8 in 5 of 5 runs, such as \S*/bc_small/seeds_0_1_2', text)
-
-
-def parameters(config):
-    """Entries of all arrays that are optimised."""
-    state = jax.eval_shape(
-        agents.create(config, agents.Spec(28, 5, 0.0, 1.0)).init, jax.random.key(0)
-    )
-    trained = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, TrainState))
-    params = [part.params for part in trained if isinstance(part, TrainState)]
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 def test_operations_are_those_of_the_products(made):

@@ -61,7 +61,7 @@ def markdown(table: Table) -> str:
         text = f'**{cell.text}**' if cell.bold and cell.text else cell.text
         return f'{text} [{numbers[cell.note]}]' if cell.note else text
 
-    numbers = _note_numbers(table)
+    numbers = note_numbers(table)
     grid = [table.columns, ['---'] * len(table.columns)]
     grid += [[show(cell) for cell in row] for row in table.rows]
     lines = [f'| {" | ".join(text.replace("|", chr(92) + "|") for text in row)} |' for row in grid]
@@ -81,7 +81,7 @@ def latex(table: Table) -> str:
     def line(cells: Iterable[str]) -> str:
         return f'{" & ".join(cells)} \\\\'
 
-    numbers = _note_numbers(table)
+    numbers = note_numbers(table)
     notes = [f'\\textsuperscript{{{number}}} {_escape(note)}.' for note, number in numbers.items()]
     below = [*map(_escape, table.remarks), *notes]
     return (
@@ -107,13 +107,13 @@ def latex(table: Table) -> str:
     )
 
 
-def check_free(names: Iterable[str], folder: Path) -> None:
+def check_free(names: Iterable[str], folder: Path, suffixes: Iterable[str] = SUFFIXES) -> None:
     """Makes sure that nothing is overwritten.
 
     Raises:
         UserError: a file of one of these tables exists.
     """
-    paths = [folder / f'{name}{suffix}' for name in names for suffix in SUFFIXES]
+    paths = [folder / f'{name}{suffix}' for name in names for suffix in suffixes]
     for path in paths:
         if path.exists():
             raise UserError(f'{path}: exists already; choose another --out')
@@ -121,9 +121,14 @@ def check_free(names: Iterable[str], folder: Path) -> None:
 
 def write(table: Table, folder: Path) -> None:
     """Writes NAME.md, NAME.csv, NAME.tex, and NAME_sources.csv: every cell's files and lines."""
-    folder.mkdir(parents=True, exist_ok=True)
+    write_numbers(table, folder)
     (folder / f'{table.name}.md').write_text(markdown(table), encoding='utf-8')
     (folder / f'{table.name}.tex').write_text(latex(table), encoding='utf-8')
+
+
+def write_numbers(table: Table, folder: Path) -> None:
+    """Writes NAME.csv and NAME_sources.csv alone."""
+    folder.mkdir(parents=True, exist_ok=True)
     grid = [[cell.text for cell in row] for row in table.rows]
     _write_csv(folder / f'{table.name}.csv', [table.columns, *grid])
     _write_csv(folder / f'{table.name}_sources.csv', [SOURCES, *_origins(table)])
@@ -141,7 +146,8 @@ def _write_csv(path: Path, lines: Iterable[Iterable[object]]) -> None:
         csv.writer(file).writerows(lines)
 
 
-def _note_numbers(table: Table) -> dict[str, int]:
+def note_numbers(table: Table) -> dict[str, int]:
+    """Returns the notes of a table's cells, numbered from 1 in their order."""
     notes = dict.fromkeys(cell.note for row in table.rows for cell in row if cell.note)
     return {note: number for number, note in enumerate(notes, 1)}
 

@@ -1,0 +1,108 @@
+"""Draws one evaluation episode of a run's agent.
+
+    python scripts/record_episode.py --checkpoint=exp/ENV/CONFIG/seeds_0 --out=bench/videos
+
+The episode starts in the state, and its agent draws with the keys, that evaluations give the
+episode of this number. Writes OUT/ENV_CONFIG_SEED_EPISODE.webp, an animation, and .png, a strip of
+six pictures, and appends what happened to OUT/videos.csv. Drawing needs OpenGL: EGL (libegl1) or
+OSMesa (libosmesa6).
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import _path  # noqa: F401
+import gymnasium
+import jax
+import numpy as np
+from _restore import restore
+from absl import flags
+
+from utils import envs, errors, evaluation, rendering, runs, training, wrappers
+from utils.errors import UserError
+from utils.metrics import CsvTable
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
+flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
+flags.DEFINE_integer('seed', None, "Member of the run; default: the run's first seed.")
+flags.DEFINE_integer('episode', 0, 'Number of the episode.', lower_bound=0)
+flags.DEFINE_string('out', 'bench/videos', 'Folder of the pictures.')
+flags.DEFINE_float('frames_per_second', 15.0, 'Of the animation.', lower_bound=1.0)
+flags.DEFINE_integer('max_frames', 100, 'Frames of the longest episode.', lower_bound=2)
+
+
+class Recording(NamedTuple):
+    """An episode with pictures of it.
+
+    Attributes:
+        frames: (height, width, 3) uint8, at the start, every so many steps and at the end.
+        success: whether the last step was a success.
+        steps: that it took.
+    """
+
+    frames: list[np.ndarray]
+    success: bool
+    steps: int
+
+
+def main(_: list[str]) -> None:
+    directory, out = Path(FLAGS.checkpoint).expanduser(), Path(FLAGS.out)
+    record = runs.read_record(directory)
+    seed = record['seeds'][0] if FLAGS.seed is None else FLAGS.seed
+    if seed not in record['seeds']:
+        raise UserError(f'--seed: {directory} has the seeds {record["seeds"]}, not {seed}')
+    name = f'{record["env_name"]}_{record["agent"]["config_name"]}_{seed}_{FLAGS.episode}'
+    path = out / f'{re.sub(r"[^A-Za-z0-9_.-]", "_", name)}.webp'
+    if path.exists():
+        raise UserError(f'{path}: exists already; choose another --out')
+    backend, reasons = rendering.find_backend()
+    if backend is None:
+        raise UserError(
+            f'no OpenGL draws here ({reasons}); install libegl1 or libosmesa6, then repeat'
+        )
+    os.environ['MUJOCO_GL'] = backend  # before MuJoCo is imported, as environments are made
+    env_name, config_name = record['env_name'], record['agent']['config_name']
+    agent, population, step = restore(directory, record, env_name, FLAGS.step)
+    state = training.member(population, record['seeds'].index(seed))
+    act = evaluation.bind(agent.act, state, agent.settings)
+    env = envs.make_env(env_name, wrappers.recorded_noise(record))
+    every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
+    recording = record_episode(env, act, training.stream(seed, training.EVAL_STREAM), every)
+    env.close()
+    out.mkdir(parents=True, exist_ok=True)
+    rendering.write_animation(recording.frames, path, FLAGS.frames_per_second)
+    rendering.write_strip(recording.frames, path.with_suffix('.png'))
+    row = dict(file=path.name, directory=directory, env_name=env_name, config=config_name)
+    row |= dict(step=step, seed=seed, episode=FLAGS.episode, success=int(recording.success))
+    row |= dict(episode_length=recording.steps, steps_per_frame=every, mujoco_gl=backend)
+    CsvTable(out / 'videos.csv').append([row])
+    said = 'solved' if recording.success else 'not solved'
+    print(f'{path}: {said} in {recording.steps} steps, {len(recording.frames)} frames')
+
+
+def record_episode(
+    env: gymnasium.Env, act: evaluation.Act, key: jax.Array, every: int
+) -> Recording:
+    """Plays the episode as `evaluation.evaluate` does, and draws every so many steps."""
+    observation: Any = envs.reset(env, FLAGS.episode)
+    frames, steps, chunk, done = [env.render()], 0, 0, False
+    while not done:
+        numbers = (np.array([number]) for number in (FLAGS.episode, chunk))
+        actions = np.asarray(act(np.float32(observation)[None], key, *numbers))[0]
+        for action in actions:
+            observation, _, terminated, truncated, info = env.step(action)
+            steps += 1
+            done = terminated or truncated
+            if done or steps % every == 0:
+                frames.append(env.render())
+            if done:
+                break
+        chunk += 1
+    return Recording(frames, bool(info['success']), steps)
+
+
+if __name__ == '__main__':
+    errors.run(main)

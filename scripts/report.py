@@ -1,0 +1,181 @@
+"""A report of runs: one HTML page that needs no network, with tables, figures and episodes.
+
+    python scripts/report.py --runs=exp --out=report
+
+Reads every run at or below the folders and writes OUT/index.html, which holds everything it shows,
+and beside it what it was made from: OUT/tables (see scripts/make_tables.py), OUT/figures (see
+scripts/make_figures.py) and OUT/videos (see scripts/record_episode.py). Every number of a table
+carries the file and lines that it comes from. What is missing is told, with the reason.
+"""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import _all_charts
+import _all_tables
+import _path
+import _report_tables
+from _all_charts import Charts
+from _all_tables import Found
+from _commands import train_command
+from _scores import seed_scores
+from absl import flags
+
+from utils import dataset_files, errors, statistics, tables, webpage
+from utils.errors import UserError
+from utils.metrics import CsvTable
+from utils.results import Run
+from utils.tables import Table
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_list('runs', None, 'Folders of runs: SAVE_DIR, or below.', required=True)
+flags.DEFINE_string('out', 'report', 'Folder of the report; it must not exist yet.')
+flags.DEFINE_list(
+    'configs', [], 'Configs to show, in this order; others are compared with the first.'
+)
+flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('title', 'Offline reinforcement learning: runs', 'Title of the page.')
+flags.DEFINE_bool('videos', True, 'Draw an episode per environment.')
+
+POINT = (
+    'Point at a number to see the files and lines that it comes from; TABLE_sources.csv in the '
+    'folders tables and figures beside this page has them too.'
+)
+SCORE_TABLES = ('tasks', 'environments', 'aggregates', 'profiles')
+
+
+def main(_: list[str]) -> None:
+    out = Path(FLAGS.out)
+    if out.exists():
+        raise UserError(f'{out}: exists already; choose another --out')
+    found = _all_tables.find(FLAGS.runs, FLAGS.configs, 'last')
+    made = {table.name: table for table in _all_tables.make(found)}
+    charts = _all_charts.make(found, Path(FLAGS.dataset_dir).expanduser())
+    for table in made.values():
+        tables.write(table, out / 'tables')
+    _all_charts.write(charts, found.scores.configs, out / 'figures')
+    reasons = _record_episodes(found, out / 'videos') if FLAGS.videos else ['--novideos was given']
+    sections = {
+        'What is missing': _missing(found),
+        'Success': webpage.paragraph(POINT) + ''.join(_show(made[name]) for name in SCORE_TABLES),
+        'Figures': _figures(charts, out / 'figures'),
+        'Episodes': _episodes(found, out / 'videos', reasons),
+        'Settings and cost': _show(made['hyperparameters']) + _show(made['cost']),
+        'Runs, commands and versions': _origins(found),
+    }
+    page = out / 'index.html'
+    page.write_text(webpage.page(FLAGS.title, sections), encoding='utf-8')
+    print(f'{page}: {page.stat().st_size / 2**20:.1f} MiB')
+
+
+def _shown(path: Path) -> str:
+    """Files of this repository are named from its root, others as they were given."""
+    return str(path.relative_to(_path.ROOT) if path.is_relative_to(_path.ROOT) else path)
+
+
+def _show(table: Table) -> str:
+    return webpage.table(table, _shown)
+
+
+def _missing(found: Found) -> str:
+    lacking = _report_tables.missing_table(found.scores)
+    if lacking.rows:
+        return _show(lacking)
+    return webpage.paragraph('Nothing: every seed of every config has its score.')
+
+
+def _figures(made: Charts, folder: Path) -> str:
+    parts = []
+    for chart in made.charts:
+        if chart.absent:
+            parts.append(webpage.absent(f'{chart.table.title}: not drawn, since {chart.absent}.'))
+            continue
+        parts.append(webpage.figure(chart.table, folder / f'{chart.table.name}.png', _shown))
+    if made.calibration_scores.rows:
+        parts.append(_show(made.calibration_scores))
+    return ''.join(parts)
+
+
+def _record_episodes(found: Found, folder: Path) -> list[str]:
+    """Draws an episode of the best config of each environment; returns why others are missing.
+
+    In processes of their own: a graphics driver may end the process that loads it.
+    """
+    reasons = []
+    for environment in dict.fromkeys(name for name, _ in found.scores.tasks()):
+        for run, seed in _candidates(found, environment):
+            command = [sys.executable, str(_path.ROOT / 'scripts/record_episode.py')]
+            command += [f'--checkpoint={run.directory}', f'--seed={seed}', f'--out={folder}']
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode == 0:
+                break
+            said = result.stderr.strip().splitlines()
+            reasons.append(f'{environment}: {said[-1] if said else result.returncode}')
+        else:
+            reasons.append(f'{environment}: no run could be drawn')
+    return reasons
+
+
+def _candidates(found: Found, environment: str) -> list[tuple[Run, int]]:
+    """First seeds of the configs on the environment's first task, by their mean score."""
+    scores = found.scores
+    task = next(task for name, task in scores.tasks() if name == environment)
+    seeds = [scores.finished(environment, task, config) for config in scores.configs]
+    finished = [of_config for of_config in seeds if of_config]
+    finished.sort(key=lambda of: -float(statistics.mean([seed_scores(of)])))
+    firsts = [min(of_config, key=lambda result: result.seed) for of_config in finished]
+    return [(first.run, first.seed) for first in firsts]
+
+
+def _episodes(found: Found, folder: Path, reasons: list[str]) -> str:
+    videos = folder / 'videos.csv'
+    parts = [webpage.absent(f'Not drawn: {reason}') for reason in dict.fromkeys(reasons)]
+    shown = _report_tables.episodes_table(videos, found)
+    for row in CsvTable(videos).read():
+        name = f'{row["env_name"]}, {row["config"]}, seed {row["seed"]}, episode {row["episode"]}'
+        strip = (folder / row['file']).with_suffix('.png')
+        parts.append(
+            f'<figure>\n{webpage.image(folder / row["file"], f"Animation of {name}")}\n'
+            f'{webpage.image(strip, f"The same from start to end, in six pictures: {name}")}\n'
+            f'<figcaption>{webpage.escape(name)}</figcaption>\n</figure>\n'
+        )
+    return ''.join(parts) + (_show(shown) if shown.rows else '')
+
+
+def _origins(found: Found) -> str:
+    parts = [
+        _show(_report_tables.runs_table(found.runs)),
+        _show(_report_tables.versions_table(found.runs)),
+        '<h3>Commands and settings</h3>\n',
+    ]
+    for number, run in enumerate(found.runs, 1):
+        settings = _report_tables.settings_table(run, number)
+        content = webpage.code(train_command(run.record)) + _show(settings)
+        parts.append(webpage.details(str(run.directory), content))
+    made_by = shlex.join(['python', 'scripts/report.py', *sys.argv[1:]])
+    parts.append(webpage.paragraph('This page was made by') + webpage.code(made_by))
+    parts.append(
+        webpage.paragraph(
+            f'on {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; its '
+            'laws, calibration and episodes were computed there. The devices of the runs are told '
+            'with them.'
+        )
+    )
+    return ''.join(parts)
+
+
+def _processor() -> str:
+    """The name of the processor, where the system tells it."""
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == '__main__':
+    errors.run(main)

@@ -1,0 +1,86 @@
+"""Pictures of environments: which OpenGL works here, and animations of them.
+
+MuJoCo chooses its OpenGL by MUJOCO_GL when it is imported, once for a process, and a wrong choice
+may end the process: so each is tried in a process of its own. Training draws nothing.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+BACKENDS = ('egl', 'osmesa')
+PROBE_TIMEOUT = 120.0  # seconds
+PROBE = """
+import mujoco
+model = mujoco.MjModel.from_xml_string(
+    '<mujoco><worldbody><light pos="0 0 2"/><geom size="1"/></worldbody></mujoco>'
+)
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+renderer = mujoco.Renderer(model, 32, 32)
+renderer.update_scene(data)
+assert renderer.render().max() > 0, 'drew a black picture'
+renderer.close()
+"""
+QUALITY = 75  # of lossy frames, of 100
+STRIP = 6  # pictures
+
+
+def find_backend() -> tuple[str | None, str]:
+    """Returns a value of MUJOCO_GL that draws on this machine, and why the others do not.
+
+    One that is set in the environment (but 'disable', by which nothing is drawn) is the only one
+    that is tried.
+    """
+    chosen = os.environ.get('MUJOCO_GL', 'disable')
+    reasons = []
+    for backend in BACKENDS if chosen == 'disable' else (chosen,):
+        reason = _try(backend)
+        if not reason:
+            return backend, '; '.join(reasons)
+        reasons.append(f'MUJOCO_GL={backend}: {reason}')
+    return None, '; '.join(reasons)
+
+
+def _try(backend: str) -> str:
+    """Returns why a backend does not work, or ''."""
+    try:
+        result = subprocess.run(
+            [sys.executable, '-c', PROBE],
+            env=os.environ | dict(MUJOCO_GL=backend),
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f'no picture within {PROBE_TIMEOUT:g} s'
+    if result.returncode == 0:
+        return ''
+    said = result.stderr.strip().splitlines()
+    return said[-1] if said else f'the process ended with code {result.returncode}'
+
+
+def write_animation(frames: Sequence[np.ndarray], path: Path, frames_per_second: float) -> None:
+    """Writes frames (height, width, 3) uint8 as an endless animated WebP file."""
+    first, *others = map(Image.fromarray, frames)
+    first.save(
+        path,
+        save_all=True,
+        append_images=others,
+        duration=round(1000 / frames_per_second),
+        loop=0,
+        quality=QUALITY,
+        method=4,
+    )
+
+
+def write_strip(frames: Sequence[np.ndarray], path: Path) -> None:
+    """Writes a few frames side by side, from the first to the last, as a PNG file."""
+    chosen = np.linspace(0, len(frames) - 1, min(STRIP, len(frames))).round().astype(int)
+    Image.fromarray(np.concatenate([frames[index] for index in chosen], axis=1)).save(path)
