@@ -50,11 +50,7 @@ def write_run(
         observation_dim=28,
         action_dim=5,
     )
-<<<<<<< HEAD
     directory.mkdir(parents=True, exist_ok=True)
-=======
-    directory.mkdir(parents=True)
->>>>>>> help-e
     runs.write_records({directory: record})
     rng = np.random.default_rng(draw)
     for step in range(100, max([*evaluated, 0]) + 1, 100):
