@@ -71,6 +71,8 @@ SMALL = {
     'benchmarks.checkpointing': ['--agents=bc_small', '--populations=1x1', '--timed_steps=1'],
     'tests.kill': ['--kills=1', '--steps=12', '--out=kill'],
     'scripts/make_tables.py': [],
+    'scripts/make_figures.py': ['--dataset_dir=data'],
+    'scripts/report.py': ['--dataset_dir=data', '--novideos'],
     'benchmarks.calibration': [
         '--dataset_dir=data',
         '--steps=2',
