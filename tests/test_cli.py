@@ -184,18 +184,12 @@ def test_how_often_one_looks_does_not_change_the_weights(data_dir, trained, tmp_
     assert_same_weights(weights(run_dir(tmp_path, '0_1'), 12), weights(trained, 12))
 
 
-def test_a_resumed_run_equals_one_that_was_not_interrupted(data_dir, trained, tmp_path):
-    # The interrupted part ends between checkpoints, so that rows after the last one must go.
-    assert train(data_dir, tmp_path, '--seeds=0,1', steps=6, evaluate=12).returncode == 0
-    directory = run_dir(tmp_path, '0_1')
-    with (directory / 'train.csv').open('a') as file:
-        file.write((trained / 'train.csv').read_text().splitlines()[-1] + '\n')
-    result = train(data_dir, tmp_path, '--seeds=0,1', evaluate=12)
-    assert result.returncode == 0, result.stderr
-    assert_same_weights(weights(directory, 12), weights(trained, 12))
-    assert table(directory / 'eval.csv')[-2:] == table(trained / 'eval.csv')
-    again = train(data_dir, tmp_path, '--seeds=0,1', evaluate=12)
+def test_a_finished_run_started_again_says_so(data_dir, trained):
+    before = table(trained / 'train.csv'), weights(trained, 12)
+    again = train(data_dir, trained.parents[2], '--seeds=0,1', evaluate=12)
     assert (again.returncode, 'finished already' in again.stdout) == (0, True)
+    assert table(trained / 'train.csv') == before[0]
+    assert_same_weights(weights(trained, 12), before[1])
 
 
 def test_a_trained_run_is_evaluated_at_other_settings(trained):
