@@ -7,6 +7,7 @@ mistake to be mended, 3 training diverged, 75 asked to stop: saved, and the same
 """
 
 import contextlib
+import math
 import sys
 import zlib
 from pathlib import Path
@@ -198,8 +199,10 @@ def _whole_numbers(flag: str, items: list[str]) -> list[int]:
         numbers = [int(item) for item in items]
     except ValueError as error:
         raise UserError(f'--{flag}: expected whole numbers such as 0,1,2 ({error})') from error
-    if len(set(numbers)) != len(numbers) or min(numbers, default=-1) < 0:
-        raise UserError(f'--{flag}: must be different and not negative, not {numbers}')
+    # Keys are made from 32 bits: seeds that are equal in them would train the same agent twice.
+    in_range = numbers and all(0 <= number < 2**32 for number in numbers)
+    if len(set(numbers)) != len(numbers) or not in_range:
+        raise UserError(f'--{flag}: must be different and in [0, 2**32), not {numbers}')
     return numbers
 
 
@@ -209,14 +212,25 @@ def _check_flags() -> list[int]:
         if FLAGS[name].value < 1:
             raise UserError(f'--{name}: must be at least 1, not {FLAGS[name].value}')
     for name in ('log_interval', 'eval_interval', 'save_interval', 'max_wait', 'max_wall_time'):
-        if FLAGS[name].value < 0:
-            raise UserError(f'--{name}: must be at least 0, not {FLAGS[name].value}')
+        if not 0 <= FLAGS[name].value < math.inf:
+            raise UserError(f'--{name}: must be at least 0 and finite, not {FLAGS[name].value}')
+    for name in ('save_dir', 'dataset_dir', 'dataset_path'):
+        _path(name)
     return seeds
+
+
+def _path(flag: str) -> Path:
+    try:
+        return Path(FLAGS[flag].value or '').expanduser()
+    except RuntimeError as error:  # of '~somebody', who has no home here
+        raise UserError(f"--{flag}: '{FLAGS[flag].value}': {error}") from error
 
 
 def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
     if FLAGS.dataset_path:
-        path = Path(FLAGS.dataset_path).expanduser()
+        path = _path('dataset_path')
+        if not path.name:
+            raise UserError(f"--dataset_path: '{path}' is a folder; give the .npz file itself")
         val_path = path.with_name(f'{path.stem}-val.npz')
     else:
         path, val_path = dataset_files.locate(

@@ -55,6 +55,7 @@ ODD = ('', ' ', 'None', 'null', '[]', '{}', '\n', '--', '*', 'é', '__import__("
 LISTS = ('0,1,2', '0,0', '1,-1', ',', '0,,1', '5', '1,9', '0,1.5', 'configs.py:evor')
 ENV = 'cube-single-play-singletask-task1-v0'
 PATHS = ('', '..', '/dev/null', '/dev/null/x', '~', '~/x', 'x' * 300, 'a.npz', ENV)
+PATHS += ('.', '/', '~nobody-there', '~nobody-there/x')
 
 anything = st.sampled_from(WHOLE + REAL + TUPLES + TEXTS + ODD + LISTS) | st.text(
     st.characters(exclude_characters='\0', exclude_categories=['Cs']), max_size=8
@@ -191,8 +192,10 @@ def assert_sound(found):
     agents.check(found.agent)
     assert_config(found.agent)
     for name in OWN_FLAGS:
-        if type(found[name].value) is int and name != 'seed':
-            assert found[name].value >= 0, f'--{name}: {found[name].value}'
+        if type(found[name].value) in (int, float) and name != 'seed':
+            assert 0 <= found[name].value < math.inf, f'--{name}: {found[name].value}'
+    for seed in found.seeds or [found.seed]:
+        assert 0 <= int(seed) < 2**32, f'seed {seed}'
     assert found.offline_steps >= 1
     assert found.eval_episodes >= 1
 
