@@ -12,7 +12,7 @@ demo: $(STAMP)
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# Trains on a SLURM cluster of this machine alone; needs slurm-wlm, and some ten minutes.
+# Trains on a SLURM cluster of this machine alone; needs slurm-wlm, and takes a while.
 test-slurm: $(STAMP)
 	$(BIN)/python -m tests.slurm.array
 

@@ -72,8 +72,15 @@ flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing dat
 flags.DEFINE_string(
     'dataset_path', None, "Your own .npz in OGBench's format; PATH-val.npz is used if it is there."
 )
-flags.DEFINE_float('action_noise', 0.0, 'Evaluations: deviation of noise on what is executed.')
-flags.DEFINE_float('sticky_prob', 0.0, 'Evaluations: probability that a step repeats an action.')
+flags.DEFINE_float(
+    'action_noise',
+    0.0,
+    'Deviation of Gaussian noise on what is executed: in evaluations, and in the data, which '
+    'scripts/generate_data.py made with the same flag.',
+)
+flags.DEFINE_float(
+    'sticky_prob', 0.0, 'Likewise: probability that a step repeats the previous action.'
+)
 flags.DEFINE_bool('wandb', False, 'Also log to Weights & Biases (pip install wandb).')
 
 
@@ -103,7 +110,7 @@ def main(_: list[str]) -> None:
         config = _agent_config()
         noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
         tasks = {name: envs.make_env(name) for name in _env_names()}
-        data = _load_data(tasks, config)
+        data = _load_data(tasks, config, noise)
         records = {
             runs.run_dir(FLAGS.save_dir, name, config.config_name, seeds): _record(
                 name, config, seeds, data, dataset
@@ -207,7 +214,7 @@ def _check_flags() -> list[int]:
     return seeds
 
 
-def _load_data(tasks: dict[str, Any], config: ConfigDict) -> Data:
+def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
     if FLAGS.dataset_path:
         path = Path(FLAGS.dataset_path).expanduser()
         val_path = path.with_name(f'{path.stem}-val.npz')
@@ -216,6 +223,7 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict) -> Data:
             envs.dataset_name(next(iter(tasks))),
             Path(FLAGS.dataset_dir).expanduser(),
             FLAGS.dataset_url,
+            noise,
         )
 
     def load(path: Path) -> list[datasets.Dataset]:

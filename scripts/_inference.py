@@ -29,8 +29,8 @@ SETTINGS = {
 
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_string('env_name', None, 'Default: the environment of the run.')
-flags.DEFINE_float('action_noise', None, 'As in main.py; default: as in the run.')
-flags.DEFINE_float('sticky_prob', None, 'As in main.py; default: as in the run.')
+flags.DEFINE_float('action_noise', None, 'Of what is executed; default: as in the run.')
+flags.DEFINE_float('sticky_prob', None, 'Of repeating an action; default: as in the run.')
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each setting and seed.', lower_bound=1)
 for _name, (_, _help) in SETTINGS.items():
     flags.DEFINE_list(_name, None, f'{_help} Default: as trained.')

@@ -33,6 +33,7 @@ from utils import (
 )
 from utils.errors import UserError
 from utils.metrics import CsvTable
+from utils.wrappers import Noise
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
@@ -50,9 +51,10 @@ def main(_: list[str]) -> None:
     env_name = record['env_name']
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
     grid = [_alone(agent, record, steps) for steps in _flow_steps(record)]
-    val = _held_out(env_name)
+    noise = wrappers.recorded_noise(record)
+    val = _held_out(env_name, noise)
     num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
-    with envs.VectorEnv(env_name, num_envs, wrappers.recorded_noise(record)) as vector_env:
+    with envs.VectorEnv(env_name, num_envs, noise) as vector_env:
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
             state = training.member(population, index)
             result = _distances(agent, state, settings, val, record, seed)
@@ -92,9 +94,10 @@ def _alone(agent: Agent, record: dict[str, Any], flow_steps: int) -> Any:
     raise UserError(f'--checkpoint: {name} does not act by a base policy; choose a run of another')
 
 
-def _held_out(env_name: str) -> datasets.Dataset:
+def _held_out(env_name: str, noise: Noise) -> datasets.Dataset:
     directory = Path(FLAGS.dataset_dir).expanduser()
-    _, path = dataset_files.locate(envs.dataset_name(env_name), directory, FLAGS.dataset_url)
+    name = envs.dataset_name(env_name)
+    _, path = dataset_files.locate(name, directory, FLAGS.dataset_url, noise)
     [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)})
     return jax.device_put(datasets.build(arrays))
 

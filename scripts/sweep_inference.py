@@ -24,7 +24,7 @@ from utils.evaluation import Episodes
 FLAGS = flags.FLAGS
 flags.DEFINE_string('run', None, 'Run directory.', required=True)
 
-HEADER = ('success', '95% interval', 'mean length')
+HEADER = ('success', '95% interval', 'mean length', 'minus trained', '95% interval')
 
 
 def main(_: list[str]) -> None:
@@ -62,12 +62,14 @@ def _print_curve(
         distinct: all settings that were played, the trained one first.
         played: for each seed, what came of each of these.
     """
+    reference = [seed[0] for seed in played]
     trained, *_ = names = [_inference.plain(one) for one in distinct]
     print(f'\n| {" | ".join((name, *HEADER))} |\n|{"---|" * (len(HEADER) + 1)}')
     for one in map(_inference.plain, curve):
         own = [seed[names.index(one)] for seed in played]
         mark = ' (trained)' if one == trained else ''
-        print(f'| {one[name]}{mark} | {" | ".join(_cells(own))} |')
+        difference = ['', ''] if mark else _difference(own, reference)
+        print(f'| {one[name]}{mark} | {" | ".join(_cells(own) + difference)} |')
 
 
 def _cells(seeds: Sequence[Episodes]) -> list[str]:
@@ -75,6 +77,14 @@ def _cells(seeds: Sequence[Episodes]) -> list[str]:
     success, _, lengths = (np.concatenate(fields) for fields in zip(*seeds, strict=True))
     low, high = statistics.success_interval(success)
     return [f'{success.mean():.2f}', f'[{low:.2f}, {high:.2f}]', f'{lengths.mean():.0f}']
+
+
+def _difference(seeds: Sequence[Episodes], reference: Sequence[Episodes]) -> list[str]:
+    """Mean difference of success on shared start states, with its bootstrap interval over these."""
+    one, other = (np.stack([seed.success for seed in side]) for side in (seeds, reference))
+    differences = statistics.differences_by_start([one], [other])
+    low, high = statistics.stratified_interval(statistics.mean, differences) or (np.nan, np.nan)
+    return [f'{statistics.mean(differences):+.2f}', f'[{low:+.2f}, {high:+.2f}]']
 
 
 if __name__ == '__main__':

@@ -25,11 +25,6 @@ DATASET = 'pointmaze-medium-stitch-v0'
 TASKS = (1, 2)
 MOMENTS = ('any', 'checkpoint', 'evaluation', 'log', 'any')
 
-flags.DEFINE_integer('kills', 25, 'How often the run is killed.', lower_bound=1)
-flags.DEFINE_integer('steps', 120, 'Updates of the run.', lower_bound=1)
-flags.DEFINE_integer('seed', 0, 'Of the moments.')
-flags.DEFINE_string('out', None, 'Folder of the data and both runs.', required=True)
-
 
 def command(data_dir: Path, save_dir: Path, steps: int) -> list[str]:
     """Returns the training command: it logs, evaluates and saves all the time."""
@@ -135,4 +130,9 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
+    # Not on import, by tests that also import main.py: both have a --seed.
+    flags.DEFINE_integer('kills', 25, 'How often the run is killed.', lower_bound=1)
+    flags.DEFINE_integer('steps', 120, 'Updates of the run.', lower_bound=1)
+    flags.DEFINE_integer('seed', 0, 'Of the moments.')
+    flags.DEFINE_string('out', None, 'Folder of the data and both runs.', required=True)
     app.run(main)

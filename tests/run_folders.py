@@ -50,7 +50,7 @@ def write_run(
         observation_dim=28,
         action_dim=5,
     )
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     runs.write_records({directory: record})
     rng = np.random.default_rng(draw)
     for step in range(100, max([*evaluated, 0]) + 1, 100):
@@ -80,7 +80,7 @@ def append_evaluation(directory, tags, outcomes, names=('eval', 'episodes')):
 
 def append_final(directory, seed, success, num=20, step=400, **settings):
     """Appends what scripts/evaluate.py does: an evaluation of `num` episodes, the first solved."""
-    tags = dict(step=step, seed=seed, env_name=ENV_NAME)
+    tags = dict(step=step, seed=seed, env_name=ENV_NAME, action_noise=0.0, sticky_prob=0.0)
     agent = json.loads((directory / 'config.json').read_text())['agent']
     tags |= dict(n_pi=agent['n_pi'], tau_r=float(agent['tau_r'])) | settings
     outcomes = np.arange(num) < round(success * num)

@@ -125,9 +125,10 @@ def test_one_candidate_is_behaviour_cloning(key):
     agent, state = build(), untrained()
     decision = agent.act(state, OBSERVATIONS, key, agent.configure(n_pi=1))
     policy_key = jax.random.split(key, 3)[0]
-    sampled = base_policy.sample(
-        agent.model.policy_net, state.policy.params, OBSERVATIONS[:, None], policy_key, 3
-    )
+    [sampled] = base_policy.sample_many(
+        agent.model.policy_net, state.policy.params, OBSERVATIONS, policy_key, 1, 3
+    ).swapaxes(0, 1)
+    sampled = sampled[:, None]
     chex.assert_trees_all_close(decision.actions, sampled, atol=1e-6)
 
 

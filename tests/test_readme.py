@@ -69,8 +69,9 @@ SMALL = {
     ],
     'benchmarks.comparison': ['--timed_steps=1'],
     'benchmarks.checkpointing': ['--agents=bc_small', '--populations=1x1', '--timed_steps=1'],
-    'tests.kill': ['--kills=1', '--steps=12', '--out=kill'],
     'scripts/make_tables.py': [],
+    'scripts/make_figures.py': ['--dataset_dir=data'],
+    'scripts/report.py': ['--dataset_dir=data', '--novideos'],
     'benchmarks.calibration': [
         '--dataset_dir=data',
         '--steps=2',
@@ -103,7 +104,7 @@ def run(arguments, cwd):
 def folder(tmp_path_factory):
     """A folder from which the README's relative paths lead to the repository's files."""
     path = tmp_path_factory.mktemp('readme')
-    for name in ('main.py', 'configs.py', 'scripts', 'benchmarks', 'agents', 'utils', 'tests'):
+    for name in ('main.py', 'configs.py', 'scripts', 'benchmarks', 'agents', 'utils'):
         (path / name).symlink_to(ROOT / name)
     return path
 

@@ -1,6 +1,7 @@
 """What is read from run directories: scores, what is missing and why, and damage."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -104,6 +105,7 @@ def test_the_final_evaluation_is_the_one_of_most_episodes_as_trained(tmp_path):
     append_final(directory, 0, 0.35, num=20)
     append_final(directory, 0, 0.1, num=40, n_pi=1)
     append_final(directory, 0, 0.2, num=40, step=300)
+    append_final(directory, 0, 0.0, num=40, action_noise=0.2)
     (result,) = read(tmp_path, rule='final')
     assert (result.score, result.evaluations, result.episodes) == (0.35, 1, 20)
     assert (result.sources[0].file.name, result.sources[0].lines) == ('inference.csv', (4,))
@@ -184,10 +186,18 @@ def test_different_data_under_one_name_are_refused(tmp_path):
         read(tmp_path)
 
 
+def test_different_noise_under_one_name_is_refused(tmp_path):
+    write_run(tmp_path, seeds=(0,))
+    path = write_run(tmp_path, seeds=(1,)) / 'config.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(action_noise=0.1)))
+    with pytest.raises(UserError, match='action_noise is'):
+        read(tmp_path)
+
+
 DAMAGE = {
     'no record': ('config.json', lambda text: None, 'no run here'),
     'half a record': ('config.json', lambda text: text[: len(text) // 2], 'damaged'),
-    'a record of no run': ('config.json', lambda text: '{"seeds": [0]}', 'not the record'),
+    'a record of no run': ('config.json', lambda text: '{"seeds": [0]}', 'env_name is missing'),
     'another environment': ('config.json', lambda text: text.replace('-v0', ''), 'env_name'),
     'no such column': ('eval.csv', lambda text: text.replace('success,', 'wins,'), 'lacks'),
     'a word': ('eval.csv', lambda text: text.replace('\n400,', '\nfour,'), 'not a number'),

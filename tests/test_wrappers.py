@@ -166,6 +166,7 @@ def test_processes_have_the_same_noise():
         ((np.nan, 0.0), '--action_noise'),
         ((0.0, 1.0), '--sticky_prob: must be at least 0 and less than 1, not 1'),
         ((0.0, -0.1), '--sticky_prob'),
+        (('much', 0.0), '--action_noise'),
     ],
 )
 def test_noise_out_of_range_is_refused(flags, message):

@@ -10,9 +10,10 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from utils import files, npz
+from utils import files, npz, wrappers
 from utils.errors import UserError
 from utils.npz import Header
+from utils.wrappers import Noise
 
 DATASET_DIR = '~/.ogbench/data'
 DATASET_URL = 'https://rail.eecs.berkeley.edu/datasets/ogbench'
@@ -27,23 +28,35 @@ KEPT_AS_FLOAT32 = ('observations', 'actions', 'rewards', 'masks')
 Arrays = dict[str, np.ndarray]
 
 
-def locate(name: str, dataset_dir: Path, url: str) -> tuple[Path, Path]:
+def locate(
+    name: str, dataset_dir: Path, url: str, noise: Noise = wrappers.NO_NOISE
+) -> tuple[Path, Path]:
     """Returns the paths of a dataset's training and validation file, fetching what is missing.
 
     Of several processes that miss the same file one fetches and the others wait. A file appears
-    under its name only when it is whole.
+    under its name only when it is whole. Data of a noisy environment is looked for in a folder of
+    its own, as scripts/generate_data.py makes it, and is not to be had elsewhere.
 
     Args:
         name: e.g. 'cube-single-play-v0'.
         dataset_dir: folder to look in and to fetch to.
         url: where NAME.npz is fetched from.
+        noise: of the environment.
 
     Raises:
         UserError: a file is missing and cannot be fetched, arrives damaged, or cannot be written.
     """
-    paths = dataset_dir / f'{name}.npz', dataset_dir / f'{name}-val.npz'
+    folder = dataset_dir / noise.label
+    paths = folder / f'{name}.npz', folder / f'{name}-val.npz'
     # Not Path.exists, which raises where a folder above may not be looked into.
     if not all(map(os.path.exists, paths)):
+        if any(noise):
+            settings = ' '.join(f'--{name}={value:g}' for name, value in noise._asdict().items())
+            raise UserError(
+                f'dataset {name}: not in {folder}; make it: python scripts/generate_data.py '
+                f'--dataset={name} --dataset_dir={dataset_dir} {settings}; or give another with '
+                '--dataset_path'
+            )
         with lock(name, dataset_dir):
             for path in paths:
                 if not path.exists():

@@ -15,6 +15,7 @@ import numpy as np
 from utils import runs, statistics
 from utils.csv_lines import Line, Source, read_lines
 from utils.errors import UserError
+from utils.wrappers import Noise
 
 ENV_NAME = re.compile(r'(?P<environment>.+)-singletask(-task(?P<task>\d+))?-v\d+')
 # Columns of inference.csv that are no settings of inference.
@@ -154,7 +155,7 @@ def read_run(run: Run, rule: str) -> list[Result]:
         run: of `find_runs`.
         rule: 'last' for the mean of the last three evaluations in eval.csv, as OGBench and FQL have
             it; 'final' for the one of most episodes that scripts/evaluate.py added to inference.csv
-            at the last step and with the settings of the run.
+            at the last step, with the settings and the noise of the run.
 
     Raises:
         UserError: a file is damaged.
@@ -203,8 +204,12 @@ def _is_final(run: Run, line: Line, seed: int, step: int) -> bool:
     where = str(step), str(seed), run.record['env_name']
     if tuple(line.values[name] for name in ('step', 'seed', 'env_name')) != where:
         return False
-    settings = {name for name in line.values if name in run.record['agent']}
-    return all(_same(line.values[name], run.record['agent'][name]) for name in settings)
+    wanted = run.record['agent'] | _noise(run)
+    return all(_same(line.values[name], wanted[name]) for name in line.values if name in wanted)
+
+
+def _noise(run: Run) -> dict[str, Any]:
+    return {name: run.record.get(name, 0.0) for name in Noise._fields}
 
 
 def _same(text: str, value: Any) -> bool:
@@ -258,4 +263,4 @@ def _settings(result: Result) -> dict[str, Any]:
     data = result.run.record.get('dataset', {})
     data = {f'dataset {name}': data[name] for name in ('transitions', 'checksum') if name in data}
     updates = {} if result.score is None else dict(updates=result.step)
-    return result.run.record['agent'] | data | updates
+    return result.run.record['agent'] | _noise(result.run) | data | updates

@@ -45,15 +45,23 @@ def make_noise(action_noise: float, sticky_prob: float) -> Noise:
     Raises:
         UserError: out of range.
     """
-    if not 0.0 <= action_noise < math.inf:
+    if not (_is_number(action_noise) and 0.0 <= action_noise < math.inf):
         raise UserError(f'--action_noise: must be at least 0 and finite, not {action_noise}')
-    if not 0.0 <= sticky_prob < 1.0:
+    if not (_is_number(sticky_prob) and 0.0 <= sticky_prob < 1.0):
         raise UserError(f'--sticky_prob: must be at least 0 and less than 1, not {sticky_prob}')
     return Noise(float(action_noise), float(sticky_prob))
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
 def recorded_noise(record: Mapping[str, Any]) -> Noise:
-    """Returns the noise that a run's record tells of; runs older than noise had none."""
+    """Returns the noise that a run's record tells of; runs older than noise had none.
+
+    Raises:
+        UserError: out of range.
+    """
     return make_noise(**{name: record.get(name, 0.0) for name in Noise._fields})
 
 

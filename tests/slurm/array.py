@@ -37,7 +37,7 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]
 DATASET = 'pointmaze-medium-stitch-v0'
 # Longer than SLURM takes to notice a time limit, which it looks for every thirty seconds.
-flags.DEFINE_integer('steps', 600_000, 'Updates of every run.', lower_bound=1)
+flags.DEFINE_integer('steps', 1_000_000, 'Updates of every run.', lower_bound=1)
 flags.DEFINE_string('out', None, 'Folder of everything; default: a temporary one.')
 
 # Enough that some reach the goals, or tasks would not differ.
