@@ -33,6 +33,10 @@ class _Sweep(NamedTuple):
     fixed: tuple[tuple[str, str], ...]
     lines: dict[str, dict[int, Line]]
 
+    def others(self) -> str:
+        """Returns the other settings in words."""
+        return ', '.join(f'{name} {value}' for name, value in self.fixed)
+
     def size(self) -> int:
         """Returns how many evaluations it has."""
         return sum(map(len, self.lines.values()))
@@ -42,11 +46,14 @@ def sweep(found: Found, setting: str) -> Chart:
     """A task a panel, an agent a line, with everything but the setting fixed."""
     name, title = TITLES[setting]
     rows: list[tuple[Cell, ...]] = []
+    fixed: dict[str, list[str]] = {}
     for (environment, task, config), seeds in sorted(found.scores.results.items()):
         chosen = _longest(seeds, setting)
         if chosen is not None:
             rows += _rows((environment, task, config), setting, chosen)
+            fixed.setdefault(chosen.others(), []).append(f'{config} on {environment} {task}')
     remarks = (
+        *(f'{", ".join(names)}: {others}.' for others, names in fixed.items()),
         'Pooled over seeds, with 95% Wilson intervals over episodes: of these agents, not of '
         'training them again. A hollow point lacks some of the seeds.',
         'Where runs were swept under several other settings, the sweep of most evaluations is '
@@ -103,7 +110,6 @@ def _differs(text: str, value: Any) -> bool:
 
 
 def _rows(names: tuple[str, ...], setting: str, chosen: _Sweep) -> Iterable[tuple[Cell, ...]]:
-    fixed = ', '.join(f'{name} {value}' for name, value in chosen.fixed)
     for value, by_seed in sorted(chosen.lines.items(), key=lambda item: float(item[0])):
         lines = list(by_seed.values())
         sources = sources_of(lines)
@@ -113,4 +119,9 @@ def _rows(names: tuple[str, ...], setting: str, chosen: _Sweep) -> Iterable[tupl
         numbers = [value, str(len(lines)), str(total)]
         numbers += [f'{100 * share:.2f}' for share in (wins / total, low, high)]
         cells = (Cell(text, sources) for text in numbers)
-        yield *map(Cell, names), Cell(str(chosen.step), sources), Cell(fixed, sources), *cells
+        yield (
+            *map(Cell, names),
+            Cell(str(chosen.step), sources),
+            Cell(chosen.others(), sources),
+            *cells,
+        )

@@ -140,20 +140,23 @@ def episodes_table(videos: Path, found: Found) -> Table:
         names = run.environment, run.task, run.config_name
         shown = ('seed', 'step', 'episode', 'success', 'episode_length', 'steps_per_frame')
         cells = (Cell(line.values[name], source) for name in shown)
-        rows.append((*map(Cell, names), *cells, _evaluated(run, line.values)))
+        rows.append((*map(Cell, names), *cells, *_evaluated(run, line.values)))
     columns = ('environment', 'task', 'config', 'seed', 'updates', 'episode', 'success', 'steps')
-    columns += ('steps per frame', 'success in its evaluation')
+    columns += ('steps per frame', 'success, evaluated', 'steps, evaluated')
     remarks = (
-        'The episode has the start state and the random numbers of its evaluation; products of '
-        'batches of another size are rounded otherwise, so that it may end otherwise.',
+        'evaluated: the same episode in the evaluation of the run. It begins alike and draws the '
+        'same random numbers, but products of batches of another size are rounded otherwise, and '
+        'another version may draw otherwise.',
     )
     return Table('episodes_shown', 'Episodes shown', columns, tuple(rows), remarks)
 
 
-def _evaluated(run: Run, played: dict[str, str]) -> Cell:
+def _evaluated(run: Run, played: dict[str, str]) -> tuple[Cell, Cell]:
     wanted = [int(played[name]) for name in ('step', 'seed', 'episode')]
     path = run.directory / 'episodes.csv'
-    for line in read_lines(path, ('step', 'seed', 'episode', 'success')):
+    for line in read_lines(path, ('step', 'seed', 'episode', 'success', 'episode_length')):
         if [line.parse(name, int) for name in ('step', 'seed', 'episode')] == wanted:
-            return Cell(line.values['success'], (Source(path, (line.number,)),))
-    return missing('episodes.csv has no such episode')
+            source = (Source(path, (line.number,)),)
+            success, steps = (line.values[name] for name in ('success', 'episode_length'))
+            return Cell(success, source), Cell(steps, source)
+    return (missing('episodes.csv has no such episode'),) * 2

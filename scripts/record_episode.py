@@ -11,12 +11,8 @@ OSMesa (libosmesa6).
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import _path  # noqa: F401
-import gymnasium
-import jax
-import numpy as np
 from _restore import restore
 from absl import flags
 
@@ -32,20 +28,6 @@ flags.DEFINE_integer('episode', 0, 'Number of the episode.', lower_bound=0)
 flags.DEFINE_string('out', 'bench/videos', 'Folder of the pictures.')
 flags.DEFINE_float('frames_per_second', 15.0, 'Of the animation.', lower_bound=1.0)
 flags.DEFINE_integer('max_frames', 100, 'Frames of the longest episode.', lower_bound=2)
-
-
-class Recording(NamedTuple):
-    """An episode with pictures of it.
-
-    Attributes:
-        frames: (height, width, 3) uint8, at the start, every so many steps and at the end.
-        success: whether the last step was a success.
-        steps: that it took.
-    """
-
-    frames: list[np.ndarray]
-    success: bool
-    steps: int
 
 
 def main(_: list[str]) -> None:
@@ -70,7 +52,8 @@ def main(_: list[str]) -> None:
     act = evaluation.bind(agent.act, state, agent.settings)
     env = envs.make_env(env_name, wrappers.recorded_noise(record))
     every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
-    recording = record_episode(env, act, training.stream(seed, training.EVAL_STREAM), every)
+    key = training.stream(seed, training.EVAL_STREAM)
+    recording = rendering.record(env, act, key, FLAGS.episode, every)
     env.close()
     out.mkdir(parents=True, exist_ok=True)
     rendering.write_animation(recording.frames, path, FLAGS.frames_per_second)
@@ -81,27 +64,6 @@ def main(_: list[str]) -> None:
     CsvTable(out / 'videos.csv').append([row])
     said = 'solved' if recording.success else 'not solved'
     print(f'{path}: {said} in {recording.steps} steps, {len(recording.frames)} frames')
-
-
-def record_episode(
-    env: gymnasium.Env, act: evaluation.Act, key: jax.Array, every: int
-) -> Recording:
-    """Plays the episode as `evaluation.evaluate` does, and draws every so many steps."""
-    observation: Any = envs.reset(env, FLAGS.episode)
-    frames, steps, chunk, done = [env.render()], 0, 0, False
-    while not done:
-        numbers = (np.array([number]) for number in (FLAGS.episode, chunk))
-        actions = np.asarray(act(np.float32(observation)[None], key, *numbers))[0]
-        for action in actions:
-            observation, _, terminated, truncated, info = env.step(action)
-            steps += 1
-            done = terminated or truncated
-            if done or steps % every == 0:
-                frames.append(env.render())
-            if done:
-                break
-        chunk += 1
-    return Recording(frames, bool(info['success']), steps)
 
 
 if __name__ == '__main__':

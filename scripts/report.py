@@ -25,7 +25,7 @@ from _commands import train_command
 from _scores import seed_scores
 from absl import flags
 
-from utils import dataset_files, errors, statistics, tables, webpage
+from utils import dataset_files, errors, rendering, statistics, tables, webpage
 from utils.errors import UserError
 from utils.metrics import CsvTable
 from utils.results import Run
@@ -54,14 +54,16 @@ def main(_: list[str]) -> None:
     if out.exists():
         raise UserError(f'{out}: exists already; choose another --out')
     found = _all_tables.find(FLAGS.runs, FLAGS.configs, 'last')
+    backend, reason = _backend()
+    os.environ['MUJOCO_GL'] = 'disable'  # of this process, which only reads data
     made = {table.name: table for table in _all_tables.make(found)}
     charts = _all_charts.make(found, Path(FLAGS.dataset_dir).expanduser())
     for table in made.values():
         tables.write(table, out / 'tables')
     _all_charts.write(charts, found.scores.configs, out / 'figures')
-    reasons = _record_episodes(found, out / 'videos') if FLAGS.videos else ['--novideos was given']
+    reasons = _record_episodes(found, out / 'videos', backend) if backend else [reason]
     sections = {
-        'What is missing': _missing(found),
+        'What is missing': _missing(found, charts, reasons),
         'Success': webpage.paragraph(POINT) + ''.join(_show(made[name]) for name in SCORE_TABLES),
         'Figures': _figures(charts, out / 'figures'),
         'Episodes': _episodes(found, out / 'videos', reasons),
@@ -73,6 +75,14 @@ def main(_: list[str]) -> None:
     print(f'{page}: {page.stat().st_size / 2**20:.1f} MiB')
 
 
+def _backend() -> tuple[str | None, str]:
+    """Returns the OpenGL that draws episodes, or None and why nothing does."""
+    if not FLAGS.videos:
+        return None, '--novideos was given'
+    backend, reasons = rendering.find_backend()
+    return backend, f'no OpenGL draws here ({reasons}); install libegl1 or libosmesa6'
+
+
 def _shown(path: Path) -> str:
     """Files of this repository are named from its root, others as they were given."""
     return str(path.relative_to(_path.ROOT) if path.is_relative_to(_path.ROOT) else path)
@@ -82,11 +92,14 @@ def _show(table: Table) -> str:
     return webpage.table(table, _shown)
 
 
-def _missing(found: Found) -> str:
+def _missing(found: Found, charts: Charts, reasons: list[str]) -> str:
     lacking = _report_tables.missing_table(found.scores)
-    if lacking.rows:
-        return _show(lacking)
-    return webpage.paragraph('Nothing: every seed of every config has its score.')
+    nothing = 'Every seed of every config has its score, on the tasks that there are runs of.'
+    figures = [chart.table.title for chart in charts.charts if chart.absent]
+    undrawn = [*figures, *(['an episode'] if reasons else [])]
+    return (_show(lacking) if lacking.rows else webpage.paragraph(nothing)) + ''.join(
+        webpage.absent(f'Not drawn, for reasons given there: {what}.') for what in undrawn
+    )
 
 
 def _figures(made: Charts, folder: Path) -> str:
@@ -101,17 +114,18 @@ def _figures(made: Charts, folder: Path) -> str:
     return ''.join(parts)
 
 
-def _record_episodes(found: Found, folder: Path) -> list[str]:
+def _record_episodes(found: Found, folder: Path, backend: str) -> list[str]:
     """Draws an episode of the best config of each environment; returns why others are missing.
 
     In processes of their own: a graphics driver may end the process that loads it.
     """
+    draws = os.environ | dict(MUJOCO_GL=backend)
     reasons = []
     for environment in dict.fromkeys(name for name, _ in found.scores.tasks()):
         for run, seed in _candidates(found, environment):
             command = [sys.executable, str(_path.ROOT / 'scripts/record_episode.py')]
             command += [f'--checkpoint={run.directory}', f'--seed={seed}', f'--out={folder}']
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            result = subprocess.run(command, env=draws, capture_output=True, text=True, check=False)
             if result.returncode == 0:
                 break
             said = result.stderr.strip().splitlines()

@@ -20,13 +20,13 @@ STEP = 400
 
 def write_runs(exp):
     """Writes runs of four configs on four tasks; the hostile ones have names that are HTML."""
-    for task in (1, 2):
-        write_run(exp, CUBE.format(task), 'bc_small', chance=0.3, draw=task)
-    write_run(exp, CUBE.format(1), 'iql_small', seeds=(0, 1), chance=0.8)
+    write_run(exp, CUBE.format(1), 'bc_small', chance=0.3)
+    write_run(exp, CUBE.format(2), 'bc_small', evaluated=(200, STEP), chance=0.3, draw=1)
+    write_run(exp, CUBE.format(1), 'iql_small', (0, 1), evaluated=(200, STEP), chance=0.8)
     stopped = write_run(exp, CUBE.format(1), 'ifql_small', seeds=(0,), evaluated=(100,))
     edit(stopped / 'status.json', state='stopped', step=100, reason=f'{HOSTILE} SIGTERM')
     for env_name in (CUBE.format(1), HOSTILE_ENV):
-        hostile = write_run(exp / 'hostile', env_name, 'bc_small', seeds=(0, 1))
+        hostile = write_run(exp / 'hostile', env_name, 'bc_small', (0, 1), (STEP,))
         agent = runs.read_record(hostile)['agent'] | dict(config_name=HOSTILE)
         edit(hostile / 'config.json', agent=agent)
     write_evor(exp)

@@ -9,9 +9,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import gymnasium
+import jax
 import numpy as np
 from PIL import Image
+
+from utils import envs
+from utils.evaluation import Act
 
 BACKENDS = ('egl', 'osmesa')
 PROBE_TIMEOUT = 120.0  # seconds
@@ -29,6 +35,20 @@ renderer.close()
 """
 QUALITY = 75  # of lossy frames, of 100
 STRIP = 6  # pictures
+
+
+class Recording(NamedTuple):
+    """An episode with pictures of it.
+
+    Attributes:
+        frames: (height, width, 3) uint8, at the start, every so many steps and at the end.
+        success: whether the last step was a success.
+        steps: that it took.
+    """
+
+    frames: list[np.ndarray]
+    success: bool
+    steps: int
 
 
 def find_backend() -> tuple[str | None, str]:
@@ -64,6 +84,32 @@ def _try(backend: str) -> str:
         return ''
     said = result.stderr.strip().splitlines()
     return said[-1] if said else f'the process ended with code {result.returncode}'
+
+
+def record(env: gymnasium.Env, act: Act, key: jax.Array, episode: int, every: int) -> Recording:
+    """Plays an episode as `evaluation.evaluate` does, and draws it.
+
+    Args:
+        env: draws by `env.render()`.
+        act: of `evaluation.bind`.
+        key: the evaluation's.
+        episode: its number, by which its start state and the agent's random numbers are fixed.
+        every: steps from picture to picture.
+    """
+    observation: Any = envs.reset(env, episode)
+    frames, steps, chunk, done = [env.render()], 0, 0, False
+    while not done:
+        numbers = (np.array([number]) for number in (episode, chunk))
+        for action in np.array(act(np.float32(observation)[None], key, *numbers))[0]:
+            observation, _, terminated, truncated, info = env.step(action)
+            steps += 1
+            done = terminated or truncated
+            if done or steps % every == 0:
+                frames.append(env.render())
+            if done:
+                break
+        chunk += 1
+    return Recording(frames, bool(info['success']), steps)
 
 
 def write_animation(frames: Sequence[np.ndarray], path: Path, frames_per_second: float) -> None:
