@@ -131,6 +131,22 @@ def bc(**settings: object) -> ConfigDict:
     return _common(**(own | settings))
 
 
+def expert() -> ConfigDict:
+    """SAC as OGBench trained its ant (arXiv 2410.20092), for scripts/train_expert.py."""
+    return ConfigDict(
+        dict(
+            hidden_dims=(256, 256),
+            value_layer_norm=False,
+            lr=3e-4,
+            batch_size=256,
+            discount=0.99,
+            tau=0.005,
+            target_entropy=-0.5,  # of each of the action's numbers
+            random_steps=10_000,  # of uniform actions, before learning begins
+        )
+    ).lock()
+
+
 # Where the whole law is at hand there is nothing to sample.
 EXACT = dict(num_return_samples=1)
 SMALL = dict(hidden_dims=(256, 256, 256), policy_layer_norm=True)

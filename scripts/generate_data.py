@@ -1,20 +1,19 @@
-"""Makes an OGBench dataset without a network, with OGBench's own environments and oracles.
+"""Makes OGBench datasets without a network, with OGBench's own environments and oracles.
 
 python scripts/generate_data.py --dataset=cube-single-play-v0 --episodes=200 --workers=2
+python scripts/generate_data.py --suite=paper25
 """
 
 import os
 from pathlib import Path
 
 import _path  # noqa: F401
+from _datasets import chosen_datasets
 from absl import flags
 
 from utils import errors, generation, wrappers
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string(
-    'dataset', None, 'Name of the dataset, e.g. cube-single-play-v0.', required=True
-)
 flags.DEFINE_integer('episodes', None, 'Training episodes; default: the official number.')
 flags.DEFINE_integer('workers', os.cpu_count(), 'Processes; the result does not depend on it.')
 flags.DEFINE_integer('seed', 0, 'Fixes the bytes of the result.')
@@ -30,13 +29,17 @@ flags.DEFINE_float('sticky_prob', 0.0, 'Probability that a step repeats the prev
 def main(_: list[str]) -> None:
     noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
     dataset_dir = Path(FLAGS.dataset_dir).expanduser() / noise.label
-    record = generation.generate(
-        FLAGS.dataset, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise
-    )
-    for name, file in record['files'].items():
-        print(f'{dataset_dir / name}: {file["rows"]} rows, sha256 {file["sha256"][:16]}')
-    plans, successes = record['plans']['train'], record['plan_successes']['train']
-    print(f'plans that reached their target: {successes} of {plans}')
+    names = chosen_datasets()
+    for name in names:
+        generation.check_name(name)
+    for name in names:
+        record = generation.generate(
+            name, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise
+        )
+        for file_name, file in record['files'].items():
+            print(f'{dataset_dir / file_name}: {file["rows"]} rows, sha256 {file["sha256"][:16]}')
+        plans, successes = record['plans']['train'], record['plan_successes']['train']
+        print(f'plans that reached their target: {successes} of {plans}', flush=True)
 
 
 if __name__ == '__main__':

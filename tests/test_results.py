@@ -186,12 +186,13 @@ def test_different_data_under_one_name_are_refused(tmp_path):
         read(tmp_path)
 
 
-def test_different_noise_under_one_name_is_refused(tmp_path):
-    write_run(tmp_path, seeds=(0,))
-    path = write_run(tmp_path, seeds=(1,)) / 'config.json'
+def test_noise_makes_another_environment(tmp_path):
+    """Which no published number is of, and which has a row and a panel of its own."""
+    write_run(tmp_path / 'clean', seeds=(0,))
+    path = write_run(tmp_path / 'noisy', seeds=(0,)) / 'config.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | dict(action_noise=0.1)))
-    with pytest.raises(UserError, match='action_noise is'):
-        read(tmp_path)
+    environments = [result.run.environment for result in read(tmp_path)]
+    assert environments == ['cube-single-play', 'cube-single-play, action_noise_0.1']
 
 
 DAMAGE = {

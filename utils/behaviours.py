@@ -5,12 +5,14 @@ difference: the official scripts never seed, these always do. Every episode is a
 seeds alone, so it does not matter which process records it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import gymnasium
 import numpy as np
 
+from utils import experts
 from utils.envs import seed_everything
 
 Episode = dict[str, np.ndarray]
@@ -24,6 +26,7 @@ STACKING = {
 }
 DEFAULT_STACKING = (0.5, 0.5)
 POINT_ACTION_NOISE = 0.5
+EXPERT_ACTION_NOISE = 0.2
 STITCH_DISTANCE = 4  # cells between start and goal
 
 
@@ -45,6 +48,36 @@ def make_play_env(env_id: str, max_steps: int) -> gymnasium.Env:
     """Makes a manipulation environment that hands out random targets and never terminates."""
     return gymnasium.make(
         env_id, mode='data_collection', terminate_at_goal=False, max_episode_steps=max_steps
+    )
+
+
+class Walker(NamedTuple):
+    """Who walks through a maze.
+
+    Attributes:
+        act: (observation, unit direction (2,)) -> action.
+        noise: deviation of the Gaussian noise on its actions.
+    """
+
+    act: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    noise: float
+
+
+@functools.cache
+def make_walker(env_id: str) -> Walker:
+    """Returns the walker of a maze, such as 'antmaze-large-v0'.
+
+    Raises:
+        UserError: its expert's file is missing or damaged.
+    """
+    body = env_id.split('maze')[0]
+    if body == 'point':
+        return Walker(lambda observation, direction: direction, POINT_ACTION_NOISE)
+    expert = experts.load(body)
+    # An expert never saw where it was, the first two numbers of an observation.
+    return Walker(
+        lambda observation, direction: expert.action(np.concatenate([observation[2:], direction])),
+        EXPERT_ACTION_NOISE,
     )
 
 
@@ -112,18 +145,18 @@ def _cube_left_view(episode: Episode) -> bool:
 
 
 def record_navigate(env: gymnasium.Env, env_id: str, seeds: np.random.SeedSequence) -> Recording:
-    """Records one episode of a noisy walker that gets a new goal whenever it reaches its goal."""
-    del env_id
+    """Records one episode of a walker that gets a new goal whenever it reaches its goal."""
     env_seed = seed_everything(seeds)
     maze = env.unwrapped
     cells, junctions = free_cells(maze.maze_map)
     start, goal = _pick(cells), _pick(junctions)
-    return _record_walk(env, env_seed, start, goal, lambda: _pick(junctions))
+    task = _task(maze, start, goal)
+    walker = make_walker(env_id)
+    return _record_walk(env, walker, env_seed, task, lambda: _pick(junctions))
 
 
 def record_stitch(env: gymnasium.Env, env_id: str, seeds: np.random.SeedSequence) -> Recording:
     """Records one short walk to a goal `STITCH_DISTANCE` cells away, kept for the whole episode."""
-    del env_id
     env_seed = seed_everything(seeds)
     maze = env.unwrapped
     cells, _ = free_cells(maze.maze_map)
@@ -131,7 +164,7 @@ def record_stitch(env: gymnasium.Env, env_id: str, seeds: np.random.SeedSequence
     distances = cell_distances(maze.maze_map, start)
     reachable = [cell for cell in cells if distances.get(cell) == STITCH_DISTANCE]
     goal = _pick(reachable) if reachable else start
-    return _record_walk(env, env_seed, start, goal, None)
+    return _record_walk(env, make_walker(env_id), env_seed, _task(maze, start, goal), None)
 
 
 def _pick(cells: list[tuple[int, int]]) -> tuple[int, int]:
@@ -163,24 +196,28 @@ def cell_distances(maze_map: np.ndarray, start: tuple[int, int]) -> dict[tuple[i
     return distances
 
 
+def _task(maze: gymnasium.Env, start: tuple[int, int], goal: tuple[int, int]) -> dict:
+    return dict(
+        init_ij=start, init_xy=maze.ij_to_xy(start), goal_ij=goal, goal_xy=maze.ij_to_xy(goal)
+    )
+
+
 def _record_walk(
     env: gymnasium.Env,
+    walker: Walker,
     env_seed: int,
-    start: tuple[int, int],
-    goal: tuple[int, int],
+    task: dict,
     next_goal: Callable[[], tuple[int, int]] | None,
 ) -> Recording:
     maze = env.unwrapped
-    task = dict(
-        init_ij=start, init_xy=maze.ij_to_xy(start), goal_ij=goal, goal_xy=maze.ij_to_xy(goal)
-    )
     observation, _ = env.reset(seed=env_seed, options=dict(task_info=task))
     rows, goals, done = _Rows(), 0, False
     while not done:
         subgoal, _ = maze.get_oracle_subgoal(maze.get_xy(), maze.cur_goal_xy)
         direction = subgoal - maze.get_xy()
         direction = direction / (np.linalg.norm(direction) + 1e-6)
-        action = direction + np.random.normal(0.0, POINT_ACTION_NOISE, direction.shape)
+        action = walker.act(observation, direction)
+        action = action + np.random.normal(0.0, walker.noise, action.shape)
         action = np.clip(action, -1.0, 1.0)
         next_observation, _, terminated, truncated, info = env.step(action)
         done = terminated or truncated

@@ -71,7 +71,8 @@ def generate(
         UserError: unknown dataset, the folder holds a set or shards made otherwise or cannot be
             written to, or a worker died.
     """
-    source = _source(dataset)
+    check_name(dataset)
+    source = SOURCES[dataset]
     episodes = source.episodes if episodes is None else episodes
     parameters = dict(dataset=dataset, episodes=episodes, seed=seed)
     if min(parameters['episodes'], workers) < 1 or seed < 0:
@@ -117,13 +118,17 @@ def _generate(dataset_dir: Path, source: Source, parameters: dict, workers: int)
     return record
 
 
-def _source(dataset: str) -> Source:
+def check_name(dataset: str) -> None:
+    """Checks that a dataset can be made.
+
+    Raises:
+        UserError: it cannot.
+    """
     if dataset not in SOURCES:
         hint = did_you_mean(dataset, SOURCES)
         raise UserError(
             f"--dataset: cannot generate '{dataset}'.{hint} Known: {', '.join(SOURCES)}"
         )
-    return SOURCES[dataset]
 
 
 def _split_path(dataset_dir: Path, dataset: str, split: str) -> Path:
@@ -145,10 +150,7 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
                 'choose another --dataset_dir or move it away'
             )
         return None
-    record = _read_json(provenance)
-    absent = {'files', 'plans', 'plan_successes'} - record.keys()
-    if absent:
-        raise UserError(f'{provenance}: damaged, lacks {min(absent)}; remove it and repeat')
+    record = read_record(dataset_dir, dataset)
     names = parameters | dict(noise=None)  # which only the records of noisy sets have
     differing = [name for name in names if record.get(name) != parameters.get(name)]
     if differing:
@@ -161,6 +163,22 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
         raise UserError(
             f'{provenance} is there but {missing[0]} is not; remove the .json and repeat'
         )
+    return record
+
+
+def read_record(dataset_dir: Path, dataset: str) -> dict:
+    """Reads how a finished set was made.
+
+    Raises:
+        UserError: there is no such set of ours, or its record is damaged.
+    """
+    path = dataset_dir / f'{dataset}.json'
+    if not path.exists():
+        raise UserError(f'{path}: not found; make the set by scripts/generate_data.py')
+    record = _read_json(path)
+    absent = {'files', 'plans', 'plan_successes'} - record.keys()
+    if absent:
+        raise UserError(f'{path}: damaged, lacks {min(absent)}; remove it and repeat')
     return record
 
 

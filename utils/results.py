@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils import runs, statistics
+from utils import runs, statistics, wrappers
 from utils.csv_lines import Line, Source, read_lines
 from utils.errors import UserError
 from utils.wrappers import Noise
@@ -28,7 +28,8 @@ class Run(NamedTuple):
 
     Attributes:
         directory: SAVE_DIR/ENV/CONFIG/seeds_0_1_2.
-        environment: what the environment's tasks have in common, such as 'cube-single-play'.
+        environment: what the environment's tasks have in common, such as 'cube-single-play'; with
+            noise, 'cube-single-play, action_noise_0.2'.
         task: '1' to '5', or 'default' where the environment's name has none.
         config_name: of the agent.
         seeds: of its members.
@@ -116,8 +117,10 @@ def _read_run(directory: Path) -> Run:
         raise UserError(f'{path}: not the record of a run ({error!r}); restore it') from error
     if match is None:
         raise UserError(f"{path}: env_name '{env_name}' is no OGBench singletask environment")
+    noise = wrappers.recorded_noise(record).label
+    environment = ', '.join(filter(None, (match['environment'], noise)))
     task = match['task'] or 'default'
-    return Run(directory, match['environment'], task, config_name, seeds, offline_steps, record)
+    return Run(directory, environment, task, config_name, seeds, offline_steps, record)
 
 
 def _evaluations(run: Run) -> dict[int, list[_Evaluation]]:

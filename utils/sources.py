@@ -55,4 +55,12 @@ SOURCES = {
     'pointmaze-large-stitch-v0': _stitch('pointmaze-large'),
     'pointmaze-giant-stitch-v0': _stitch('pointmaze-giant'),
     'pointmaze-teleport-stitch-v0': _stitch('pointmaze-teleport'),
+    'antmaze-medium-navigate-v0': _navigate('antmaze-medium'),
+    'antmaze-large-navigate-v0': _navigate('antmaze-large'),
+    'antmaze-giant-navigate-v0': _navigate('antmaze-giant', steps=2001, episodes=500),
+    'antmaze-teleport-navigate-v0': _navigate('antmaze-teleport'),
+    'antmaze-medium-stitch-v0': _stitch('antmaze-medium'),
+    'antmaze-large-stitch-v0': _stitch('antmaze-large'),
+    'antmaze-giant-stitch-v0': _stitch('antmaze-giant'),
+    'antmaze-teleport-stitch-v0': _stitch('antmaze-teleport'),
 }

@@ -1,0 +1,85 @@
+"""Compares generated datasets with what OGBench's own procedure makes.
+
+    python scripts/check_data.py --suite=paper25
+
+For every dataset: the share of transitions at success of each task, with its standard error over
+episodes, the range of rewards and the share of successful plans, each beside what is expected where
+that is known. Ends with code 2 where one of them is further off than chance explains.
+"""
+
+from pathlib import Path
+
+import _path  # noqa: F401
+import numpy as np
+from _datasets import chosen_datasets
+from absl import flags
+
+from utils import contents, dataset_files, datasets, envs, errors, generation
+from utils.contents import Content
+from utils.errors import UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('dataset_dir', '~/.ogbench/data', 'Where the datasets are.')
+
+TASKS = [1, 2, 3, 4, 5]
+COLUMNS = ('dataset', 'what', 'found', 'expected', 'standard errors off')
+
+
+def main(_: list[str]) -> None:
+    directory = Path(FLAGS.dataset_dir).expanduser()
+    print('| ' + ' | '.join(COLUMNS) + ' |\n|' + ' --- |' * len(COLUMNS), flush=True)
+    wrong = []
+    for name in chosen_datasets():
+        for what, found, expected, off, is_wrong in _compare(name, directory):
+            print(f'| {name} | {what} | {found} | {expected} | {off} |', flush=True)
+            wrong += [f'{name}: {what}'] if is_wrong else []
+    if wrong:
+        raise UserError(
+            f'not what OGBench makes: {", ".join(wrong)}; check versions and the generator'
+        )
+
+
+def _compare(name: str, directory: Path) -> list[tuple[str, str, str, str, bool]]:
+    """Returns rows of (what, found, expected, standard errors off, whether that is too many)."""
+    env_name = name.removesuffix('-v0') + '-singletask-v0'
+    tasks = {task: envs.make_env(task) for task in envs.task_names(env_name, TASKS)}
+    built = [datasets.build(x) for x in dataset_files.load(directory / f'{name}.npz', tasks)]
+    known = contents.KNOWN.get(name)
+    rows = [_share_row(task, dataset, known) for task, dataset in zip(TASKS, built, strict=True)]
+    rewards = [dataset.rewards[dataset.starts] for dataset in built]
+    found = float(np.min(rewards)), float(np.max(rewards))
+    outside = known is not None and not known.rewards[0] <= found[0] <= found[1] <= known.rewards[1]
+    expected = f'within {known.rewards}' if known else '-'
+    rows.append(('rewards', f'{found}', expected, '-', outside))
+    record = generation.read_record(directory, name)
+    plans = record['plans']['train'], record['plan_successes']['train']
+    off = contents.plan_deviation(plans, known.plans) if known and known.plans else None
+    rows.append(
+        (
+            'plans that reached their target',
+            f'{plans[1]} of {plans[0]}',
+            f'{known.plans[1]} of {known.plans[0]}' if off is not None else '-',
+            *_judged(off),
+        )
+    )
+    return rows
+
+
+def _share_row(
+    task: int, dataset: datasets.Dataset, known: Content | None
+) -> tuple[str, str, str, str, bool]:
+    share = contents.success_share(dataset)
+    found = f'{share.mean:.4f} +- {share.error:.4f}'
+    if known is None:
+        return f'success, task {task}', found, '-', *_judged(None)
+    expected = known.shares[task - 1]
+    off = contents.deviation(share, expected, known.episodes)
+    return f'success, task {task}', found, f'{expected:.4f}', *_judged(off)
+
+
+def _judged(off: float | None) -> tuple[str, bool]:
+    return ('-', False) if off is None else (f'{off:+.1f}', abs(off) > contents.TOLERANCE)
+
+
+if __name__ == '__main__':
+    errors.run(main)

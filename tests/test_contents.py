@@ -1,0 +1,85 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from utils import contents, datasets, generation
+from utils.contents import Share
+
+ROOT = Path(__file__).resolve().parents[1]
+MAZE, CUBE = 'pointmaze-medium-stitch-v0', 'cube-single-play-v0'
+
+
+def with_successes(successes, length=4):
+    """Trajectories of `length` transitions, the first few of each at success."""
+    masks = np.array([[0.0] * num + [1.0] * (length + 1 - num) for num in successes])
+    terminals = np.zeros_like(masks, dtype=bool)
+    terminals[:, -1] = True
+    rows = masks.size
+    return datasets.build(
+        dict(
+            observations=np.zeros((rows, 2)),
+            actions=np.zeros((rows, 1)),
+            terminals=terminals.reshape(-1),
+            rewards=masks.reshape(-1) - 1.0,
+            masks=masks.reshape(-1),
+        )
+    )
+
+
+def test_the_share_of_successes_and_its_error_over_episodes():
+    share = contents.success_share(with_successes([1, 0, 3, 0]))
+    assert share.mean == 4 / 16
+    assert share.episodes == 4
+    np.testing.assert_allclose(share.error, np.std([0.25, 0.0, 0.75, 0.0], ddof=1) / 2.0)
+
+
+def test_equal_sources_differ_by_about_a_standard_error():
+    rng, off = np.random.default_rng(0), []
+    for _ in range(300):
+        one, other = rng.binomial(4, 0.1, (2, 200))
+        expected = contents.success_share(with_successes(other)).mean
+        off.append(contents.deviation(contents.success_share(with_successes(one)), expected, 200))
+    assert abs(np.mean(off)) < 0.2
+    assert 0.85 < np.std(off) < 1.15
+
+
+def test_a_share_without_spread_differs_from_every_other():
+    assert contents.deviation(Share(0.0, 0.0, 10), 0.0, 10) == 0.0
+    assert contents.deviation(Share(0.0, 0.0, 10), 0.1, 10) == -np.inf
+
+
+def test_shares_of_plans_are_compared_as_binomials():
+    assert contents.plan_deviation((2200, 2186), (242, 241)) < 1.0
+    assert contents.plan_deviation((2200, 1900), (242, 241)) < -4.0
+
+
+def check(folder, name):
+    command = ['scripts/check_data.py', f'--dataset={name}', f'--dataset_dir={folder}']
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_set_of_which_nothing_is_known_is_measured_and_one_without_record_named(tmp_path):
+    generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    result = check(tmp_path, MAZE)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count(f'| {MAZE} | success, task ') == 5
+    (tmp_path / f'{MAZE}.json').unlink()
+    result = check(tmp_path, MAZE)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f'error: {tmp_path / MAZE}.json: not found')
+
+
+def test_a_set_whose_plans_fail_is_found_out(tmp_path):
+    generation.generate(CUBE, tmp_path, episodes=1, workers=1, seed=0)
+    path = tmp_path / f'{CUBE}.json'
+    record = json.loads(path.read_text())
+    record['plan_successes']['train'] = 0
+    path.write_text(json.dumps(record))
+    result = check(tmp_path, CUBE)
+    assert result.returncode == 2
+    assert result.stderr.startswith('error: not what OGBench makes: cube-single-play-v0: plans')
