@@ -283,14 +283,14 @@ SUITES: dict[str, Suite] = {
         seeds=(0, 1, 2, 3, 4),
         flags=dict(offline_steps=1_000_000, eval_interval=100_000, eval_episodes=50),
     ),
-    # A first look at all five, on a laptop. Data of antmaze comes from OGBench's server alone:
-    # scripts/generate_data.py has no ant that walks. Without it, choose the others by --elements.
+    # A first look at all five on a laptop, with data of 200 episodes each:
+    # scripts/generate_data.py --suite=quick5 --episodes=200.
     'quick5': Suite(
         agents=('evor_small', 'qc1_small', 'qc5_small', 'bc_small'),
         env_names=FIVE_ENVIRONMENTS,
         tasks=(1,),
         seeds=(0,),
-        flags=dict(offline_steps=20_000, eval_interval=10_000, eval_episodes=50),
+        flags=dict(offline_steps=10_000, eval_interval=10_000, eval_episodes=50),
     ),
     # Minutes, to try a cluster or a machine.
     'smoke': Suite(

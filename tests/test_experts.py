@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +14,7 @@ from utils import experts, online
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[1]
 ENV_ID = 'online-ant-v0'
 
 
@@ -83,3 +88,20 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path, env, lear
     assert (resumed.step, resumed.episode) == (whole.step, whole.episode)
     jax.tree.map(np.testing.assert_array_equal, whole.state, resumed.state)
     jax.tree.map(np.testing.assert_array_equal, whole.replay, resumed.replay)
+
+
+def test_the_command_leaves_an_expert_and_how_well_it_walks(tmp_path):
+    """One episode of learning after the random steps: it need not walk well."""
+    command = ['scripts/train_expert.py', f'--out={tmp_path}', '--steps=10020']
+    result = subprocess.run(
+        [sys.executable, *command, '--speed_episodes=2', '--save_interval=10000'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert experts.load('ant', tmp_path).action(np.zeros(29)).shape == (8,)
+    record = experts.read_provenance('ant', tmp_path)
+    assert (record['steps'], record['episodes'], record['seed']) == (10020, 2, 0)
+    assert abs(record['metres_per_second']) < 0.5

@@ -229,3 +229,14 @@ def test_cell_distances_by_hand():
 def test_dataset_names_follow_the_environment():
     assert envs.dataset_name('cube-single-play-singletask-task1-v0') == CUBE
     assert envs.dataset_name('cube-single-play-singletask-v0') == CUBE
+
+
+def test_an_ant_is_walked_to_goals():
+    """Where it is sent, through walls' gaps: a minute and a half of walking."""
+    env = behaviours.make_maze_env('antmaze-medium-v0', 1001)
+    recording = behaviours.record_navigate(env, 'antmaze-medium-v0', np.random.SeedSequence(0))
+    assert recording.successes >= 1
+    episode = recording.episode
+    assert episode['observations'].shape == (1001, 29)
+    # The clipped noise of OGBench's expert walkers, on actions that are never at the ends for long.
+    assert 0.0 < np.mean(np.abs(episode['actions']) == 1.0) < 0.5

@@ -20,6 +20,7 @@ COMMANDS = [
 SMALL_AGENT = ['--agent.hidden_dims=(8,)', '--agent.batch_size=16']
 SMALL = {
     'scripts/generate_data.py': ['--episodes=1', '--workers=1', '--dataset_dir=data'],
+    'scripts/check_data.py': ['--dataset_dir=data'],
     'main.py': [
         '--dataset_dir=data',
         '--offline_steps=4',
