@@ -1,10 +1,17 @@
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
 
 # Nothing in the tests draws a picture with MuJoCo.
 os.environ.setdefault('MUJOCO_GL', 'disable')
+# Most tests are of tiny programs, which take far longer to compile well than to run badly; users'
+# own optimised programs are those of test_interrupted.py.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+if tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2])) < (0, 11):
+    # These have a second code generator for the CPU that takes a third less time.
+    os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
 # Commands that tests start compile the same programs; the first leaves them to the others. Test
 # processes inherit the folder of the one that made it.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
@@ -26,11 +33,3 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 @pytest.fixture
 def key():
     return jax.random.key(0)
-
-
-@pytest.fixture
-def light_compile():
-    """For tests of many tiny programs, which take longer to compile well than to run badly."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)

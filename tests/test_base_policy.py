@@ -5,13 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from tests.helpers import column, random_batch
 from utils import base_policy, train_state
 from utils.networks import VelocityField
-
-pytestmark = pytest.mark.usefixtures('light_compile')
 
 # A velocity that anyone can integrate: v(a, x, t) = x.
 STRAIGHT = SimpleNamespace(

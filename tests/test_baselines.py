@@ -25,8 +25,6 @@ from tests.helpers import (
 from utils import base_policy, implicit_values
 from utils.errors import UserError
 
-pytestmark = pytest.mark.usefixtures('light_compile')
-
 OBSERVATIONS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 VALUE_MODELS = ['evor', 'evor_scalar', 'evor_c51', 'evor_qr', 'evor_iqn']
 BASELINES = ['qc1', 'qc5', 'fql', 'ifql', 'iql', 'bc']

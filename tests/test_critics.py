@@ -7,8 +7,6 @@ from tests.helpers import member_of
 from utils import critics
 from utils.networks import MLP
 
-pytestmark = pytest.mark.usefixtures('light_compile')
-
 VALUES = jnp.array([[1.0, 5.0], [3.0, 4.0]])
 
 

@@ -372,7 +372,7 @@ def test_settings_of_one_static_part_share_a_program():
     assert sorted(traced) == [1, 3]
 
 
-def test_an_agent_acts_the_same_in_a_sweep_and_alone(light_compile):
+def test_an_agent_acts_the_same_in_a_sweep_and_alone():
     """Whatever else is swept, up to the rounding of batched products."""
     agent = small_agent()
     few, many = dict(n_pi=2, flow_steps=1), dict(n_pi=6, num_return_samples=7)
@@ -391,7 +391,7 @@ def test_an_agent_acts_the_same_in_a_sweep_and_alone(light_compile):
         np.testing.assert_allclose(actions[rows], expected, atol=1e-5)
 
 
-def test_candidates_of_a_few_are_the_first_of_many_and_valued_alike(light_compile):
+def test_candidates_of_a_few_are_the_first_of_many_and_valued_alike():
     agent = small_agent()
     state, act = random_state(agent), jax.jit(agent.act)
     observations = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)

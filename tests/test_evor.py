@@ -24,8 +24,6 @@ from utils import base_policy, extraction, returns, value_models
 from utils.errors import UserError
 from utils.value_models import flow_value
 
-pytestmark = pytest.mark.usefixtures('light_compile')
-
 ONE_LAYER = dict(hidden_dims=(16,))
 # Settings that several tests agree on, so that they share compiled programs.
 UNITS = dict(return_mean=-5.0, return_std=2.0)

@@ -11,8 +11,6 @@ from tests.helpers import random_arrays, small_agent
 from utils import datasets, joint, training
 from utils.errors import UserError
 
-pytestmark = pytest.mark.usefixtures('light_compile')
-
 SEEDS = [0, 3]
 AGENTS = {
     'evor_c51': dict(next_action='dataset', chunk_length=2),

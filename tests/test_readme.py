@@ -41,8 +41,8 @@ SMALL = {
         '--eval_interval=0',
         *SMALL_AGENT,
     ],
-    'scripts/sweep_inference.py': ['--eval_episodes=1'],
-    'scripts/evaluate.py': ['--eval_episodes=1'],
+    'scripts/sweep_inference.py': ['--eval_episodes=1', '--n_pi=1,64', '--tau_q=0', '--tau_r=1'],
+    'scripts/evaluate.py': ['--eval_episodes=1', '--n_pi=1,4', '--tau_q=0'],
     'scripts/check_policy.py': ['--dataset_dir=data', '--eval_episodes=1', '--samples=64'],
     'benchmarks.return_law': [
         '--steps=2',

@@ -14,8 +14,6 @@ from utils import extraction, value_models
 from utils.losses import expectile_loss
 from utils.value_models import categorical, flow_value, quantile, scalar
 
-pytestmark = pytest.mark.usefixtures('light_compile')
-
 MODELS = {name: dict(value_model=name) for name in value_models.MODULES}
 MODELS['trunk'] = dict(value_model='flow', value_net='trunk', head_dims=(5, 6), solver='midpoint')
 EVERY_MODEL = pytest.mark.parametrize('name', list(MODELS))
