@@ -2,7 +2,7 @@
 
     python scripts/train_expert.py --out=exp/ant_expert
 
-Its result is in the repository already (utils/experts): nobody has to do this again. The same
+Its result is in the repository already (results/experts): nobody has to do this again. The same
 command continues an interrupted run, to the same bits. About an hour on one core.
 """
 

@@ -68,6 +68,7 @@ SMALL = {
         '--seconds=0',
         '--eval_envs=1',
     ],
+    'benchmarks.projection': [],
     'benchmarks.comparison': ['--timed_steps=1'],
     'benchmarks.checkpointing': ['--agents=bc_small', '--populations=1x1', '--timed_steps=1'],
     'scripts/make_tables.py': [],

@@ -16,7 +16,7 @@ from utils import files, npz
 from utils.envs import seed_everything
 from utils.errors import UserError
 
-FOLDER = Path(__file__).parent / 'experts'
+FOLDER = Path(__file__).resolve().parents[1] / 'results' / 'experts'
 RESAMPLE_INTERVAL = 100  # steps for which a direction is kept, as OGBench has it
 # Apart from the streams of training.
 SPEED_STREAM = 1

@@ -1,0 +1,82 @@
+"""What a suite would cost on the machine of a measured throughput; nothing is run.
+
+    python -m benchmarks.projection --throughput=benchmarks/results/throughput.json
+
+Hours of updates alone, from the largest population that was measured of each agent and shape of its
+own; an environment's observations change little of it. Prints a Markdown table.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+import configs
+from benchmarks import reports
+from utils import errors
+from utils.errors import UserError
+from utils.sweep import Suite
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list('throughput', None, 'Files of benchmarks.throughput.', required=True)
+flags.DEFINE_string('suite', 'paper25', 'Of configs.py.')
+
+
+def main(_: list[str]) -> None:
+    """Prints the table."""
+    suite = configs.get_suite(FLAGS.suite)
+    measured = [_read(Path(path)) for path in FLAGS.throughput]
+    updates = [row for one in measured for row in one['updates']]
+    rows = [_row(suite, agent, updates) for agent in suite.agents]
+    machines = {
+        f'{one["machine"]["processor"]}, {one["machine"]["cores"]} cores' for one in measured
+    }
+    print(f'Projected, not run: suite {FLAGS.suite} on {"; ".join(sorted(machines))}\n')
+    header = 'agent', 'population', 'ms per update', 'hours an environment', 'hours in all'
+    print(reports.table(header, rows))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        return {name: content[name] for name in ('updates', 'machine')}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'--throughput: {path} is no result of benchmarks.throughput ({error!r})'
+        ) from error
+
+
+def hours(suite: Suite, updates: list[dict[str, Any]], agent: str) -> tuple[dict[str, Any], float]:
+    """Returns the measurement that counts, and the hours of an environment's tasks and seeds.
+
+    Args:
+        suite: with `offline_steps` among its flags.
+        updates: rows of throughput.json.
+        agent: name of a config.
+
+    Raises:
+        UserError: the agent was not measured.
+    """
+    own = [row for row in updates if row['agent'] == agent]
+    if not own:
+        raise UserError(f'--throughput: {agent} was not measured; give a file that has it too')
+    row = max(own, key=lambda row: row['seeds'] * row['tasks'])
+    # Larger populations would be trained in turns.
+    turns = len(suite.seeds) / row['seeds'] * len(suite.tasks) / row['tasks']
+    return row, turns * suite.flags['offline_steps'] * row['ms_per_update'] / 3.6e6
+
+
+def _row(suite: Suite, agent: str, updates: list[dict[str, Any]]) -> list[str]:
+    row, of_environment = hours(suite, updates, agent)
+    return [
+        agent,
+        f'{row["seeds"]} x {row["tasks"]}',
+        f'{row["ms_per_update"]:.3g}',
+        f'{of_environment:.3g}',
+        f'{of_environment * len(suite.env_names):.3g}',
+    ]
+
+
+if __name__ == '__main__':
+    errors.run(main)
