@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from _scores import Scores, protocols, score_lines, seed_counts, seed_scores, with_interval
 
 from utils import published, statistics
 from utils.published import Published
+from utils.results import Result
 from utils.tables import Cell, Table, missing
 
 FIVE_TASKS = ('1', '2', '3', '4', '5')
 SCALE = (
     'Success in percent: mean [95% interval] (seeds). Intervals are percentiles of a bootstrap '
-    'over seeds within each task; that of three seeds of a task is from the least to the greatest, '
-    'one seed has none.'
+    'over seeds within each task; that of three seeds of a task is from the least to the greatest. '
+    'Where there is 1 seed, it is a 95% Wilson interval over the episodes of one evaluation: of '
+    'this agent, not of training it again.'
 )
 PUBLISHED = (
     "Columns called published are their authors' numbers, from other code, data and numbers of "
@@ -79,7 +82,15 @@ def _mean_cell(scores: Scores, environment: str, tasks: Sequence[str], config: s
     if not all(seeds):
         return missing(note)
     text = with_interval(statistics.mean, [seed_scores(task) for task in seeds])
+    if [len(task) for task in seeds] == [1]:
+        return Cell(f'{text} {_over_episodes(*seeds[0])} (1 seed)', score_lines(seeds), note)
     return Cell(f'{text} ({seed_counts(seeds)})', score_lines(seeds), note)
+
+
+def _over_episodes(result: Result) -> str:
+    wins = round(result.score * result.episodes)
+    low, high = statistics.success_interval(np.arange(result.episodes) < wins)
+    return f'[{100 * low:.1f}, {100 * high:.1f}]'
 
 
 def _published_columns(

@@ -72,8 +72,20 @@ def printed(statistic, *agents, scale=100.0, digits=1):
 
 
 def seeds_of(tasks):
-    counts = {len(task) for task in tasks}
-    return str(*counts)
+    counts = sorted({len(task) for task in tasks})
+    return str(counts[0]) if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'
+
+
+def success_cell(directories):
+    """A success rate as tables of tasks and environments print it, from cited evaluations."""
+    tasks = scores_of(directories)
+    text = printed(mean_of_means, tasks)
+    if [len(task) for task in tasks] != [1]:
+        return f'{text} ({seeds_of(tasks)})'
+    (files,) = directories.values()
+    total = int(files['eval.csv'][-1]['episodes'])
+    low, high = wilson(round(tasks[0][0] * total), total)
+    return f'{text} [{100 * low:.1f}, {100 * high:.1f}] (1 seed)'
 
 
 def differences(directories, config):

@@ -21,6 +21,7 @@ from tests.recompute import (
     printed,
     scores_of,
     seeds_of,
+    success_cell,
 )
 from tests.run_folders import write_run
 from utils import runs
@@ -100,7 +101,7 @@ def test_every_success_is_recomputed_from_the_lines_it_cites(made, name):
                 assert text == f'{line["mean"]} ({line["seeds"]})'
             elif column in configs.CONFIGS and text != '—':
                 tasks = scores_of(sources[index, column])
-                assert text == f'{printed(mean_of_means, tasks)} ({seeds_of(tasks)})'
+                assert text == success_cell(sources[index, column])
                 assert len(tasks) == (5 if name == 'environments' else 1)
             else:
                 assert text == '—' or column in ('environment', 'task')
@@ -217,7 +218,7 @@ def test_what_is_missing_is_a_dash_with_a_reason(made):
     assert 'unfinished, at step 200 of 400' in text
     assert '] no run on cube-single-play 3' in text
     # One of two seeds is not finished: the mean is of the other, and says so.
-    assert re.search(r'\| \d+\.\d \(1\) \[\d+\] \|', text)
+    assert re.search(r'\| \d+\.\d \[\d+\.\d, \d+\.\d\] \(1 seed\) \[\d+\] \|', text)
     assert 'seeds_1: unfinished, at step 100 of 400' in text
     text = (folder / 'environments.md').read_text()
     assert re.search(r'no run on cube-single-play 3-5; \S*seeds_1: unfinished', text)
