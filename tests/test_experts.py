@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +69,8 @@ def test_the_expert_at_hand_walks_as_fast_as_its_record_says(env):
 
 def test_training_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path, env, learner):
     """Three episodes in one go, or one, a checkpoint, and two by another process's objects."""
-    config, capacity = small_config(), 400
+    config, capacity = small_config(), 150
+    env = gymnasium.wrappers.TimeLimit(env, 60)
 
     def play(learning, num):
         play_episode = online.make_play_episode(learner, config, env, seed=5)
