@@ -6,8 +6,8 @@ import tempfile
 
 # Nothing in the tests draws a picture with MuJoCo.
 os.environ.setdefault('MUJOCO_GL', 'disable')
-# Most tests are of tiny programs, which take far longer to compile well than to run badly; users'
-# own optimised programs are those of test_interrupted.py.
+# Most tests are of tiny programs, which take far longer to compile well than to run badly. Those
+# that train at length, and those of users' own programs, are `optimised`.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 if tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2])) < (0, 11):
     # These have a second code generator for the CPU that takes a third less time.
@@ -33,3 +33,13 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def optimised(monkeypatch):
+    """Programs, and those of commands that are started, are compiled as users have them."""
+    for name in ('JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS'):
+        monkeypatch.delenv(name, raising=False)
+    jax.config.update('jax_disable_most_optimizations', False)
+    yield
+    jax.config.update('jax_disable_most_optimizations', True)

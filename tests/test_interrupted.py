@@ -36,13 +36,6 @@ def states(save_dir):
     return {(record['state'], record['reason']) for record in records}
 
 
-@pytest.fixture
-def optimised(monkeypatch):
-    """Programs are compiled as users have them, not as in the other tests."""
-    for name in ('JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS'):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.mark.usefixtures('optimised')
 def test_a_run_killed_stopped_and_disturbed_equals_one_that_was_not(data_dir, tmp_path):
     once = f'--eval_interval={STEPS}'

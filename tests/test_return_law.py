@@ -12,6 +12,8 @@ from agents import evor
 from benchmarks import processes, value_training
 from benchmarks.value_training import LEVELS
 
+pytestmark = pytest.mark.usefixtures('optimised')
+
 STEPS = 5000
 SHALLOW = dict(hidden_dims=(64, 64), value_layer_norm=False, lr=1e-3)  # enough for smooth laws
 READING_STEPS = 50  # Euler steps that serve the law best; the mean is read in one
