@@ -14,7 +14,7 @@ from absl import flags
 
 import configs
 from benchmarks import reports
-from utils import errors
+from utils import errors, sweep
 from utils.errors import UserError
 from utils.sweep import Suite
 
@@ -47,28 +47,8 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def hours(suite: Suite, updates: list[dict[str, Any]], agent: str) -> tuple[dict[str, Any], float]:
-    """Returns the measurement that counts, and the hours of an environment's tasks and seeds.
-
-    Args:
-        suite: with `offline_steps` among its flags.
-        updates: rows of throughput.json.
-        agent: name of a config.
-
-    Raises:
-        UserError: the agent was not measured.
-    """
-    own = [row for row in updates if row['agent'] == agent]
-    if not own:
-        raise UserError(f'--throughput: {agent} was not measured; give a file that has it too')
-    row = max(own, key=lambda row: row['seeds'] * row['tasks'])
-    # Larger populations would be trained in turns.
-    turns = len(suite.seeds) / row['seeds'] * len(suite.tasks) / row['tasks']
-    return row, turns * suite.flags['offline_steps'] * row['ms_per_update'] / 3.6e6
-
-
 def _row(suite: Suite, agent: str, updates: list[dict[str, Any]]) -> list[str]:
-    row, of_environment = hours(suite, updates, agent)
+    row, of_environment = sweep.projected_hours(suite, updates, agent)
     return [
         agent,
         f'{row["seeds"]} x {row["tasks"]}',

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from benchmarks import flops, projection, reports, scores, value_training
+from benchmarks import flops, reports, scores, value_training
 from utils import calibration
-from utils.errors import UserError
 from utils.metrics import CsvTable
 from utils.statistics import sliced_wasserstein
-from utils.sweep import Suite
 
 
 def test_flops_of_a_product():
@@ -133,17 +131,3 @@ def test_the_best_model_of_a_process_is_bold_and_named():
     assert '**0.105 [0.100, 0.110]**' in text
     assert '| uniform | velocity: 0.305 | C51: 0.105 | loses |' in text
     assert 'infinite' in text
-
-
-def test_a_suite_is_projected_from_the_largest_population():
-    """Six seeds of five tasks in turns of two by five: three times 1000 updates of 0.36 s."""
-    suite = Suite(('evor',), ('a', 'b'), (1, 2, 3, 4, 5), tuple(range(6)), dict(offline_steps=1000))
-    rows = [
-        dict(agent='evor', seeds=1, tasks=1, ms_per_update=50.0),
-        dict(agent='evor', seeds=2, tasks=5, ms_per_update=360.0),
-    ]
-    row, hours = projection.hours(suite, rows, 'evor')
-    assert row is rows[1]
-    assert hours == pytest.approx(0.3)
-    with pytest.raises(UserError, match='qc1 was not measured'):
-        projection.hours(suite, rows, 'qc1')

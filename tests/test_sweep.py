@@ -305,7 +305,7 @@ def test_the_status_of_a_suite(tmp_path):
     path = programs(tmp_path / 'bin', squeue="echo '31|4|PENDING|Priority'", sacct='exit 1')
     for index, state in enumerate(('finished', 'running', 'running', 'stopped')):
         folders[index].mkdir(parents=True)
-        step = 20_000 if state == 'finished' else 500
+        step = 10_000 if state == 'finished' else 500
         content = status(state, step, time=time.time())
         (folders[index] / 'status.json').write_text(json.dumps(content))
     options = ('--suite=quick5', f'--save_dir={tmp_path}', '--elements=0-6', '--dataset_dir=/none')
@@ -316,13 +316,13 @@ def test_the_status_of_a_suite(tmp_path):
         output = run('scripts/sweep.py', *options, '--status', PATH=path).stdout
     rows = [line.split(maxsplit=4) for line in output.splitlines()[:-1]]
     assert [(int(row[0]), row[1], row[2]) for row in rows] == [
-        (0, 'done', '20000/20000'),
-        (1, 'running', '500/20000'),
-        (2, 'killed', '500/20000'),
-        (3, 'stopped', '500/20000'),
-        (4, 'queued', '0/20000'),
-        (5, 'failed', '0/20000'),
-        (6, 'missing', '0/20000'),
+        (0, 'done', '10000/10000'),
+        (1, 'running', '500/10000'),
+        (2, 'killed', '500/10000'),
+        (3, 'stopped', '500/10000'),
+        (4, 'queued', '0/10000'),
+        (5, 'failed', '0/10000'),
+        (6, 'missing', '0/10000'),
     ]
     reasons = ['without notice, on n1', 'why', 'Priority', 'dataset cube: not there']
     assert [row[4] for row in rows[2:6]] == reasons
@@ -451,3 +451,19 @@ def test_an_element_that_gets_nowhere_is_not_started_for_ever(local):
     arguments = [*options, '--elements=3', '--local=1', '--', *TINY, '--max_wall_time=0.01']
     result = run('scripts/sweep.py', *arguments, code=1, **LIGHT)
     assert 'failed: --elements=3;' in result.stderr
+
+
+def test_a_suite_is_projected_from_the_largest_population():
+    """Six seeds of five tasks in turns of two by five: three times 1000 updates of 0.36 s."""
+    suite = sweep.Suite(
+        ('evor',), ('a', 'b'), (1, 2, 3, 4, 5), tuple(range(6)), dict(offline_steps=1000)
+    )
+    rows = [
+        dict(agent='evor', seeds=1, tasks=1, ms_per_update=50.0),
+        dict(agent='evor', seeds=2, tasks=5, ms_per_update=360.0),
+    ]
+    row, hours = sweep.projected_hours(suite, rows, 'evor')
+    assert row is rows[1]
+    assert hours == pytest.approx(0.3)
+    with pytest.raises(UserError, match='qc1 was not measured'):
+        sweep.projected_hours(suite, rows, 'qc1')

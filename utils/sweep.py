@@ -259,3 +259,25 @@ def counts(states: Iterable[State]) -> str:
     parts = [f'{names.count(name)} {name}' for name in STATES if name in names]
     plural = '' if len(names) == 1 else 's'
     return f'{len(names)} element{plural}: {", ".join(parts)}'
+
+
+def projected_hours(
+    suite: Suite, updates: Sequence[Mapping[str, Any]], agent: str
+) -> tuple[Mapping[str, Any], float]:
+    """Returns the measurement that counts, and the hours of an environment's tasks and seeds.
+
+    Args:
+        suite: with `offline_steps` among its flags.
+        updates: rows of throughput.json.
+        agent: name of a config.
+
+    Raises:
+        UserError: the agent was not measured.
+    """
+    own = [row for row in updates if row['agent'] == agent]
+    if not own:
+        raise UserError(f'--throughput: {agent} was not measured; give a file that has it too')
+    row = max(own, key=lambda row: row['seeds'] * row['tasks'])
+    # Larger populations would be trained in turns.
+    turns = len(suite.seeds) / row['seeds'] * len(suite.tasks) / row['tasks']
+    return row, turns * suite.flags['offline_steps'] * row['ms_per_update'] / 3.6e6
