@@ -6,6 +6,11 @@ import tempfile
 
 # Nothing in the tests draws a picture with MuJoCo.
 os.environ.setdefault('MUJOCO_GL', 'disable')
+# Each worker has a core of its own: the threads of several would only take turns.
+if 'PYTEST_XDIST_WORKER' in os.environ and hasattr(os, 'sched_setaffinity'):
+    _cores = sorted(os.sched_getaffinity(0))
+    _worker = int(os.environ['PYTEST_XDIST_WORKER'].removeprefix('gw'))
+    os.sched_setaffinity(0, {_cores[_worker % len(_cores)]})
 # Most tests are of tiny programs, which take far longer to compile well than to run badly. Those
 # that train at length, and those of users' own programs, are `optimised`.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
@@ -19,7 +24,7 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
     os.environ |= dict(
         JAX_COMPILATION_CACHE_DIR=_cache,
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.3',
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.05',
         JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='-1',
     )
 
