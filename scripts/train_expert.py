@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 import _path  # noqa: F401
+import gymnasium
 import jax
 from absl import flags
+from ml_collections import ConfigDict
 
 import configs
 from agents import sac
@@ -60,7 +62,7 @@ def main(_: list[str]) -> None:
         sys.exit(errors.STOPPED)
 
 
-def _train(config, env, out: Path, stop: StopRequest) -> Learning:
+def _train(config: ConfigDict, env: gymnasium.Env, out: Path, stop: StopRequest) -> Learning:
     learner = sac.create(config, env.observation_space.shape[0], env.action_space.shape[0])
     play_episode = online.make_play_episode(learner, config, env, FLAGS.seed)
     table = CsvTable(out / 'train.csv')
@@ -91,7 +93,7 @@ def _save(learning: Learning, window: list, table: CsvTable, checkpoints: Checkp
     return learning.step
 
 
-def _finish(learning: Learning, env, out: Path, record: dict) -> None:
+def _finish(learning: Learning, env: gymnasium.Env, out: Path, record: dict) -> None:
     """Writes the actor and how well it does what it is for."""
     expert = experts.from_params(jax.device_get(learning.state.actor.params))
     speeds = experts.measure_speed(expert.action, env, FLAGS.speed_episodes, FLAGS.seed)
