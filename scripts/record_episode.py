@@ -36,7 +36,9 @@ def main(_: list[str]) -> None:
     seed = record['seeds'][0] if FLAGS.seed is None else FLAGS.seed
     if seed not in record['seeds']:
         raise UserError(f'--seed: {directory} has the seeds {record["seeds"]}, not {seed}')
-    name = f'{record["env_name"]}_{record["agent"]["config_name"]}_{seed}_{FLAGS.episode}'
+    noise = wrappers.recorded_noise(record)
+    place = ', '.join(filter(None, (record['env_name'], noise.label)))
+    name = f'{place}_{record["agent"]["config_name"]}_{seed}_{FLAGS.episode}'
     path = out / f'{re.sub(r"[^A-Za-z0-9_.-]", "_", name)}.webp'
     if path.exists():
         raise UserError(f'{path}: exists already; choose another --out')
@@ -50,7 +52,7 @@ def main(_: list[str]) -> None:
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
     state = training.member(population, record['seeds'].index(seed))
     act = evaluation.bind(agent.act, state, agent.settings)
-    env = envs.make_env(env_name, wrappers.recorded_noise(record))
+    env = envs.make_env(env_name, noise)
     every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
     key = training.stream(seed, training.EVAL_STREAM)
     recording = rendering.record(env, act, key, FLAGS.episode, every)
@@ -58,7 +60,7 @@ def main(_: list[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rendering.write_animation(recording.frames, path, FLAGS.frames_per_second)
     rendering.write_strip(recording.frames, path.with_suffix('.png'))
-    row = dict(file=path.name, directory=directory, env_name=env_name, config=config_name)
+    row = dict(file=path.name, directory=directory, env_name=place, config=config_name)
     row |= dict(step=step, seed=seed, episode=FLAGS.episode, success=int(recording.success))
     row |= dict(episode_length=recording.steps, steps_per_frame=every, mujoco_gl=backend)
     CsvTable(out / 'videos.csv').append([row])

@@ -38,6 +38,7 @@ flags.DEFINE_string('out', 'report', 'Folder of the report; it must not exist ye
 flags.DEFINE_list(
     'configs', [], 'Configs to show, in this order; others are compared with the first.'
 )
+flags.DEFINE_enum('score', 'last', ['last', 'final'], 'As in scripts/make_tables.py.')
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('title', 'Offline reinforcement learning: runs', 'Title of the page.')
 flags.DEFINE_bool('videos', True, 'Draw an episode per environment.')
@@ -53,7 +54,7 @@ def main(_: list[str]) -> None:
     out = Path(FLAGS.out)
     if out.exists():
         raise UserError(f'{out}: exists already; choose another --out')
-    found = _all_tables.find(FLAGS.runs, FLAGS.configs, 'last')
+    found = _all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score)
     backend, reason = _backend()
     os.environ['MUJOCO_GL'] = 'disable'  # of this process, which only reads data
     made = {table.name: table for table in _all_tables.make(found)}

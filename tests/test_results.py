@@ -114,6 +114,15 @@ def test_the_final_evaluation_is_the_one_of_most_episodes_as_trained(tmp_path):
     assert sources[0].lines == tuple(range(2 + 10 + 20, 2 + 10 + 20 + 20))
 
 
+def test_a_final_evaluation_needs_none_during_training(tmp_path):
+    directory = write_run(tmp_path, config_name='evor_small', seeds=(0,))
+    (directory / 'eval.csv').unlink()
+    assert read(tmp_path)[0].score is None
+    append_final(directory, 0, 0.3, num=20)
+    (result,) = read(tmp_path, rule='final')
+    assert (result.score, result.step) == (0.3, 400)
+
+
 def test_without_a_final_evaluation_there_is_no_final_score(tmp_path):
     write_run(tmp_path, seeds=(0,))
     (result,) = read(tmp_path, rule='final')

@@ -4,6 +4,7 @@
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,10 +16,11 @@ from utils.figures import PAGE, Style, add_legend, literal, panels, styles
 
 Row = dict[str, str]
 
+TITLE_WIDTH = 30  # letters over a third of a page
 NAMES = {
     'n_pi': 'candidates $N_\\pi$',
-    'tau_q': 'softmax temperature $\\tau_Q$ (evenly spaced)',
-    'tau_r': 'log-sum-exp temperature $\\tau_R$ (evenly spaced)',
+    'tau_q': 'softmax $\\tau_Q$ (evenly spaced)',
+    'tau_r': 'log-sum-exp $\\tau_R$ (evenly spaced)',
 }
 
 
@@ -91,7 +93,7 @@ def return_laws(rows: list[Row], configs: Sequence[str]) -> Figure:
         of_task = _select(rows, environment=environment, task=task)
         for axes, way in zip(line, states, strict=True):
             _laws(axes, _select(of_task, way=way), styles(configs))
-            axes.set(title=literal(f'{environment}, task {task}, {way}%'), ylim=(-0.03, 1.03))
+            axes.set(title=_title(f'{environment}, task {task}, {way}%'), ylim=(-0.03, 1.03))
         line[0].set_ylabel('probability of less')
     for axes in grid[-1]:
         axes.set_xlabel('return')
@@ -153,12 +155,16 @@ def _by_task(
     return figure
 
 
+def _title(text: str) -> str:
+    return literal(textwrap.fill(text, TITLE_WIDTH))
+
+
 def _task_panels(rows: list[Row]) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """Returns a figure and its panel of every (environment, task)."""
     tasks = list(dict.fromkeys((row['environment'], row['task']) for row in rows))
     figure, axes = panels(len(tasks))
     for (environment, task), panel in zip(tasks, axes, strict=True):
-        panel.set_title(literal(f'{environment}, task {task}'))
+        panel.set_title(_title(f'{environment}, task {task}'))
     return figure, dict(zip(tasks, axes, strict=True))
 
 

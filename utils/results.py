@@ -165,12 +165,15 @@ def read_run(run: Run, rule: str) -> list[Result]:
     """
     by_seed = _evaluations(run)
     steps = [row.step for row in by_seed[run.seeds[0]]]
+    if rule == 'final':
+        # A checkpoint of the last step was evaluated: nothing else needs to have been.
+        last = max([run.offline_steps, *steps])
+        by_seed = {seed: _final(run, seed, last) for seed in run.seeds}
+        steps += [last] if any(by_seed.values()) else []
     if run.offline_steps not in steps:
         reached = max([*steps, *_trained_steps(run)], default=0)
         reason = _why_unfinished(run, reached)
         return [Result(run, seed, None, 0, 0, reached, reason, ()) for seed in run.seeds]
-    if rule == 'final':
-        by_seed = {seed: _final(run, seed, steps[-1]) for seed in run.seeds}
     return [_result(run, seed, by_seed[seed], steps[-1]) for seed in run.seeds]
 
 
