@@ -69,8 +69,10 @@ def wait_for(moment: str, process: subprocess.Popen, save_dir: Path, delay: floa
             return _log_size(save_dir) != rows
         return time.monotonic() - started > delay
 
+    # Looked at from outside: a run that told of its moments would not be the one that users have.
     while process.poll() is None and not reached():
-        time.sleep(0.001)
+        time.sleep(0.001)  # a checkpoint is written in some tens of milliseconds
+    # Where within the moment the signal falls is what is tried.
     if moment == 'evaluation':
         time.sleep(min(delay, 5.0))
     elif moment == 'checkpoint':

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -29,10 +30,18 @@ class Member(NamedTuple):
 
 
 def npy(array: np.ndarray) -> bytes:
-    """The content of a .npy file; objects are pickled."""
+    """The content of a .npy file; for objects, see `objects`."""
+    array = np.asarray(array)
+    if array.dtype.hasobject:
+        return objects(array.shape, Path('executed'))
     file = io.BytesIO()
-    np.lib.format.write_array(file, np.asarray(array), allow_pickle=True)
+    np.lib.format.write_array(file, array, allow_pickle=False)
     return file.getvalue()
+
+
+def objects(shape: tuple[int, ...], folder: Path) -> bytes:
+    """A .npy file of objects: a pickle, written by hand, that makes a folder when it is read."""
+    return header(description(shape, '|O')) + f'cos\nmkdir\n(V{folder}\ntR.'.encode()
 
 
 def header(

@@ -141,7 +141,8 @@ def test_of_two_processes_one_fetches_and_the_other_waits(tmp_path, source):
 
     def send_late(handler, content):
         gate.wait(60)
-        time.sleep(0.3)  # enough for the other to look for the file, and ask if it may
+        # What must not happen, a second request, cannot be waited for: it is given time.
+        time.sleep(0.3)
         handler.send_response(200)
         handler.send_header('Content-Length', str(len(content)))
         handler.end_headers()

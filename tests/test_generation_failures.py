@@ -63,8 +63,10 @@ def test_a_worker_that_is_killed_costs_one_line_and_no_shard(tmp_path, small_sha
     shards = tmp_path / f'.{MAZE}.shards'
 
     def kill_at_the_first_shard():
+        deadline = time.monotonic() + 60
         while not any(shards.glob('train-*.npz')):
-            time.sleep(0.005)
+            assert time.monotonic() < deadline, 'no shard was written'
+            time.sleep(0.005)  # another process writes it: there is nothing to wait on but the file
         [worker] = multiprocessing.active_children()
         os.kill(worker.pid, signal.SIGKILL)
 

@@ -194,11 +194,7 @@ def test_a_lie_costs_one_line_and_no_memory(tmp_path, content, message):
 
 
 def test_pickled_objects_are_never_run(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / 'executed'),)
-
-    evil = npz_files.npy(np.array([Evil()] * 75, dtype=object))
+    evil = npz_files.objects((75,), tmp_path / 'executed')
     refusal(write(tmp_path / 'evil.npz', replaced(b'observations.npy', evil)))
     assert not (tmp_path / 'executed').exists()
 

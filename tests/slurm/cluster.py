@@ -99,7 +99,7 @@ def wait_for(reached, seconds: float) -> None:
     while not reached():
         if time.monotonic() > deadline:
             raise TimeoutError(f'not reached in {seconds:g} s')
-        time.sleep(0.2)
+        time.sleep(0.2)  # SLURM has no call that waits for this, and every look starts a process
 
 
 def _daemon(name: str, folder: Path) -> subprocess.Popen:
