@@ -4,7 +4,6 @@ An expert is the mean of a SAC actor (scripts/train_expert.py), run by NumPy: th
 record datasets need no JAX. It sees an observation without position, then a unit direction.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -127,8 +126,3 @@ def _metres(act: Callable, env: gymnasium.Env, seeds: np.random.SeedSequence) ->
         observation, reward, terminated, truncated, _ = env.step(act(observation))
         metres, done = metres + reward, terminated or truncated
     return metres
-
-
-def read_provenance(name: str, folder: Path = FOLDER) -> dict:
-    """Returns what is known of how an expert was made."""
-    return json.loads((folder / f'{name}.json').read_text())

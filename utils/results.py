@@ -15,7 +15,6 @@ import numpy as np
 from utils import runs, statistics, wrappers
 from utils.csv_lines import Line, Source, read_lines
 from utils.errors import UserError
-from utils.wrappers import Noise
 
 ENV_NAME = re.compile(r'(?P<environment>.+)-singletask(-task(?P<task>\d+))?-v\d+')
 # Columns of inference.csv that are no settings of inference.
@@ -215,7 +214,7 @@ def _is_final(run: Run, line: Line, seed: int, step: int) -> bool:
 
 
 def _noise(run: Run) -> dict[str, Any]:
-    return {name: run.record.get(name, 0.0) for name in Noise._fields}
+    return wrappers.recorded_noise(run.record)._asdict()
 
 
 def _same(text: str, value: Any) -> bool:
