@@ -9,8 +9,6 @@ environments alone. Writes OUT/throughput.json and OUT/throughput.md, which it p
 """
 
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -52,7 +50,7 @@ def main(_: list[str]) -> None:
     populations = [_population(text) for text in FLAGS.populations]
     env = envs.make_env(FLAGS.env_name)
     sizes = env.observation_space.shape[0], env.action_space.shape[0]
-    result = dict(machine=_machine(), env_name=FLAGS.env_name, settings=FLAGS.settings)
+    result = dict(machine=runs.describe(), env_name=FLAGS.env_name, settings=FLAGS.settings)
     result |= dict(updates=[], latencies=[], evaluation=[])
     for name, config in chosen.items():
         for num_seeds, num_tasks in populations:
@@ -206,18 +204,6 @@ def _memory_mib(analysis: Any) -> float:
     """What the program needs: arguments, results that are not arguments, and in between."""
     size = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
     return (size + analysis.output_size_in_bytes - analysis.alias_size_in_bytes) / 2**20
-
-
-def _machine() -> dict[str, Any]:
-    described = runs.describe()
-    return described | dict(cores=os.cpu_count(), processor=platform.processor() or _cpu_name())
-
-
-def _cpu_name() -> str:
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == '__main__':

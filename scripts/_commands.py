@@ -10,7 +10,7 @@ from utils import envs, runs
 
 # Fields of a record that are no flags of main.py, or are told in another way.
 TOLD = ('env_name', 'seeds', 'agent', 'dataset', 'observation_dim', 'action_dim')
-TOLD += ('versions', 'python', 'devices')
+TOLD += runs.MACHINE
 
 
 def train_command(record: dict[str, Any]) -> str:

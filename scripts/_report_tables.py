@@ -84,7 +84,7 @@ def runs_table(found: Iterable[Run]) -> Table:
                 Cell(', '.join(map(str, run.seeds)), record),
                 Cell(str(data.get('file', 'unknown')), record),
                 Cell(str(data.get('transitions', '')), record),
-                Cell(', '.join(run.record.get('devices', ['unknown'])), record),
+                Cell(runs.hardware(run.record), record),
             )
         )
     columns = ('run', 'state', 'updates asked for', 'seeds', 'dataset', 'transitions', 'device')

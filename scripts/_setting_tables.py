@@ -68,8 +68,7 @@ def cost_table(found: Iterable[Run]) -> Table:
     """Sizes, operations, speed and time; a row for each config, population and device."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in found:
-        devices = ', '.join(dict.fromkeys(run.record.get('devices', ['unknown'])))
-        key = run.environment, run.config_name, str(len(run.seeds)), devices
+        key = run.environment, run.config_name, str(len(run.seeds)), runs.hardware(run.record)
         groups.setdefault(key, []).append(run)
     rows = [
         (*map(Cell, key), *_sizes(group), *_speed(group), missing(NO_MEMORY))

@@ -25,7 +25,7 @@ from _commands import train_command
 from _scores import seed_scores
 from absl import flags
 
-from utils import dataset_files, errors, rendering, statistics, tables, webpage
+from utils import dataset_files, errors, rendering, runs, statistics, tables, webpage
 from utils.errors import UserError
 from utils.metrics import CsvTable
 from utils.results import Run
@@ -176,20 +176,12 @@ def _origins(found: Found) -> str:
     parts.append(webpage.paragraph('This page was made by') + webpage.code(made_by))
     parts.append(
         webpage.paragraph(
-            f'on {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; its '
-            'laws, calibration and episodes were computed there. The devices of the runs are told '
-            'with them.'
+            f'on {runs.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; '
+            'its laws, calibration and episodes were computed there. What the runs were trained '
+            'on is told with them.'
         )
     )
     return ''.join(parts)
-
-
-def _processor() -> str:
-    """The name of the processor, where the system tells it."""
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == '__main__':

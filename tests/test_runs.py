@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +28,23 @@ def test_configs_survive_their_record(name):
     config = configs.get_config(name)
     record = json.loads(json.dumps(runs.describe(agent=config.to_dict()), allow_nan=False))
     assert runs.agent_config(record).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ('record', 'hardware'),
+    [
+        (dict(devices=['cpu'], processor='Some CPU', cores=2), 'Some CPU, 2 cores'),
+        (dict(devices=['Some GPU'] * 4, processor='Some CPU', cores=16), 'Some GPU'),
+        (dict(devices=['cpu']), 'cpu'),  # of an older version
+        (dict(), 'unknown'),
+    ],
+)
+def test_the_hardware_of_a_run_is_what_trained_it(record, hardware):
+    assert runs.hardware(record) == hardware
+
+
+def test_a_run_records_its_hardware():
+    assert runs.hardware(runs.describe()).endswith(f', {os.cpu_count()} cores')
 
 
 def test_configs_are_fresh_copies():

@@ -32,8 +32,9 @@ VERSIONED = (
 RECORD, STATUS, LOCK = 'config.json', 'status.json', '.lock'
 # Seconds: longer than an onlooker holds a lock, or a process takes to die.
 LOCK_TIMEOUT = 3.0
+MACHINE = ('versions', 'python', 'devices', 'processor', 'cores')
 # What may change between the parts of a run without changing what it computes.
-FREE = ('versions', 'python', 'devices', 'offline_steps')
+FREE = (*MACHINE, 'offline_steps')
 
 
 def run_dir(save_dir: str, env_name: str, config_name: str, seeds: list[int]) -> Path:
@@ -43,15 +44,33 @@ def run_dir(save_dir: str, env_name: str, config_name: str, seeds: list[int]) ->
 
 
 def describe(**settings: Any) -> dict[str, Any]:
-    """Returns the record of a run, ready for JSON: its settings, all versions and devices."""
+    """Returns the record of a run, ready for JSON: its settings, all versions and the machine."""
     return _plain(
         dict(
             settings,
             versions={name: importlib.metadata.version(name) for name in VERSIONED},
             python=platform.python_version(),
             devices=[device.device_kind for device in jax.devices()],
+            processor=processor(),
+            cores=os.cpu_count(),
         )
     )
+
+
+def processor() -> str:
+    """Returns the name of the processor; its architecture, where the system tells no more."""
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.machine()
+
+
+def hardware(record: dict[str, Any]) -> str:
+    """Returns what a run was trained on: its accelerators or, without any, the processor."""
+    devices = list(dict.fromkeys(record.get('devices', ['unknown'])))
+    if devices == ['cpu'] and record.keys() >= {'processor', 'cores'}:
+        return f'{record["processor"]}, {record["cores"]} cores'
+    return ', '.join(devices)
 
 
 @contextlib.contextmanager
