@@ -24,7 +24,9 @@ def matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
     """Returns x @ w for (..., m) and (m, n), with operands rounded to `precision`.
 
     So are those of the two products of its gradient. Rounding by hand makes the numbers the same on
-    devices that have no such product, where it costs time and saves none.
+    devices that have no such product, where it costs time and saves none; float32 is not rounded.
+    The gradient of w is computed in the layout of w: JAX's own rule leaves its transpose, which the
+    optimiser then reads across the rows.
     """
     return _matmul_forward(x, w, precision)[0]
 
@@ -40,10 +42,15 @@ def _matmul_forward(x: jax.Array, w: jax.Array, precision: str):
 
 def _matmul_backward(precision: str, operands: tuple[jax.Array, jax.Array], grad: jax.Array):
     x, w = operands
-    product = partial(jnp.matmul, precision=PRECISIONS[precision][1])
     grad = _rounded(grad, precision)
-    rows = x.reshape(-1, x.shape[-1])
-    return product(grad, w.T), product(rows.T, grad.reshape(-1, grad.shape[-1]))
+    rows, row_grads = (of.reshape(-1, of.shape[-1]) for of in (x, grad))
+
+    def contract(left: jax.Array, right: jax.Array, axis: int) -> jax.Array:
+        """Sums over an axis of both; transposing first would be done in memory."""
+        numbers = ((axis,), (axis,)), ((), ())
+        return lax.dot_general(left, right, numbers, precision=PRECISIONS[precision][1])
+
+    return contract(row_grads, w, 1).reshape(x.shape), contract(rows, row_grads, 0)
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
@@ -51,8 +58,6 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 
 def dense(width: int, precision: str, name: str | None = None) -> nn.Dense:
     """A linear layer whose matrix products are of `precision`."""
-    if precision == 'float32':
-        return nn.Dense(width, precision=PRECISIONS[precision][1], name=name)
 
     def dot_general(x: jax.Array, w: jax.Array, *_: Any, **__: Any) -> jax.Array:
         return matmul(x, w, precision)
@@ -120,15 +125,11 @@ class VelocityField(nn.Module):
             return conditions  # there is no layer yet
         layer = self._first_layer()
         kernel = layer['kernel'][: conditions.shape[-1]]
-        return self._product(conditions, kernel) + _row(layer['bias'], conditions.ndim)
+        product = matmul(conditions, kernel, self.precision)
+        return product + _row(layer['bias'], conditions.ndim)
 
     def _first_layer(self) -> dict[str, jax.Array]:
         return self.variables['params']['MLP_0']['Dense_0']
-
-    def _product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        if self.precision == 'float32':
-            return jnp.matmul(x, kernel, precision=PRECISIONS[self.precision][1])
-        return matmul(x, kernel, self.precision)
 
     @nn.compact
     def velocity(self, x: jax.Array, t: jax.Array, features: jax.Array) -> jax.Array:
@@ -150,7 +151,8 @@ class VelocityField(nn.Module):
             features = jnp.broadcast_to(features, (*x.shape[:-1], features.shape[-1]))
             return mlp(jnp.concatenate([features, moving], axis=-1))
         kernel = self._first_layer()['kernel'][-moving.shape[-1] :]
-        return mlp(features + self._product(moving, kernel), starts_after_first=True)
+        first = features + matmul(moving, kernel, self.precision)
+        return mlp(first, starts_after_first=True)
 
     def __call__(self, x: jax.Array, t: jax.Array, *conditions: jax.Array) -> jax.Array:
         """Evaluates the field at `x` and `t` under conditions (..., d) each."""

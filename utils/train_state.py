@@ -66,4 +66,6 @@ def descend(
         The state after, the objective's metrics and the norm of its gradient.
     """
     grads, metrics = jax.grad(objective, has_aux=True)(state.params)
+    # No parameter changes before all gradients are there: the compiler need not keep copies of it.
+    grads = jax.lax.optimization_barrier(grads)
     return apply_gradients(state, grads, tx, tau), metrics, optax.tree.norm(grads)
