@@ -15,7 +15,7 @@ from _datasets import chosen_datasets
 from absl import flags
 
 from utils import contents, dataset_files, datasets, envs, errors, generation
-from utils.contents import Content
+from utils.contents import Content, Share
 from utils.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -45,7 +45,7 @@ def _compare(name: str, directory: Path) -> list[tuple[str, str, str, str, bool]
     tasks = {task: envs.make_env(task) for task in envs.task_names(env_name, TASKS)}
     built = [datasets.build(x) for x in dataset_files.load(directory / f'{name}.npz', tasks)]
     known = contents.KNOWN.get(name)
-    rows = [_share_row(task, dataset, known) for task, dataset in zip(TASKS, built, strict=True)]
+    rows = _share_rows([contents.success_share(dataset) for dataset in built], known)
     rewards = [dataset.rewards[dataset.starts] for dataset in built]
     found = float(np.min(rewards)), float(np.max(rewards))
     outside = known is not None and not known.rewards[0] <= found[0] <= found[1] <= known.rewards[1]
@@ -65,16 +65,18 @@ def _compare(name: str, directory: Path) -> list[tuple[str, str, str, str, bool]
     return rows
 
 
-def _share_row(
-    task: int, dataset: datasets.Dataset, known: Content | None
-) -> tuple[str, str, str, str, bool]:
-    share = contents.success_share(dataset)
-    found = f'{share.mean:.4f} +- {share.error:.4f}'
+def _share_rows(
+    shares: list[Share], known: Content | None
+) -> list[tuple[str, str, str, str, bool]]:
+    found = [f'{share.mean:.4f} +- {share.error:.4f}' for share in shares]
+    names = [f'success, task {task}' for task in TASKS]
     if known is None:
-        return f'success, task {task}', found, '-', *_judged(None)
-    expected = known.shares[task - 1]
-    off = contents.deviation(share, expected, known.episodes)
-    return f'success, task {task}', found, f'{expected:.4f}', *_judged(off)
+        return [(name, of, '-', *_judged(None)) for name, of in zip(names, found, strict=True)]
+    offs = contents.deviations(shares, known.shares, known.episodes)
+    return [
+        (name, of, f'{expected:.4f}', *_judged(off))
+        for name, of, expected, off in zip(names, found, known.shares, offs, strict=True)
+    ]
 
 
 def _judged(off: float | None) -> tuple[str, bool]:

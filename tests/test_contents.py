@@ -36,19 +36,41 @@ def test_the_share_of_successes_and_its_error_over_episodes():
     np.testing.assert_allclose(share.error, np.std([0.25, 0.0, 0.75, 0.0], ddof=1) / 2.0)
 
 
-def test_equal_sources_differ_by_about_a_standard_error():
+def stays(rng, rate, episodes):
+    """Shares of successful transitions of episodes that hold few stays at the goal, some long."""
+    lengths = 0.01 * rng.pareto(3.5, (episodes, 4)) * (rng.uniform(size=(episodes, 4)) < rate / 4)
+    shares = lengths.sum(axis=1)
+    return Share(shares.mean(), shares.std(ddof=1) / np.sqrt(episodes), episodes)
+
+
+def test_equal_sources_are_not_called_different():
     rng, off = np.random.default_rng(0), []
+    rates = [0.05, 0.1, 0.2, 0.2, 0.4]
     for _ in range(300):
-        one, other = rng.binomial(4, 0.1, (2, 200))
-        expected = contents.success_share(with_successes(other)).mean
-        off.append(contents.deviation(contents.success_share(with_successes(one)), expected, 200))
-    assert abs(np.mean(off)) < 0.2
-    assert 0.85 < np.std(off) < 1.15
+        expected = [stays(rng, rate, 500).mean for rate in rates]
+        off += contents.deviations([stays(rng, rate, 200) for rate in rates], expected, 500)
+    assert 0.7 < np.std(off) < 1.2
+    # The spread of a task's own episodes, which it replaces, misses it by more in one of 40.
+    assert np.mean(np.abs(off) > contents.TOLERANCE) < 0.002
 
 
-def test_a_share_without_spread_differs_from_every_other():
-    assert contents.deviation(Share(0.0, 0.0, 10), 0.0, 10) == 0.0
-    assert contents.deviation(Share(0.0, 0.0, 10), 0.1, 10) == -np.inf
+def test_other_sources_are():
+    rng = np.random.default_rng(0)
+    rates = [0.05, 0.1, 0.2, 0.2, 0.4]
+    for _ in range(20):
+        expected = [stays(rng, rate, 1000).mean for rate in rates]
+        shares = [stays(rng, 4.0 * rate, 1000) for rate in rates]
+        assert max(np.abs(contents.deviations(shares, expected, 1000))) > contents.TOLERANCE
+
+
+def test_shares_without_any_success_differ_from_all_others():
+    none = [Share(0.0, 0.0, 10)] * 2
+    assert contents.deviations(none, [0.0, 0.1], 10) == [0.0, -np.inf]
+    # One task without is judged by the stays of the others.
+    shares = [Share(0.0, 0.0, 10), Share(0.1, 0.02, 10)]
+    np.testing.assert_allclose(
+        contents.deviations(shares, [0.1, 0.1], 10), [-0.1 / 0.02 / 2**0.5, 0]
+    )
 
 
 def test_shares_of_plans_are_compared_as_binomials():

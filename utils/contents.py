@@ -1,6 +1,7 @@
 """What an OGBench dataset holds, and whether a generated one holds what it should."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -63,16 +64,33 @@ def success_share(dataset: Dataset) -> Share:
     return Share(mean, error, num)
 
 
-def deviation(share: Share, expected: float, episodes: int) -> float:
-    """Returns by how many standard errors a share misses one that was measured elsewhere.
+def deviations(shares: Sequence[Share], expected: Sequence[float], episodes: int) -> list[float]:
+    """Returns by how many standard errors each task's share misses one that was measured elsewhere.
 
-    That one's own error is taken to be that of `share`, at its number of episodes.
+    Successes come in stays at the goal, few of them long, so that the spread of one task's episodes
+    tells little of its error: a set without the long ones looks precise. If stays begin at random,
+    the variance of a share is proportional to its mean. The factor is taken from all tasks
+    together, and the mean is the greater of the found and the expected.
+
+    Args:
+        shares: of the tasks, of one dataset.
+        expected: of the same tasks.
+        episodes: that `expected` was measured on; its own error is that of so many.
     """
-    error = share.error * np.sqrt(1.0 + share.episodes / episodes)
-    difference = share.mean - expected
+    total = sum(share.mean for share in shares)
+    factor = sum(share.error**2 for share in shares) / total if total > 0.0 else 0.0
+    return [
+        _deviation(share.mean - other, factor * max(share.mean, other), share.episodes / episodes)
+        for share, other in zip(shares, expected, strict=True)
+    ]
+
+
+def _deviation(difference: float, variance: float, ratio: float) -> float:
     if difference == 0.0:
         return 0.0
-    return difference / error if error > 0.0 else math.copysign(math.inf, difference)
+    if variance == 0.0:
+        return math.copysign(math.inf, difference)
+    return float(difference / np.sqrt(variance * (1.0 + ratio)))
 
 
 def plan_deviation(plans: tuple[int, int], expected: tuple[int, int]) -> float:
