@@ -105,7 +105,7 @@ def run(arguments, cwd):
 def folder(tmp_path_factory):
     """A folder from which the README's relative paths lead to the repository's files."""
     path = tmp_path_factory.mktemp('readme')
-    for name in ('main.py', 'configs.py', 'scripts', 'benchmarks', 'agents', 'utils'):
+    for name in ('main.py', 'configs.py', 'scripts', 'benchmarks', 'agents', 'utils', 'results'):
         (path / name).symlink_to(ROOT / name)
     return path
 
