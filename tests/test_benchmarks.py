@@ -16,6 +16,13 @@ def test_flops_of_a_product():
     assert flops.count(jnp.matmul, jnp.ones((3, 4)), jnp.ones((4, 5))) == 2 * 3 * 4 * 5
 
 
+def test_products_that_nothing_needs_are_not_counted():
+    def one_of_two(x, w):
+        return [x @ w, x @ w.T][0]
+
+    assert flops.count(one_of_two, jnp.ones((3, 4)), jnp.ones((4, 4))) == 2 * 3 * 4 * 4
+
+
 def test_flops_of_loops_batches_and_gradients():
     matrix = jnp.ones((4, 4))
 
