@@ -202,6 +202,10 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'iql_cube': partial(iql, alpha=1.0),
     # Laptop-sized.
     'evor_small': partial(evor, **SMALL_EVOR),
+    # The paper's choices: `velocity`, single actions, the base policy's next action, tau_r=1.
+    'evor_paper_small': partial(
+        evor, **SMALL_FLOW, backup_flow_steps=4, return_flow_steps=4, n_pi=16
+    ),
     'evor_backup_small': partial(
         evor,
         **SMALL_EVOR | dict(next_action='policy', backup_candidates=4, backup_return_samples=4),
@@ -299,7 +303,7 @@ SUITES: dict[str, Suite] = {
     # A first look at all five on a laptop, with data of 200 episodes each:
     # scripts/generate_data.py --suite=quick5 --episodes=200.
     'quick5': Suite(
-        agents=('evor_small', 'qc1_small', 'qc5_small', 'bc_small'),
+        agents=('evor_small', 'evor_paper_small', 'qc1_small', 'qc5_small', 'bc_small'),
         env_names=FIVE_ENVIRONMENTS,
         tasks=(1,),
         seeds=(0,),
