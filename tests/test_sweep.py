@@ -379,7 +379,7 @@ def test_one_thing_is_done_at_a_time():
 def test_missing_data_is_told_before_anything_runs(tmp_path):
     for name in ('', '-val'):
         (tmp_path / f'pointmaze-medium-navigate-v0{name}.npz').touch()
-    options = ('--suite=quick5', '--elements=0-7', f'--dataset_dir={tmp_path}')
+    options = ('--suite=quick5', '--elements=0-9', f'--dataset_dir={tmp_path}')
     nowhere = f'--dataset_url=file://{tmp_path}/none'
     save_dir = tmp_path / 'exp'
     result = run(
@@ -387,7 +387,7 @@ def test_missing_data_is_told_before_anything_runs(tmp_path):
     )
     [line] = result.stderr.splitlines()
     assert line.startswith('error: dataset antmaze-large-navigate-v0: not in')
-    assert line.endswith('--elements=0-3 runs those whose data is there')
+    assert line.endswith('--elements=0-4 runs those whose data is there')
     assert not save_dir.exists()
 
 
