@@ -7,6 +7,7 @@ at chosen ones: while a checkpoint is written, while an evaluation runs, after a
 weights and all rows but their timing must be equal to the bit.
 """
 
+import contextlib
 import random
 import subprocess
 import sys
@@ -71,12 +72,19 @@ def wait_for(moment: str, process: subprocess.Popen, save_dir: Path, delay: floa
 
     # Looked at from outside: a run that told of its moments would not be the one that users have.
     while process.poll() is None and not reached():
-        time.sleep(0.001)  # a checkpoint is written in some tens of milliseconds
+        # A checkpoint is written in some tens of milliseconds.
+        _wait(process, 0.001)
     # Where within the moment the signal falls is what is tried.
     if moment == 'evaluation':
-        time.sleep(min(delay, 5.0))
+        _wait(process, min(delay, 5.0))
     elif moment == 'checkpoint':
-        time.sleep(delay % 0.05)
+        _wait(process, delay % 0.05)
+
+
+def _wait(process: subprocess.Popen, seconds: float) -> None:
+    """Lets time pass, but no more of it once the process has ended."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
 def _log_size(save_dir: Path) -> int:

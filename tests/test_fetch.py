@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +18,20 @@ from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ['set-v0-val.npz', 'set-v0.npz']
-# A process of its own: announces itself, finds the dataset, prints what it read.
+# A process of its own: finds the dataset, says when it waits for another, prints what it read.
 STARTER = """
-import hashlib, sys
+import hashlib, logging, sys
 from pathlib import Path
 from utils import dataset_files
-print('started', flush=True)
+
+class Waiting(logging.Handler):
+    def emit(self, record):
+        if 'waiting' in record.getMessage():
+            print('waits', flush=True)
+            logging.getLogger('filelock').removeHandler(self)
+
+logging.getLogger('filelock').addHandler(Waiting())
+logging.getLogger('filelock').setLevel(logging.DEBUG)
 for path in dataset_files.locate('set-v0', Path(sys.argv[1]), sys.argv[2]):
     arrays = dataset_files.read(path)
     print(hashlib.sha256(b''.join(array.tobytes() for array in arrays.values())).hexdigest())
@@ -136,13 +143,12 @@ def test_missing_files_are_fetched_whole(tmp_path, source):
 
 
 def test_of_two_processes_one_fetches_and_the_other_waits(tmp_path, source):
-    """The host answers nobody before both are at work."""
-    gate = threading.Event()
+    """The host answers nobody before the other waits, which it does not do if it asks too."""
+    asked, gate = threading.Event(), threading.Event()
 
     def send_late(handler, content):
+        asked.set()
         gate.wait(60)
-        # What must not happen, a second request, cannot be waited for: it is given time.
-        time.sleep(0.3)
         handler.send_response(200)
         handler.send_header('Content-Length', str(len(content)))
         handler.end_headers()
@@ -151,8 +157,10 @@ def test_of_two_processes_one_fetches_and_the_other_waits(tmp_path, source):
             handler.wfile.flush()
 
     with Host(source, send_late) as host:
-        processes = [start(tmp_path / 'new', host.url) for _ in range(2)]
-        assert [process.stdout.readline() for process in processes] == 2 * ['started\n']
+        processes = [start(tmp_path / 'new', host.url)]
+        assert asked.wait(60)
+        processes.append(start(tmp_path / 'new', host.url))
+        assert processes[1].stdout.readline() == 'waits\n'
         gate.set()
         outputs = [process.communicate(timeout=60)[0] for process in processes]
     expected = hashlib.sha256(b''.join(array.tobytes() for array in random_arrays().values()))

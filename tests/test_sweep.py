@@ -19,6 +19,7 @@ import pytest
 from hypothesis import strategies as st
 
 import configs
+from tests.helpers import wait_until
 from utils import envs, generation, runs, slurm, sweep
 from utils.errors import STOPPED, UserError
 from utils.sweep import Element, Found, Job, State, Suite
@@ -415,10 +416,7 @@ def test_an_element_of_an_array_saves_itself_and_goes_back_into_the_queue(local,
         text=True,
         env=os.environ | environment | dict(SLURM_ARRAY_TASK_ID='0'),
     )
-    deadline = time.monotonic() + 200
-    while (runs.read_status(folders[0]) or {'step': 0})['step'] == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: (runs.read_status(folders[0]) or {'step': 0})['step'] > 0, 200)
     process.send_signal(signal.SIGUSR1)
     output = process.communicate()[0]
     assert process.returncode == STOPPED, output

@@ -2,9 +2,10 @@
 
 import contextlib
 import os
+import select
 import signal
+import socket
 import subprocess
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -19,7 +20,6 @@ FORWARDED = {
     signal.SIGINT: signal.SIGTERM,
     signal.SIGHUP: signal.SIGTERM,
 }
-POLL = 0.1  # seconds
 
 
 class Outcome(NamedTuple):
@@ -53,7 +53,7 @@ def run(
     """
     waiting, running, codes = deque(names), {}, {}
     signals: list[signal.Signals] = []
-    with _listening() as received:
+    with _listening() as (received, bell):
         while running or (waiting and not received):
             while waiting and not received and len(running) < at_once:
                 name = waiting.popleft()
@@ -62,11 +62,11 @@ def run(
                 signals.append(FORWARDED[received[len(signals)]])
                 for process in running.values():
                     process.send_signal(signals[-1])
+            _wait(bell)
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 codes[name] = _exit_code(running.pop(name).returncode, received)
                 if again(name, codes[name], bool(received)):
                     waiting.append(name)
-            time.sleep(POLL)
     return Outcome(codes, signals)
 
 
@@ -79,18 +79,33 @@ def _exit_code(code: int, received: list[int]) -> int:
 
 
 @contextlib.contextmanager
-def _listening() -> Iterator[list[int]]:
-    """The signals received so far, as they come; those that are ignored stay so."""
+def _listening() -> Iterator[tuple[list[int], socket.socket]]:
+    """The signals received so far, as they come, and what to wait on for more or a child's end.
+
+    Those that are ignored stay so.
+    """
     received: list[int] = []
     heard = [number for number in FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
-    before = {
-        number: signal.signal(number, lambda number, _: received.append(number)) for number in heard
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    handlers = dict.fromkeys(heard, lambda number, _: received.append(number))
+    # Only signals that have a handler ring; what this one tells is asked of the children.
+    handlers[signal.SIGCHLD] = lambda *_: None
+    bell, ringer = socket.socketpair()
+    with bell, ringer:
+        ringer.setblocking(False)
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        bell_before = signal.set_wakeup_fd(ringer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield received, bell
+        finally:
+            signal.set_wakeup_fd(bell_before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _wait(bell: socket.socket) -> None:
+    """Waits for a signal, SIGCHLD among them; one that came since the last wait ends it at once."""
+    select.select([bell], [], [])
+    bell.recv(4096)
 
 
 def cores() -> int:

@@ -7,9 +7,10 @@ import platform
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.helpers import wait_until
 
 PROGRAMS = ('slurmctld', 'slurmd', 'sbatch', 'squeue', 'scancel', 'scontrol', 'sinfo')
 # No munge: without authentication the cluster needs no daemon, and serves this machine alone.
@@ -90,16 +91,12 @@ def started(folder: Path) -> Iterator[str]:
 
 
 def wait_for(reached, seconds: float) -> None:
-    """Waits until `reached()`.
+    """Waits until `reached()`: SLURM has no call that does, and every look starts a process.
 
     Raises:
         TimeoutError: that took longer than `seconds`.
     """
-    deadline = time.monotonic() + seconds
-    while not reached():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f'not reached in {seconds:g} s')
-        time.sleep(0.2)  # SLURM has no call that waits for this, and every look starts a process
+    wait_until(reached, seconds, every=0.2)
 
 
 def _daemon(name: str, folder: Path) -> subprocess.Popen:
