@@ -187,10 +187,18 @@ def _config(name: str) -> ConfigDict:
     for text in FLAGS.settings:
         key, _, value = text.partition('=')
         if key in config:
-            kind = type(config[key])
-            config[key] = tuple(map(int, value.split('x'))) if kind is tuple else kind(value)
+            config[key] = _parse(type(config[key]), key, value)
     agents.check(config)
     return config
+
+
+def _parse(kind: type, key: str, value: str) -> Any:
+    parsers = {tuple: lambda text: tuple(map(int, text.split('x')))}
+    parsers[bool] = flags.BooleanParser().parse
+    try:
+        return parsers.get(kind, kind)(value)
+    except ValueError as error:
+        raise UserError(f"--settings: {key} is a {kind.__name__}, not '{value}'") from error
 
 
 def _population(text: str) -> tuple[int, int]:

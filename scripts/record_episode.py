@@ -37,7 +37,7 @@ def main(_: list[str]) -> None:
     if seed not in record['seeds']:
         raise UserError(f'--seed: {directory} has the seeds {record["seeds"]}, not {seed}')
     noise = wrappers.recorded_noise(record)
-    place = ', '.join(filter(None, (record['env_name'], noise.label)))
+    place = noise.of(record['env_name'])
     name = f'{place}_{record["agent"]["config_name"]}_{seed}_{FLAGS.episode}'
     path = out / f'{re.sub(r"[^A-Za-z0-9_.-]", "_", name)}.webp'
     if path.exists():

@@ -41,7 +41,7 @@ def wait_until(reached, seconds, every=0.01):
     while not reached():
         if time.monotonic() > deadline:
             raise TimeoutError(f'not reached in {seconds:g} s')
-        time.sleep(every)  # the one pause between two looks
+        time.sleep(every)  # the processes looked at need the core too
 
 
 def small_config(name='evor', **changes):

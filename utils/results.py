@@ -116,8 +116,7 @@ def _read_run(directory: Path) -> Run:
         raise UserError(f'{path}: not the record of a run ({error!r}); restore it') from error
     if match is None:
         raise UserError(f"{path}: env_name '{env_name}' is no OGBench singletask environment")
-    noise = wrappers.recorded_noise(record).label
-    environment = ', '.join(filter(None, (match['environment'], noise)))
+    environment = wrappers.recorded_noise(record).of(match['environment'])
     task = match['task'] or 'default'
     return Run(directory, environment, task, config_name, seeds, offline_steps, record)
 

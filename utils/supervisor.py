@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -62,7 +61,7 @@ def run(
                 signals.append(FORWARDED[received[len(signals)]])
                 for process in running.values():
                     process.send_signal(signals[-1])
-            _wait(bell)
+            bell.recv(4096)  # waits; for a signal that came since the last wait, not at all
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 codes[name] = _exit_code(running.pop(name).returncode, received)
                 if again(name, codes[name], bool(received)):
@@ -80,7 +79,7 @@ def _exit_code(code: int, received: list[int]) -> int:
 
 @contextlib.contextmanager
 def _listening() -> Iterator[tuple[list[int], socket.socket]]:
-    """The signals received so far, as they come, and what to wait on for more or a child's end.
+    """The signals received so far, as they come, and where a byte comes for each and a child's end.
 
     Those that are ignored stay so.
     """
@@ -100,12 +99,6 @@ def _listening() -> Iterator[tuple[list[int], socket.socket]]:
             signal.set_wakeup_fd(bell_before)
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _wait(bell: socket.socket) -> None:
-    """Waits for a signal, SIGCHLD among them; one that came since the last wait ends it at once."""
-    select.select([bell], [], [])
-    bell.recv(4096)
 
 
 def cores() -> int:

@@ -35,6 +35,10 @@ class Noise(NamedTuple):
         """A name for folders, such as 'action_noise_0.2'; '' without noise."""
         return '_'.join(f'{name}_{value:g}' for name, value in self._asdict().items() if value)
 
+    def of(self, name: str) -> str:
+        """Returns an environment's name with the noise behind it, if there is any."""
+        return f'{name}, {self.label}' if self.label else name
+
 
 NO_NOISE = Noise()
 
