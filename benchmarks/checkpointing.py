@@ -38,7 +38,7 @@ def main(_: list[str]) -> None:
     rows = []
     for name in FLAGS.agents:
         for population in FLAGS.populations:
-            num_seeds, num_tasks = (int(number) for number in population.split('x'))
+            num_seeds, num_tasks = workload.parse_population(population)
             folder = out / 'checkpoints' / name / population
             rows.append(dict(agent=name, population=population))
             rows[-1] |= measure(name, num_seeds, num_tasks, folder)

@@ -47,7 +47,7 @@ def main(_: list[str]) -> None:
     if out.exists():
         raise UserError(f'{out}: exists already; choose another --out')
     chosen = {name: _config(name) for name in FLAGS.agents}
-    populations = [_population(text) for text in FLAGS.populations]
+    populations = [workload.parse_population(text) for text in FLAGS.populations]
     env = envs.make_env(FLAGS.env_name)
     sizes = env.observation_space.shape[0], env.action_space.shape[0]
     result = dict(machine=runs.describe(), env_name=FLAGS.env_name, settings=FLAGS.settings)
@@ -199,13 +199,6 @@ def _parse(kind: type, key: str, value: str) -> Any:
         return parsers.get(kind, kind)(value)
     except ValueError as error:
         raise UserError(f"--settings: {key} is a {kind.__name__}, not '{value}'") from error
-
-
-def _population(text: str) -> tuple[int, int]:
-    parts = text.split('x')
-    if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
-        raise UserError(f"--populations: expected SEEDSxTASKS such as 5x5, not '{text}'")
-    return int(parts[0]), int(parts[1])
 
 
 def _memory_mib(analysis: Any) -> float:

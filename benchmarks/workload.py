@@ -13,6 +13,7 @@ import agents
 from agents import Agent
 from benchmarks import flops
 from utils import datasets, joint, parallel, training
+from utils.errors import UserError
 from utils.train_state import TrainState
 
 
@@ -62,6 +63,18 @@ def make(config: ConfigDict, sizes: tuple[int, int], num_seeds: int, num_tasks: 
         len(padded) * gflop,
         parameters,
     )
+
+
+def parse_population(text: str) -> tuple[int, int]:
+    """Reads --populations: the seeds and tasks of SEEDSxTASKS.
+
+    Raises:
+        UserError: it is none.
+    """
+    parts = text.split('x')
+    if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise UserError(f"--populations: expected SEEDSxTASKS such as 5x5, not '{text}'")
+    return int(parts[0]), int(parts[1])
 
 
 def time_updates(work: Workload, num_steps: int) -> tuple[Any, float]:

@@ -1,12 +1,15 @@
 """What the benches count and score, against numbers known by hand or by other means."""
 
+import re
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from benchmarks import flops, reports, scores, value_training
+from benchmarks import flops, profiles, reports, scores, value_training
 from utils import calibration
 from utils.metrics import CsvTable
 from utils.statistics import sliced_wasserstein
@@ -138,3 +141,27 @@ def test_the_best_model_of_a_process_is_bold_and_named():
     assert '**0.105 [0.100, 0.110]**' in text
     assert '| uniform | velocity: 0.305 | C51: 0.105 | loses |' in text
     assert 'infinite' in text
+
+
+def test_every_operation_of_a_program_has_its_kind():
+    def trained(x, w):
+        with jax.named_scope('LayerNorm_0'):
+            x = jnp.exp(x - jnp.mean(x, axis=1, keepdims=True))
+        with jax.named_scope('optimizer'):
+            return jax.lax.fori_loop(0, 3, lambda _, w: jnp.sqrt(w), w), x @ w
+
+    program = jax.jit(trained).lower(jnp.ones((8, 8)), jnp.ones((8, 8))).compile().as_text()
+    kinds = profiles.kinds_of_operations(program)
+    assert {'products', 'layer normalisation', 'optimiser and target'} <= set(kinds.values())
+    assert [kind for name, kind in kinds.items() if name.startswith('dot')] == ['products']
+    assert re.search(r'%(\S+) = .* while\(', program)[1] not in kinds
+
+
+def test_moments_are_shared_by_the_operations_in_progress():
+    def event(name, start, end):
+        return SimpleNamespace(name=name, start_ns=start, end_ns=end)
+
+    events = [event('a', 0, 4), event('b', 2, 4), event('b', 6, 10), event('other', 0, 100)]
+    shares = profiles.shares(events, {'a': profiles.PRODUCTS, 'b': profiles.REST})
+    expected = {profiles.PRODUCTS: 0.3, profiles.REST: 0.5, profiles.WAITING: 0.2}
+    assert {name: share for name, share in shares.items() if share} == pytest.approx(expected)

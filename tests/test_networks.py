@@ -1,6 +1,7 @@
 """Networks: shapes, what a trunk computes once, and products of rounded operands."""
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +56,35 @@ def test_layer_normalisation_is_optional(key):
     plain = MLP((8,), 1).init(key, jnp.ones((1, 3)))['params']
     assert plain.keys() == {'Dense_0', 'Dense_1'}
     assert 'LayerNorm_0' in MLP((8,), 1, True).init(key, jnp.ones((1, 3)))['params']
+
+
+@pytest.mark.parametrize('shape', [(7, 16), (2, 3, 5, 16)])
+def test_layer_normalisation_and_its_gradient_are_flax_s(key, shape):
+    keys = jax.random.split(key, 4)
+    x = 3.0 + 2.0 * jax.random.normal(keys[0], shape)
+    params = {
+        name: jax.random.normal(k, (16,))
+        for name, k in zip(('scale', 'bias'), keys[1:3], strict=True)
+    }
+    weights = jax.random.normal(keys[3], shape)
+
+    def value_and_grads(module):
+        def objective(params, x):
+            y = module.apply({'params': params}, x)
+            return jnp.sum(weights * y), y
+
+        return jax.grad(objective, (0, 1), has_aux=True)(params, x)
+
+    ours, expected = value_and_grads(networks.LayerNorm()), value_and_grads(nn.LayerNorm())
+    chex.assert_trees_all_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_float32_is_not_rounded(key):
+    """A rounding to all its bits would still copy every weight of a net."""
+    x, params = jnp.ones((2, 3)), MLP((8,), 1).init(key, jnp.ones((1, 3)))
+    program = str(jax.make_jaxpr(jax.grad(lambda p: MLP((8,), 1).apply(p, x).sum()))(params))
+    assert 'dot_general' in program
+    assert 'reduce_precision' not in program
 
 
 def rounded(array, precision):

@@ -43,11 +43,12 @@ def apply_gradients(
         tx: the optimiser that made `state.opt_state`.
         tau: Polyak step size; unused where there is no target.
     """
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    target_params = state.target_params
-    if target_params is not None:
-        target_params = optax.incremental_update(params, target_params, tau)
+    with jax.named_scope('optimizer'):
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        target_params = state.target_params
+        if target_params is not None:
+            target_params = optax.incremental_update(params, target_params, tau)
     return TrainState(params, target_params, opt_state)
 
 
@@ -68,4 +69,6 @@ def descend(
     grads, metrics = jax.grad(objective, has_aux=True)(state.params)
     # No parameter changes before all gradients are there: the compiler need not keep copies of it.
     grads = jax.lax.optimization_barrier(grads)
-    return apply_gradients(state, grads, tx, tau), metrics, optax.tree.norm(grads)
+    with jax.named_scope('grad_norm'):
+        grad_norm = optax.tree.norm(grads)
+    return apply_gradients(state, grads, tx, tau), metrics, grad_norm
