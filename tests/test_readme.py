@@ -69,6 +69,7 @@ SMALL = {
         '--eval_envs=1',
     ],
     'benchmarks.projection': [],
+    'benchmarks.breakdown': ['--agent=bc_small', '--populations=1x1', '--updates=2'],
     'benchmarks.comparison': ['--timed_steps=1'],
     'benchmarks.checkpointing': ['--agents=bc_small', '--populations=1x1', '--timed_steps=1'],
     'scripts/make_tables.py': [],
