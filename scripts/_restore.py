@@ -1,4 +1,4 @@
-"""Loads the agent and the population of a run, for scripts that only act."""
+"""Loads what a run has trained and its held-out data, for scripts that only act."""
 
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ import jax
 import agents
 import configs
 from agents import Agent
-from utils import envs, runs, training
+from utils import dataset_files, datasets, envs, runs, training, wrappers
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 
@@ -55,3 +55,20 @@ def restore(
         shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
         population, _ = checkpoints.restore(step, shapes)
         return agent, population, step
+
+
+def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Dataset:
+    """Returns the held-out transitions of a run's environment, on the device.
+
+    Args:
+        record: the run's `config.json`.
+        directory: of OGBench's datasets.
+        url: where a missing one comes from.
+
+    Raises:
+        UserError: there is none.
+    """
+    env_name, noise = record['env_name'], wrappers.recorded_noise(record)
+    _, path = dataset_files.locate(envs.dataset_name(env_name), directory, url, noise)
+    [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)})
+    return jax.device_put(datasets.build(arrays))

@@ -16,7 +16,7 @@ from typing import Any
 import _path  # noqa: F401
 import jax
 import numpy as np
-from _restore import restore
+from _restore import held_out, restore
 from absl import flags
 
 from agents import Agent
@@ -33,7 +33,6 @@ from utils import (
 )
 from utils.errors import UserError
 from utils.metrics import CsvTable
-from utils.wrappers import Noise
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
@@ -52,7 +51,7 @@ def main(_: list[str]) -> None:
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
     grid = [_alone(agent, record, steps) for steps in _flow_steps(record)]
     noise = wrappers.recorded_noise(record)
-    val = _held_out(env_name, noise)
+    val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
     num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
     with envs.VectorEnv(env_name, num_envs, noise) as vector_env:
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
@@ -92,14 +91,6 @@ def _alone(agent: Agent, record: dict[str, Any], flow_steps: int) -> Any:
         return agent.configure(flow_steps=flow_steps, **alone)
     name = record['agent']['agent_name']
     raise UserError(f'--checkpoint: {name} does not act by a base policy; choose a run of another')
-
-
-def _held_out(env_name: str, noise: Noise) -> datasets.Dataset:
-    directory = Path(FLAGS.dataset_dir).expanduser()
-    name = envs.dataset_name(env_name)
-    _, path = dataset_files.locate(name, directory, FLAGS.dataset_url, noise)
-    [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)})
-    return jax.device_put(datasets.build(arrays))
 
 
 def _distances(

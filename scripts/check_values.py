@@ -1,0 +1,109 @@
+"""Checks the values of a run: do they tell the candidates of a state apart, and do they agree?
+
+    python scripts/check_values.py --checkpoint=exp/ENV/CONFIG/seeds_0_1
+
+On held-out states, by quarters from the least to the most valuable: the spread of the values over
+a state's candidates, in the unit of `tau_q`; how many of them the pick is spread over; and whether
+the next seed's value model (with one seed, that of the checkpoint before) ranks them alike, by
+Spearman's correlation. Values that would be ranked otherwise if trained again are noise. Rows are
+appended to values.csv in the run's directory.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import _path  # noqa: F401
+import jax
+import numpy as np
+from _restore import held_out, restore
+from absl import flags
+
+from agents import Agent
+from utils import candidates, dataset_files, datasets, errors, extraction, runs, training
+from utils.checkpoints import Checkpoints
+from utils.errors import UserError
+from utils.metrics import CsvTable
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
+flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
+flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
+flags.DEFINE_integer('samples', 1024, 'Held-out states.', lower_bound=4)
+
+
+def main(_: list[str]) -> None:
+    directory = Path(FLAGS.checkpoint).expanduser()
+    record = runs.read_record(directory)
+    agent, population, step = restore(directory, record, record['env_name'], FLAGS.step)
+    if not {'n_pi', 'returns'} <= {*agent.settings.__dataclass_fields__, *vars(population)}:
+        name = record['agent']['agent_name']
+        raise UserError(f'--checkpoint: {name} values no candidates; choose a run of another')
+    others = _others(directory, record, population, step)
+    val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
+    for index, seed in enumerate(record['seeds']):
+        state = training.member(population, index)
+        rows = quarters(agent, state, training.member(others, index), val, seed)
+        rows = [dict(step=step, seed=seed) | row for row in rows]
+        CsvTable(directory / 'values.csv').append(rows)
+        for row in rows:
+            print('  '.join(f'{name} {value:.4g}' for name, value in row.items()), flush=True)
+
+
+def _others(directory: Path, record: dict[str, Any], population: Any, step: int) -> Any:
+    """Whose values are compared: those of the next seeds, or of one seed's checkpoint before.
+
+    Raises:
+        UserError: there are neither.
+    """
+    if len(record['seeds']) > 1:
+        return jax.tree.map(lambda leaf: np.roll(leaf, -1, axis=0), population)
+    with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
+        before = max((other for other in checkpoints.steps() if other < step), default=None)
+    if before is None:
+        raise UserError(
+            f'{directory}: has one seed and no checkpoint before {step}, so there are no values to '
+            'compare; train more seeds, or save more often'
+        )
+    return restore(directory, record, record['env_name'], before)[1]
+
+
+def quarters(
+    agent: Agent, state: Any, other: Any, val: datasets.Dataset, seed: int
+) -> list[dict[str, float]]:
+    """Returns a row for each quarter of the states, from the least to the most valuable.
+
+    Args:
+        agent: of the run.
+        state: of one seed.
+        other: the state whose values are compared, of the same candidates.
+        val: held-out data.
+        seed: of the random stream.
+    """
+    key, act_key = jax.random.split(training.stream(seed, training.DIAGNOSE_STREAM))
+    observations = datasets.sample(val, key, FLAGS.samples, 1, 1.0, False).observations
+    # The same policy and keys give the same candidates, which the other value model values.
+    policy = {name: getattr(state, name) for name in agent.shared}
+    act = jax.jit(agent.act)
+    values, other_values = (
+        np.asarray(act(who, observations, act_key, agent.settings).values)
+        for who in (state, other.replace(**policy))
+    )
+    std = float(state.returns.std)
+    logits = extraction.pick_logits(values / std, getattr(agent.settings, 'tau_q', 0.0))
+    columns = dict(
+        value=values.mean(axis=1),
+        spread=candidates.spread(values) / std,
+        effective_candidates=candidates.effective_number(np.asarray(logits)),
+        agreement=candidates.rank_agreement(values, other_values),
+    )
+    parts = np.array_split(np.argsort(columns['value']), 4)
+    return [
+        dict(quarter=number)
+        | {name: float(np.nanmean(column[part])) for name, column in columns.items()}
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+if __name__ == '__main__':
+    errors.run(main)
