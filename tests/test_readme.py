@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,3 +144,19 @@ def test_the_demo_runs(folder):
     assert '| EVOR | 16 |' in output
     for name in ('learning_curve.png', 'success_against_n_pi.png'):
         assert (folder / 'demo' / name).read_bytes().startswith(b'\x89PNG')
+
+
+def test_the_table_of_limits_is_of_the_committed_rows():
+    tables = sorted((ROOT / 'results/limits').glob('*/evor_small/*/values.csv'))
+    assert len(tables) == 3
+    for table in tables:
+        rows = np.genfromtxt(table, delimiter=',', names=True)
+        rows = rows[rows['step'] == rows['step'].max()]
+        quarters = [rows[rows['quarter'] == quarter] for quarter in (1, 2, 3, 4)]
+
+        def cell(name, form, quarters=quarters):
+            return ' '.join(form.format(part[name].mean()).lstrip('0') for part in quarters)
+
+        cells = [f'{int(rows["step"][0]):,}', cell('spread', '{:.3f}')]
+        cells += [cell('effective_candidates', '{:.1f}'), cell('agreement', '{:.2f}')]
+        assert f'| {" | ".join(cells)} |' in README
