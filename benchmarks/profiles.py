@@ -43,9 +43,9 @@ def shares(events: Iterable[Event], kinds: dict[str, str]) -> dict[str, float]:
     times, active = dict.fromkeys([PRODUCTS, *KINDS, REST, WAITING], 0.0), Counter[str]()
     for (start, change, kind), (end, *_) in pairwise(changes):
         active[kind] += change
-        total = active.total()
-        for name, count in active.items() if total else [(WAITING, total := 1)]:
-            times[name] += (end - start) * count / total
+        in_progress = +active or Counter({WAITING: 1})
+        for name, count in in_progress.items():
+            times[name] += (end - start) * count / in_progress.total()
     whole = sum(times.values())
     return {name: time / whole for name, time in times.items()}
 
