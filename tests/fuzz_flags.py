@@ -159,6 +159,8 @@ class Parser:
                 contextlib.redirect_stderr(stderr),
                 contextlib.redirect_stdout(stdout),
                 mock.patch.object(sys, 'argv', ['main.py', *arguments]),
+                # Python may keep the bytecode of configs.py; that is no file of the program's.
+                mock.patch.object(sys, 'dont_write_bytecode', True),
                 mock.patch.object(ogbench, 'make_env_and_datasets', return_value=SimpleNamespace()),
                 mock.patch.object(dataset_files, 'locate', side_effect=AcceptedError),
                 mock.patch.object(dataset_files, 'load', side_effect=AcceptedError),
