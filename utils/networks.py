@@ -77,7 +77,7 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """Normalises (..., n) over the last axis, as flax's `LayerNorm` does, for scale and bias (n,).
 
     Its gradient is written out: four sums over what is at hand, where differentiating the variance
-    needs more passes over memory (a tenth of the time of five tasks' updates on a CPU).
+    needs more passes over memory.
     """
     return _layer_norm_forward(x, scale, bias)[0]
 
