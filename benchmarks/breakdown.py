@@ -17,7 +17,7 @@ from jax.profiler import ProfileData, ProfileOptions
 
 import configs
 from benchmarks import profiles, reports, workload
-from utils import envs, errors, runs
+from utils import errors, runs
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('agent', 'evor', 'Name in configs.py.')
@@ -30,8 +30,7 @@ def main(_: list[str]) -> None:
     """Profiles every population and prints the table."""
     config = configs.get_config(FLAGS.agent)
     populations = [workload.parse_population(text) for text in FLAGS.populations]
-    env = envs.make_env(FLAGS.env_name)
-    sizes = env.observation_space.shape[0], env.action_space.shape[0]
+    sizes = workload.sizes_of(FLAGS.env_name)
     shares = [shares_of_kinds(config, sizes, *population) for population in populations]
     machine = runs.describe()
     print(f'{machine["processor"]}, {machine["cores"]} cores, jax {machine["versions"]["jax"]}\n')

@@ -48,8 +48,7 @@ def main(_: list[str]) -> None:
         raise UserError(f'{out}: exists already; choose another --out')
     chosen = {name: _config(name) for name in FLAGS.agents}
     populations = [workload.parse_population(text) for text in FLAGS.populations]
-    env = envs.make_env(FLAGS.env_name)
-    sizes = env.observation_space.shape[0], env.action_space.shape[0]
+    sizes = workload.sizes_of(FLAGS.env_name)
     result = dict(machine=runs.describe(), env_name=FLAGS.env_name, settings=FLAGS.settings)
     result |= dict(updates=[], latencies=[], evaluation=[])
     for name, config in chosen.items():

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 import agents
 from agents import Agent
 from benchmarks import flops
-from utils import datasets, joint, parallel, training
+from utils import datasets, envs, joint, parallel, training
 from utils.errors import UserError
 from utils.train_state import TrainState
 
@@ -63,6 +63,12 @@ def make(config: ConfigDict, sizes: tuple[int, int], num_seeds: int, num_tasks: 
         len(padded) * gflop,
         parameters,
     )
+
+
+def sizes_of(env_name: str) -> tuple[int, int]:
+    """Returns the observation_dim and action_dim of an environment."""
+    env = envs.make_env(env_name)
+    return env.observation_space.shape[0], env.action_space.shape[0]
 
 
 def parse_population(text: str) -> tuple[int, int]:

@@ -39,6 +39,7 @@ def main(_: list[str]) -> None:
     if not {'n_pi', 'returns'} <= {*agent.settings.__dataclass_fields__, *vars(population)}:
         name = record['agent']['agent_name']
         raise UserError(f'--checkpoint: {name} values no candidates; choose a run of another')
+    agent = agent._replace(act=jax.jit(agent.act))  # once for all seeds
     others = _others(directory, record, population, step)
     val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
     for index, seed in enumerate(record['seeds']):
@@ -74,7 +75,7 @@ def quarters(
     """Returns a row for each quarter of the states, from the least to the most valuable.
 
     Args:
-        agent: of the run.
+        agent: of the run, its `act` compiled.
         state: of one seed.
         other: the state whose values are compared, of the same candidates.
         val: held-out data.
@@ -84,16 +85,15 @@ def quarters(
     observations = datasets.sample(val, key, FLAGS.samples, 1, 1.0, False).observations
     # The same policy and keys give the same candidates, which the other value model values.
     policy = {name: getattr(state, name) for name in agent.shared}
-    act = jax.jit(agent.act)
     values, other_values = (
-        np.asarray(act(who, observations, act_key, agent.settings).values)
+        np.asarray(agent.act(who, observations, act_key, agent.settings).values)
         for who in (state, other.replace(**policy))
     )
     std = float(state.returns.std)
     logits = extraction.pick_logits(values / std, getattr(agent.settings, 'tau_q', 0.0))
     columns = dict(
         value=values.mean(axis=1),
-        spread=candidates.spread(values) / std,
+        spread=values.std(axis=1) / std,
         effective_candidates=candidates.effective_number(np.asarray(logits)),
         agreement=candidates.rank_agreement(values, other_values),
     )

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import resource
-import time
 
 import jax
 import jax.numpy as jnp
@@ -24,24 +23,6 @@ SMALL = dict(
 )
 # Of `random_arrays`, whose rewards lie in [-1, 0], at a discount of 0.9.
 RETURN_BOUNDS = (-10.0, 0.0)
-
-
-def wait_until(reached, seconds, every=0.01):
-    """Waits for what other processes leave behind: files, a queue's state. Nobody tells of these.
-
-    Args:
-        reached: looked at again and again.
-        seconds: at most.
-        every: seconds between looks; longer where a look is dear.
-
-    Raises:
-        TimeoutError: that took longer than `seconds`.
-    """
-    deadline = time.monotonic() + seconds
-    while not reached():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f'not reached in {seconds:g} s')
-        time.sleep(every)  # the processes looked at need the core too
 
 
 def small_config(name='evor', **changes):

@@ -5,11 +5,6 @@ import numpy as np
 from utils import candidates
 
 
-def test_spread_is_the_deviation_over_the_candidates():
-    values = np.array([[1.0, 3.0], [5.0, 5.0]])
-    np.testing.assert_allclose(candidates.spread(values), [1.0, 0.0])
-
-
 def test_effective_number_counts_what_a_pick_is_spread_over():
     logits = np.array([[0.0, -np.inf, -np.inf], [0.0, 0.0, -np.inf], [0.0, 0.0, 0.0]])
     np.testing.assert_allclose(candidates.effective_number(logits), [1.0, 2.0, 3.0])

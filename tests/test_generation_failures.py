@@ -2,18 +2,16 @@
 
 import importlib.metadata
 import multiprocessing
-import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import tqdm
 
-from tests.helpers import largest_file, unprivileged, wait_until
+from tests.helpers import largest_file, unprivileged
 from utils import generation, npz
 from utils.errors import UserError
 
@@ -57,20 +55,21 @@ def test_without_room_for_the_set_its_shards_are_kept(tmp_path, small_shards):
     assert visible(tmp_path) == [f'{MAZE}-val.npz', f'{MAZE}.json', f'{MAZE}.npz']
 
 
-def test_a_worker_that_is_killed_costs_one_line_and_no_shard(tmp_path, small_shards):
+def test_a_worker_that_is_killed_costs_one_line_and_no_shard(tmp_path, small_shards, monkeypatch):
     """As by the kernel when memory runs out, in the middle of the work."""
     shards = tmp_path / f'.{MAZE}.shards'
 
-    def kill_at_the_first_shard():
-        wait_until(lambda: any(shards.glob('train-*.npz')), 60)
-        [worker] = multiprocessing.active_children()
-        os.kill(worker.pid, signal.SIGKILL)
+    class KillingBar(tqdm.tqdm):
+        """Progress, at whose first step the worker dies."""
 
-    with ThreadPoolExecutor(1) as pool:
-        killed = pool.submit(kill_at_the_first_shard)
-        with pytest.raises(UserError, match=r'worker died .* finished shards are kept'):
-            generation.generate(MAZE, tmp_path, episodes=400, workers=1, seed=0)
-        killed.result(10)
+        def update(self, n=1):
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            return super().update(n)
+
+    monkeypatch.setattr(generation.tqdm, 'tqdm', KillingBar)
+    with pytest.raises(UserError, match=r'worker died .* finished shards are kept'):
+        generation.generate(MAZE, tmp_path, episodes=400, workers=1, seed=0)
     assert visible(tmp_path) == []
     assert any(npz.headers(path) for path in shards.glob('train-*.npz'))
 

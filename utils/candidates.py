@@ -4,11 +4,6 @@ import numpy as np
 from scipy import stats
 
 
-def spread(values: np.ndarray) -> np.ndarray:
-    """Returns the standard deviation over the candidates of (n, n_pi) values, (n,)."""
-    return values.std(axis=1)
-
-
 def effective_number(logits: np.ndarray) -> np.ndarray:
     """Returns how many candidates a softmax pick is spread over: the exponential of its entropy.
 
@@ -18,9 +13,7 @@ def effective_number(logits: np.ndarray) -> np.ndarray:
     Returns:
         (n,), from 1, a greedy pick, to n_pi, where the values do not matter.
     """
-    weights = np.exp(logits)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return np.exp(stats.entropy(weights, axis=1))
+    return np.exp(stats.entropy(np.exp(logits), axis=1))
 
 
 def rank_agreement(values: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -7,10 +7,9 @@ import platform
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
-
-from tests.helpers import wait_until
 
 PROGRAMS = ('slurmctld', 'slurmd', 'sbatch', 'squeue', 'scancel', 'scontrol', 'sinfo')
 # No munge: without authentication the cluster needs no daemon, and serves this machine alone.
@@ -91,12 +90,18 @@ def started(folder: Path) -> Iterator[str]:
 
 
 def wait_for(reached, seconds: float) -> None:
-    """Waits until `reached()`: SLURM has no call that does, and every look starts a process.
+    """Waits until `reached()`.
 
     Raises:
         TimeoutError: that took longer than `seconds`.
     """
-    wait_until(reached, seconds, every=0.2)
+    deadline = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f'not reached in {seconds:g} s')
+        # The controller tells nobody of a change: it can only be asked, and each question takes
+        # the two cores, on which the jobs run, a process.
+        time.sleep(0.2)
 
 
 def _daemon(name: str, folder: Path) -> subprocess.Popen:
