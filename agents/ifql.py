@@ -14,7 +14,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import base_policy, checks, implicit_values, returns, train_state
+from utils import base_policy, checks, critics, implicit_values, returns, train_state
 from utils.datasets import Batch
 from utils.implicit_values import ImplicitValues
 from utils.networks import VelocityField
@@ -94,12 +94,10 @@ def act(
         settings.n_pi,
         settings.flow_steps,
     )
-    repeated = jnp.broadcast_to(
-        observations[:, None], (*candidates.shape[:2], observations.shape[-1])
+    values = critics.values_of_candidates(
+        model.nets.critic, state.models.critic.params, observations, candidates
     )
-    values = implicit_values.least_critic(
-        model.nets, state.models.critic.params, repeated, candidates
-    )
+    values = critics.aggregate(values, 'min')
     index = jnp.argmax(values, axis=1)
     values = returns.to_reward_units(state.returns, values)
     return Decision.of(candidates, values, index, model.config.chunk_length)

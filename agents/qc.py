@@ -67,10 +67,9 @@ def best_of_n(
         settings.n_pi,
         settings.flow_steps,
     )
-    repeated = jnp.broadcast_to(
-        observations[:, None], (*candidates.shape[:2], observations.shape[-1])
+    values = critics.values_of_candidates(
+        model.critic_net, state.critic.params, observations, candidates
     )
-    values = critics.values(model.critic_net, state.critic.params, repeated, candidates)
     values = critics.aggregate(values, model.config.value_aggregation)
     return candidates, values, jnp.argmax(values, axis=1)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from utils import draws, flow, train_state
+from utils import blocks, draws, flow, train_state
 from utils.datasets import Batch, flatten
 from utils.networks import VelocityField
 from utils.train_state import Params, TrainState
@@ -77,7 +77,11 @@ def sample_many(
     """
     shape = observations.shape[0], net.output_dim
     a_0 = draws.draw_each(key, num, lambda own: jax.random.normal(own, shape), axis=1)
-    return transport(net, params, observations[:, None], a_0, flow_steps)
+
+    def transport_row(observation: jax.Array, a_0: jax.Array) -> jax.Array:
+        return transport(net, params, observation[None], a_0, flow_steps)
+
+    return blocks.map_rows(transport_row, observations, a_0, evaluations=num)
 
 
 def update(

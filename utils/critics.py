@@ -6,6 +6,7 @@ Every leaf of an ensemble's parameters has a leading axis over its members.
 import jax
 import jax.numpy as jnp
 
+from utils import blocks
 from utils.flow import matching_loss
 from utils.networks import MLP
 from utils.train_state import Params
@@ -20,6 +21,26 @@ def values(net: MLP, params: Params, *inputs: jax.Array) -> jax.Array:
     """Returns every member's value, (members, ...), of inputs (..., d) that belong together."""
     joined = jnp.concatenate(inputs, axis=-1)
     return jax.vmap(lambda member: net.apply(member, joined)[..., 0])(params)
+
+
+def values_of_candidates(
+    net: MLP, params: Params, observations: jax.Array, candidates: jax.Array
+) -> jax.Array:
+    """Returns every member's value, (members, n, num), of an observation's own candidates.
+
+    Args:
+        net, params: of the ensemble.
+        observations: (n, observation_dim).
+        candidates: (n, num, h * action_dim).
+    """
+    num = candidates.shape[1]
+
+    def values_of_row(observation: jax.Array, own: jax.Array) -> jax.Array:
+        return values(net, params, jnp.tile(observation, (num, 1)), own)
+
+    return jnp.swapaxes(
+        blocks.map_rows(values_of_row, observations, candidates, evaluations=num), 0, 1
+    )
 
 
 def aggregate(ensemble_values: jax.Array, how: str) -> jax.Array:

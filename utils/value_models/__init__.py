@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from utils import blocks
 from utils.value_models import categorical, flow_value, implicit_quantile, quantile, scalar
 
 MODULES: dict[str, ModuleType] = {
@@ -51,4 +52,16 @@ def create(config: ConfigDict, observation_dim: int, chunk_dim: int) -> ValueMod
     def init(key: jax.Array):
         return module.init(net, key, observation_dim, chunk_dim)
 
-    return ValueModel(init, partial(module.loss, net, config), partial(module.law, net, config))
+    def law(params, observations, actions, noise, support, flow_steps):
+        def law_of_row(observation, action, z_0):
+            own_noise = noise._replace(z_0=z_0)
+            return module.law(
+                net, config, params, observation, action, own_noise, support, flow_steps
+            )
+
+        *batch_shape, num = noise.z_0.shape
+        rows = (x.reshape(-1, x.shape[-1]) for x in (observations, actions, noise.z_0))
+        points = blocks.map_rows(law_of_row, *rows, evaluations=num)
+        return tuple(x.reshape(*batch_shape, x.shape[-1]) for x in points)
+
+    return ValueModel(init, partial(module.loss, net, config), law)
