@@ -11,9 +11,9 @@ from typing import Any
 import jax
 
 # Rows that a net is evaluated on at a time. A CPU's are what its cache holds at a width of 512
-# (README, "Speed"); on a GPU, where launches count, they only bound the memory.
+# (README, "Speed"); elsewhere, where launches count, they only bound the memory.
 CPU_ROWS = 2048
-GPU_ROWS = 65536
+ACCELERATOR_ROWS = 65536
 
 
 def map_rows(function: Callable[..., Any], *arrays: jax.Array, evaluations: int = 1) -> Any:
@@ -28,7 +28,8 @@ def map_rows(function: Callable[..., Any], *arrays: jax.Array, evaluations: int 
         What the function returns, with a leading axis of n. The block's size changes it by no more
         than the rounding of a product's sums.
     """
-    block = max(1, (CPU_ROWS if jax.default_backend() == 'cpu' else GPU_ROWS) // evaluations)
+    rows = CPU_ROWS if jax.default_backend() == 'cpu' else ACCELERATOR_ROWS
+    block = max(1, rows // evaluations)
     if arrays[0].shape[0] <= block:
         return jax.vmap(function)(*arrays)
     return jax.lax.map(lambda row: function(*row), arrays, batch_size=block)
