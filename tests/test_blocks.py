@@ -13,9 +13,20 @@ from tests.helpers import random_state, small_agent
 from utils import blocks
 
 
+@pytest.fixture
+def set_rows(monkeypatch):
+    """Sets how many rows are evaluated at a time, whatever the device."""
+
+    def set_to(rows):
+        for name in ('CPU_ROWS', 'ACCELERATOR_ROWS'):
+            monkeypatch.setattr(blocks, name, rows)
+
+    return set_to
+
+
 @pytest.mark.parametrize('rows', [0, 1, 6, 7, 12, 13])
-def test_every_row_is_mapped_once_and_in_order(monkeypatch, rows):
-    monkeypatch.setattr(blocks, 'CPU_ROWS', 18)
+def test_every_row_is_mapped_once_and_in_order(set_rows, rows):
+    set_rows(18)
     x, y = np.arange(2.0 * rows).reshape(rows, 2), np.arange(1.0 * rows)
 
     def function(x, y):
@@ -27,8 +38,8 @@ def test_every_row_is_mapped_once_and_in_order(monkeypatch, rows):
     np.testing.assert_array_equal(successor, y + 1.0)
 
 
-def test_no_more_rows_are_evaluated_at_a_time_than_a_block_has(monkeypatch):
-    monkeypatch.setattr(blocks, 'CPU_ROWS', 18)
+def test_no_more_rows_are_evaluated_at_a_time_than_a_block_has(set_rows):
+    set_rows(18)
     function = partial(blocks.map_rows, lambda row: jnp.ones((3, 5)) @ row, evaluations=3)
     shapes = {
         equation.outvars[0].aval.shape
@@ -57,12 +68,12 @@ def _equations(jaxpr):
     ],
     ids=lambda changes: ' '.join(map(str, changes.values())),
 )
-def test_acting_does_not_depend_on_the_blocks(monkeypatch, key, changes):
+def test_acting_does_not_depend_on_the_blocks(set_rows, key, changes):
     agent = small_agent(**changes, hidden_dims=(16,))
     observations = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 
     def act(rows):
-        monkeypatch.setattr(blocks, 'CPU_ROWS', rows)
+        set_rows(rows)
         return jax.jit(agent.act)(random_state(agent), observations, key, agent.settings)
 
     whole = act(1000)

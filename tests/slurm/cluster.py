@@ -99,8 +99,10 @@ def wait_for(reached, seconds: float) -> None:
     while not reached():
         if time.monotonic() > deadline:
             raise TimeoutError(f'not reached in {seconds:g} s')
-        # The controller tells nobody of a change: it can only be asked, and each question takes
-        # the two cores, on which the jobs run, a process.
+        # What is waited for (a node's state, the queue, what a job's script wrote) changes in the
+        # cluster's processes, none of which is a child that could be waited on; SLURM's own waits,
+        # `sbatch --wait` and `squeue --iterate`, ask again and again too. Asking may start a
+        # process on the two cores that the jobs train on, hence the pause.
         time.sleep(0.2)
 
 
