@@ -26,6 +26,7 @@ def _common(**settings: object) -> ConfigDict:
             policy_layer_norm=False,  # layer normalisation in policies
             value_layer_norm=True,  # layer normalisation in value models and critics
             matmul_precision='float32',  # of all nets: or 'tensorfloat32' or 'bfloat16'
+            kernel_init='fan_average',  # of all nets; or 'lecun', flax's own
             lr=3e-4,  # Adam's learning rate
             batch_size=256,
             discount=0.99,

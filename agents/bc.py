@@ -10,7 +10,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import base_policy, checks, train_state
+from utils import base_policy, checks, networks, train_state
 from utils.datasets import Batch
 from utils.networks import VelocityField
 from utils.train_state import TrainState
@@ -77,12 +77,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         UserError: a setting out of range.
     """
     check(config)
-    net = VelocityField(
-        tuple(config.hidden_dims),
-        config.chunk_length * spec.action_dim,
-        config.policy_layer_norm,
-        config.matmul_precision,
-    )
+    net = networks.policy_field(config, spec.action_dim)
     model = Model(config, spec, net, optax.adam(config.lr))
     return Agent(
         init=partial(init, model),

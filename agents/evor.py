@@ -25,7 +25,17 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import base_policy, checks, critics, extraction, flow, returns, train_state, value_models
+from utils import (
+    base_policy,
+    checks,
+    critics,
+    extraction,
+    flow,
+    networks,
+    returns,
+    train_state,
+    value_models,
+)
 from utils.datasets import Batch, flatten
 from utils.errors import UserError
 from utils.networks import VelocityField
@@ -328,9 +338,7 @@ def build(config: ConfigDict, spec: Spec) -> Model:
     return Model(
         config=config,
         spec=spec,
-        policy_net=VelocityField(
-            tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm, config.matmul_precision
-        ),
+        policy_net=networks.policy_field(config, spec.action_dim),
         value_model=value_models.create(config, spec.observation_dim, chunk_dim),
         tx=optax.adam(config.lr),
     )

@@ -14,7 +14,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import base_policy, checks, critics, implicit_values, returns, train_state
+from utils import base_policy, checks, critics, implicit_values, networks, returns, train_state
 from utils.datasets import Batch
 from utils.implicit_values import ImplicitValues
 from utils.networks import VelocityField
@@ -110,10 +110,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         UserError: a setting out of range.
     """
     check(config)
-    chunk_dim = config.chunk_length * spec.action_dim
-    net = VelocityField(
-        tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm, config.matmul_precision
-    )
+    net = networks.policy_field(config, spec.action_dim)
     nets = implicit_values.networks(config)
     model = Model(config, spec, net, nets, optax.adam(config.lr))
     return Agent(

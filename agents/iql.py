@@ -14,7 +14,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import checks, implicit_values, returns, train_state
+from utils import checks, implicit_values, networks, returns, train_state
 from utils.datasets import Batch, flatten
 from utils.implicit_values import ImplicitValues
 from utils.losses import masked_mean
@@ -142,9 +142,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     """
     check(config)
     chunk_dim = config.chunk_length * spec.action_dim
-    net = MLP(
-        tuple(config.hidden_dims), chunk_dim, config.policy_layer_norm, config.matmul_precision
-    )
+    net = networks.mlp(config, chunk_dim, config.policy_layer_norm)
     nets = implicit_values.networks(config)
     model = Model(config, spec, net, nets, optax.adam(config.lr))
     return Agent(

@@ -15,7 +15,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import base_policy, checks, critics, extraction, returns, train_state
+from utils import base_policy, checks, critics, extraction, networks, returns, train_state
 from utils.datasets import Batch, flatten
 from utils.networks import MLP, VelocityField
 from utils.returns import ReturnMap
@@ -157,15 +157,11 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         UserError: a setting out of range.
     """
     check(config)
-    hidden_dims = tuple(config.hidden_dims)
-    chunk_dim = config.chunk_length * spec.action_dim
     model = Model(
         config=config,
         spec=spec,
-        policy_net=VelocityField(
-            hidden_dims, chunk_dim, config.policy_layer_norm, config.matmul_precision
-        ),
-        critic_net=MLP(hidden_dims, 1, config.value_layer_norm, config.matmul_precision),
+        policy_net=networks.policy_field(config, spec.action_dim),
+        critic_net=networks.critic(config),
         tx=optax.adam(config.lr),
     )
     return Agent(

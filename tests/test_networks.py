@@ -12,7 +12,7 @@ from utils.networks import MLP, TrunkVelocityField, VelocityField
 
 FIELDS = {
     'mlp': VelocityField((8, 8), 2, True, 'float32'),
-    'trunk': TrunkVelocityField((8, 8), 2, True, 'float32', (5, 6)),
+    'trunk': TrunkVelocityField((8, 8), 2, True, 'float32', 'fan_average', (5, 6)),
 }
 
 
@@ -116,3 +116,25 @@ def test_nets_of_lower_precision_have_the_same_parameters(key):
     chex.assert_trees_all_equal(params, coarse.init(key, x))
     difference = np.abs(exact.apply(params, x) - coarse.apply(params, x)).max()
     assert 1e-5 < difference < 0.1
+
+
+@pytest.mark.parametrize(('kind', 'deviation'), [('fan_average', 0.2), ('lecun', 0.5)])
+def test_a_kernel_begins_with_the_variance_of_its_initialiser(kind, deviation):
+    """4 inputs, 46 outputs: 2 / (4 + 46) = 0.2^2, and 1 / 4 = 0.5^2 (which flax truncates)."""
+    kernels = [
+        MLP((46,), 1, kernel_init=kind).init(jax.random.key(seed), jnp.ones((1, 4)))
+        for seed in range(50)
+    ]
+    first = np.stack([params['params']['Dense_0']['kernel'] for params in kernels])
+    assert first.std() == pytest.approx(deviation, rel=0.03)
+    if kind == 'fan_average':
+        assert np.abs(first).max() <= np.sqrt(3) * deviation
+
+
+def test_a_small_output_scale_starts_outputs_near_zero():
+    x = jax.random.normal(jax.random.key(0), (16, 4))
+    plain, small = (MLP((8,), 2, output_scale=scale) for scale in (1.0, 0.01))
+    params = plain.init(jax.random.key(1), x)
+    chex.assert_trees_all_close(
+        small.apply(small.init(jax.random.key(1), x), x), 0.01 * plain.apply(params, x), rtol=1e-5
+    )

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from ml_collections import ConfigDict
 
 from utils.errors import UserError, did_you_mean
-from utils.networks import PRECISIONS
+from utils.networks import KERNEL_INITS, PRECISIONS
 
 LARGEST = 2**31 - 1  # of a whole number on the device
 
@@ -83,7 +83,8 @@ def common(config: ConfigDict) -> None:
     """Checks the settings that every agent has: nets, optimiser, discount and chunks."""
     at_least(config, 1, ('batch_size', 'chunk_length'))
     ranges(config, {'discount': (0.0, 1.0), 'tau': (0.0, 1.0)})
-    choices(config, {'matmul_precision': tuple(PRECISIONS), 'return_map': ('affine', 'none')})
+    known = {'matmul_precision': tuple(PRECISIONS), 'kernel_init': tuple(KERNEL_INITS)}
+    choices(config, known | {'return_map': ('affine', 'none')})
     switches(config, ('policy_layer_norm', 'value_layer_norm'))
     widths(config, 'hidden_dims')
     positive(config, ('lr',))

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from utils import checks, critics, returns, train_state
 from utils.datasets import Batch, flatten
 from utils.losses import expectile_loss, masked_mean
-from utils.networks import MLP
+from utils.networks import MLP, critic
 from utils.returns import ReturnMap
 from utils.train_state import Params, TrainState
 
@@ -39,7 +39,7 @@ class ImplicitValues:
 
 def networks(config: ConfigDict) -> Nets:
     """Returns the nets of a config."""
-    net = MLP(tuple(config.hidden_dims), 1, config.value_layer_norm, config.matmul_precision)
+    net = critic(config)
     return Nets(net, net)
 
 

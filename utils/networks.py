@@ -1,6 +1,6 @@
 """Multi-layer perceptrons and the velocity fields built on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from ml_collections import ConfigDict
 
 # How operands of matrix products are rounded: to how many bits of mantissa, and what to tell the
 # device. None: they are not; "to all 23 bits" would copy every weight. Sums are always of float32.
@@ -17,6 +18,14 @@ PRECISIONS: dict[str, tuple[int | None, lax.PrecisionLike]] = {
     'float32': (None, lax.Precision.HIGHEST),
     'tensorfloat32': (10, lax.Precision.HIGH),
     'bfloat16': (7, lax.DotAlgorithmPreset.BF16_BF16_F32),
+}
+
+
+# How kernels begin. OGBench, FQL, QC and their kin draw uniformly with the variance 2 / (in + out);
+# flax's own default, a normal of variance 1 / in, starts narrow inputs much wider.
+KERNEL_INITS: dict[str, Callable[..., jax.Array]] = {
+    'fan_average': nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
+    'lecun': nn.initializers.lecun_normal(),
 }
 
 
@@ -58,13 +67,18 @@ def _matmul_backward(precision: str, operands: tuple[jax.Array, jax.Array], grad
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
-def dense(width: int, precision: str, name: str | None = None) -> nn.Dense:
-    """A linear layer whose matrix products are of `precision`."""
+def dense(
+    width: int, precision: str, kernel_init: str, name: str | None = None, scale: float = 1.0
+) -> nn.Dense:
+    """A linear layer with products of `precision`; its kernel begins as `scale` times a draw."""
 
     def dot_general(x: jax.Array, w: jax.Array, *_: Any, **__: Any) -> jax.Array:
         return matmul(x, w, precision)
 
-    return nn.Dense(width, dot_general=dot_general, name=name)
+    def scaled_init(*arguments: Any) -> jax.Array:
+        return scale * KERNEL_INITS[kernel_init](*arguments)
+
+    return nn.Dense(width, dot_general=dot_general, kernel_init=scaled_init, name=name)
 
 
 def _row(x: jax.Array, ndim: int) -> jax.Array:
@@ -125,12 +139,16 @@ class MLP(nn.Module):
         output_dim: width of the output.
         layer_norm: whether to normalise after each activation.
         precision: of the matrix products, a key of `PRECISIONS`.
+        kernel_init: a key of `KERNEL_INITS`.
+        output_scale: multiplies the first kernel of the output; small, all outputs start near 0.
     """
 
     hidden_dims: Sequence[int]
     output_dim: int
     layer_norm: bool = False
     precision: str = 'float32'
+    kernel_init: str = 'fan_average'
+    output_scale: float = 1.0
 
     @nn.compact
     def __call__(self, x: jax.Array, starts_after_first: bool = False) -> jax.Array:
@@ -142,11 +160,13 @@ class MLP(nn.Module):
         """
         for i, width in enumerate(self.hidden_dims):
             if i > 0 or not starts_after_first:
-                x = dense(width, self.precision, f'Dense_{i}')(x)
+                x = dense(width, self.precision, self.kernel_init, f'Dense_{i}')(x)
             x = nn.gelu(x)
             if self.layer_norm:
                 x = LayerNorm()(x)
-        return dense(self.output_dim, self.precision, f'Dense_{len(self.hidden_dims)}')(x)
+        name = f'Dense_{len(self.hidden_dims)}'
+        sizes = self.output_dim, self.precision, self.kernel_init
+        return dense(*sizes, name, self.output_scale)(x)
 
 
 class VelocityField(nn.Module):
@@ -156,14 +176,15 @@ class VelocityField(nn.Module):
     of points and steps.
 
     Attributes:
-        hidden_dims, output_dim, layer_norm, precision: as in `MLP`; `output_dim` is the dimension
-            of x.
+        hidden_dims, output_dim, layer_norm, precision, kernel_init: as in `MLP`; `output_dim` is
+            the dimension of x.
     """
 
     hidden_dims: Sequence[int]
     output_dim: int
     layer_norm: bool = False
     precision: str = 'float32'
+    kernel_init: str = 'fan_average'
 
     def features(self, *conditions: jax.Array) -> jax.Array:
         """The part of the first layer that conditions, (..., d) each, have in it."""
@@ -193,7 +214,7 @@ class VelocityField(nn.Module):
         t = jnp.broadcast_to(t, (*x.shape[:-1], 1))
         moving = jnp.concatenate([x, t], axis=-1)
         sizes = self.hidden_dims, self.output_dim, self.layer_norm, self.precision
-        mlp = MLP(*sizes, name='MLP_0')
+        mlp = MLP(*sizes, self.kernel_init, name='MLP_0')
         if self.is_initializing():
             features = jnp.broadcast_to(features, (*x.shape[:-1], features.shape[-1]))
             return mlp(jnp.concatenate([features, moving], axis=-1))
@@ -213,7 +234,7 @@ class TrunkVelocityField(nn.Module):
     and shifts, so that many samples and many steps cost little more than one.
 
     Attributes:
-        hidden_dims, output_dim, layer_norm, precision: of the trunk, as in `MLP`.
+        hidden_dims, output_dim, layer_norm, precision, kernel_init: of the trunk, as in `MLP`.
         head_dims: widths of the head's hidden layers, which are not normalised.
     """
 
@@ -221,14 +242,16 @@ class TrunkVelocityField(nn.Module):
     output_dim: int
     layer_norm: bool
     precision: str
+    kernel_init: str
     head_dims: Sequence[int]
 
     def setup(self) -> None:
         """Makes the nets."""
         size = 2 * sum(self.head_dims)
-        self.trunk = MLP(self.hidden_dims, size, self.layer_norm, self.precision)
-        self.layers = [dense(width, self.precision) for width in self.head_dims]
-        self.last = dense(self.output_dim, self.precision)
+        kind = self.precision, self.kernel_init
+        self.trunk = MLP(self.hidden_dims, size, self.layer_norm, *kind)
+        self.layers = [dense(width, *kind) for width in self.head_dims]
+        self.last = dense(self.output_dim, *kind)
 
     def features(self, *conditions: jax.Array) -> jax.Array:
         """Runs the trunk on conditions (..., d) each."""
@@ -248,3 +271,21 @@ class TrunkVelocityField(nn.Module):
     def __call__(self, x: jax.Array, t: jax.Array, *conditions: jax.Array) -> jax.Array:
         """Evaluates the field at `x` and `t` under conditions (..., d) each."""
         return self.velocity(x, t, self.features(*conditions))
+
+
+def mlp(config: ConfigDict, output_dim: int, layer_norm: bool) -> MLP:
+    """Returns the net of a config's `hidden_dims`, `matmul_precision` and `kernel_init`."""
+    kind = config.matmul_precision, config.kernel_init
+    return MLP(tuple(config.hidden_dims), output_dim, layer_norm, *kind)
+
+
+def critic(config: ConfigDict, output_dim: int = 1) -> MLP:
+    """Returns the net of values of a config."""
+    return mlp(config, output_dim, config.value_layer_norm)
+
+
+def policy_field(config: ConfigDict, action_dim: int) -> VelocityField:
+    """Returns the base policy's velocity of flat chunks of a config."""
+    kind = config.policy_layer_norm, config.matmul_precision, config.kernel_init
+    chunk_dim = config.chunk_length * action_dim
+    return VelocityField(tuple(config.hidden_dims), chunk_dim, *kind)

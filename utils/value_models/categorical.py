@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from utils import networks
 from utils.datasets import Batch, flatten
 from utils.extraction import Noise
 from utils.losses import masked_mean
@@ -13,12 +14,7 @@ from utils.train_state import Params
 
 def network(config: ConfigDict) -> MLP:
     """Logits of the atoms, from (x, a)."""
-    return MLP(
-        tuple(config.hidden_dims),
-        config.num_atoms,
-        config.value_layer_norm,
-        config.matmul_precision,
-    )
+    return networks.critic(config, config.num_atoms)
 
 
 def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:

@@ -15,7 +15,8 @@ Net = VelocityField | TrunkVelocityField
 
 def network(config: ConfigDict) -> Net:
     """The velocity s(z, t | x, a)."""
-    sizes = tuple(config.hidden_dims), 1, config.value_layer_norm, config.matmul_precision
+    sizes = tuple(config.hidden_dims), 1, config.value_layer_norm
+    sizes += config.matmul_precision, config.kernel_init
     if config.value_net == 'trunk':
         return TrunkVelocityField(*sizes, tuple(config.head_dims))
     return VelocityField(*sizes)

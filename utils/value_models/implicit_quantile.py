@@ -25,6 +25,7 @@ class QuantileFunction(nn.Module):
     hidden_dims: tuple[int, ...]
     layer_norm: bool
     precision: str
+    kernel_init: str
 
     @nn.compact
     def __call__(self, levels: jax.Array, *conditions: jax.Array) -> jax.Array:
@@ -37,13 +38,18 @@ class QuantileFunction(nn.Module):
             for array in conditions
         ]
         inputs = jnp.concatenate([*repeated, cosines], axis=-1)
-        return MLP(self.hidden_dims, 1, self.layer_norm, self.precision)(inputs)[..., 0]
+        return MLP(self.hidden_dims, 1, self.layer_norm, self.precision, self.kernel_init)(inputs)[
+            ..., 0
+        ]
 
 
 def network(config: ConfigDict) -> QuantileFunction:
     """The quantile function of (x, a)."""
     return QuantileFunction(
-        tuple(config.hidden_dims), config.value_layer_norm, config.matmul_precision
+        tuple(config.hidden_dims),
+        config.value_layer_norm,
+        config.matmul_precision,
+        config.kernel_init,
     )
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from utils import flow
+from utils import flow, networks
 from utils.datasets import Batch, flatten
 from utils.extraction import Noise
 from utils.networks import MLP
@@ -13,7 +13,7 @@ from utils.train_state import Params
 
 def network(config: ConfigDict) -> MLP:
     """The value Q(x, a)."""
-    return MLP(tuple(config.hidden_dims), 1, config.value_layer_norm, config.matmul_precision)
+    return networks.critic(config)
 
 
 def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
