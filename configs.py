@@ -32,6 +32,7 @@ def _common(**settings: object) -> ConfigDict:
             discount=0.99,
             tau=0.005,  # Polyak step of target nets
             chunk_length=1,  # actions chosen and played at a time
+            clip_returns=True,  # whether bootstrapped returns are kept within what rewards allow
             return_map='none',  # returns enter the nets as they are, or standardised: 'affine'
         )
         | settings
@@ -47,11 +48,12 @@ def evor(**settings: object) -> ConfigDict:
         # The model of the reward-to-go's law.
         value_model='flow',  # 'flow' (the paper), 'scalar', 'categorical' (C51), 'quantile'
         # (QR-DQN) or 'implicit_quantile' (IQN)
-        td_target='velocity',  # flow: 'velocity' (the paper) or 'coupled' (keeps the return law)
+        td_target='velocity',  # flow: 'velocity' (the paper; learns the mean), the same with z_t
+        # from the sampled successor: 'velocity_successor' (biased), or 'coupled' (learns the
+        # return distribution)
         lam=0.0,  # flow: control variate of 'coupled', in [0, 1]
         value_net='mlp',  # flow: 'mlp', or 'trunk' with a small head for every sample and step
         head_dims=(64, 64, 64),  # flow: hidden widths of that head
-        solver='euler',  # flow: integrator of the reward-to-go; or 'midpoint' or 'heun'
         num_atoms=101,  # categorical: atoms over the bounds of the return
         num_quantiles=32,  # quantile: levels
         num_levels=8,  # implicit_quantile: random levels of an update
@@ -61,11 +63,14 @@ def evor(**settings: object) -> ConfigDict:
         backup_candidates=1,  # base-policy samples it is picked from; 1 is the paper
         backup_return_samples=8,  # reward-to-go samples of each, where there are several
         flow_steps=10,  # Euler steps of the base policy
-        backup_flow_steps=10,  # steps of the reward-to-go in the backup
+        backup_flow_steps=5,  # steps of the reward-to-go in the backup
+        backup_solver='midpoint',  # of those steps; or 'euler' or 'heun'. Few Euler steps lose rare
+        # successes (`python -m benchmarks.flow_steps`)
         # Inference; these can be changed after training without retraining.
         n_pi=32,  # candidates from the base policy; 1 is behaviour cloning
         num_return_samples=8,  # reward-to-go samples of each candidate
         return_flow_steps=10,  # steps of those samples; 1 of Euler is a cheap mean
+        return_solver='euler',  # of those steps; or 'midpoint' or 'heun'
         return_noise='random',  # 'random' noise, or Gauss-Hermite 'quadrature' nodes
         tau_r=1.0,  # log-sum-exp temperature over returns; inf: mean, 0: max
         tau_q=0.02,  # softmax temperature over candidates; 0: argmax, inf: base policy
@@ -181,8 +186,7 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
         evor,
         td_target='coupled',
         value_net='trunk',
-        solver='midpoint',
-        backup_flow_steps=5,
+        return_solver='midpoint',
         return_flow_steps=1,
     ),
     'evor_scalar': partial(evor, value_model='scalar', num_value_nets=2, **EXACT),
@@ -240,7 +244,8 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     'flow_steps': {
         f'steps{num}': dict(flow_steps=num, backup_flow_steps=num) for num in (1, 2, 10)
     },
-    'solver': dict(midpoint=dict(solver='midpoint', backup_flow_steps=2)),
+    'solver': dict(euler=dict(backup_solver='euler', backup_flow_steps=10)),
+    'clip_returns': dict(unclipped=dict(clip_returns=False)),
     'return_map': dict(plain=dict(return_map='none')),
     'chunk_length': {f'h{length}': dict(chunk_length=length) for length in (1, 2, 10)},
     'samples': dict(

@@ -358,10 +358,11 @@ def settings_from(config: ConfigDict, **changes: object) -> Settings:
 
 CHOICES = {
     'value_model': tuple(value_models.MODULES),
-    'td_target': ('velocity', 'coupled'),
+    'td_target': ('velocity', 'velocity_successor', 'coupled'),
     'next_action': ('policy', 'dataset'),
     'value_net': ('mlp', 'trunk'),
-    'solver': tuple(flow.SOLVERS),
+    'backup_solver': tuple(flow.SOLVERS),
+    'return_solver': tuple(flow.SOLVERS),
     'return_noise': ('random', 'quadrature'),
     'value_aggregation': ('mean', 'min'),
 }

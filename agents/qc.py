@@ -85,10 +85,10 @@ def critic_targets(model: Model, state: State, batch: Batch, key: jax.Array) -> 
         batch.next_observations,
         extraction.take(candidates, index),
     )
+    next_value = critics.aggregate(next_values, config.value_aggregation)
+    next_value = returns.bound(next_value, returns.support(state.returns), config.clip_returns)
     scaled = returns.scale_rewards(state.returns, batch)
-    return scaled.rewards + batch.discounts * critics.aggregate(
-        next_values, config.value_aggregation
-    )
+    return scaled.rewards + batch.discounts * next_value
 
 
 def critic_loss(

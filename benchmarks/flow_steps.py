@@ -72,7 +72,7 @@ def train(process: str, backup: str) -> Trained:
         lam=0.0,
         value_net=FLAGS.value_net,
         backup_flow_steps=steps,
-        solver=solver,
+        backup_solver=solver,
     )
 
 

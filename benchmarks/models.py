@@ -4,6 +4,7 @@ from typing import Any
 
 MODELS: dict[str, dict[str, Any]] = {
     'velocity': dict(value_model='flow', td_target='velocity'),
+    'velocity, successor': dict(value_model='flow', td_target='velocity_successor'),
     'coupled, lam 0': dict(value_model='flow', td_target='coupled', lam=0.0),
     'coupled, lam 0.5': dict(value_model='flow', td_target='coupled', lam=0.5),
     'coupled, lam 1': dict(value_model='flow', td_target='coupled', lam=1.0),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from benchmarks import laws
 from benchmarks.laws import Law
@@ -251,6 +252,47 @@ def _walk(steered: bool) -> Callable[[jax.Array, int], Batch]:
     return sample
 
 
+STEPS, NEEDED = 20, 14  # of `rare_success`
+
+
+def rare_success() -> Process:
+    """Twenty coins; 1 is paid at the end, undiscounted, if at least 14 were heads.
+
+    The return distribution has two atoms: 1 with the binomial chance of what is still needed, else
+    0. The queries are states of a chance between 0.01 and 0.06, as in a dataset that rarely
+    succeeds; a chance travels through as many bootstraps as coins are left. Observations are
+    (coins thrown, heads), both scaled to [-1, 1]; all reachable states are equally likely given the
+    number of coins thrown.
+    """
+
+    def observe(thrown: jax.Array, heads: jax.Array) -> jax.Array:
+        return jnp.stack([thrown, heads], axis=-1) / (0.5 * STEPS) - 1.0
+
+    def sample(key: jax.Array, size: int) -> Batch:
+        thrown_key, heads_key, coin_key = jax.random.split(key, 3)
+        thrown = jax.random.randint(thrown_key, (size,), 0, STEPS)
+        heads = jax.random.randint(heads_key, (size,), 0, thrown + 1)
+        next_heads = heads + jax.random.bernoulli(coin_key, 0.5, (size,))
+        last = thrown == STEPS - 1
+        still = jnp.zeros((size, 1))
+        return make_batch(
+            observations=observe(thrown, heads),
+            actions=still,
+            rewards=jnp.where(last & (next_heads >= NEEDED), 1.0, 0.0),
+            discounts=jnp.where(last, 0.0, 1.0),
+            next_observations=observe(thrown + 1, next_heads),
+            next_actions=still,
+        )
+
+    queries = []
+    for thrown, heads in ((0, 0), (5, 2), (5, 3), (10, 5), (10, 6), (15, 9)):
+        chance = float(stats.binom.sf(NEEDED - heads - 1, STEPS - thrown, 0.5))
+        observation = np.asarray(observe(*map(jnp.float32, (thrown, heads)))).tolist()
+        law = laws.discrete([0.0, 1.0], [1.0 - chance, chance])
+        queries.append(Query(observation, [0.0], law))
+    return Process('rare_success', sample, queries, (0.0, 1.0))
+
+
 ALL = {
     'uniform': uniform,
     'two_point': two_point,
@@ -260,6 +302,7 @@ ALL = {
     'tied_actions': tied_actions,
     'noisy_walk': noisy_walk,
     'steered_walk': steered_walk,
+    'rare_success': rare_success,
     'better_action': better_action,
     'constant': constant,
 }

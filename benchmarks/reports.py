@@ -14,6 +14,7 @@ Row = dict[str, Any]
 # Okabe and Ito's colours, told apart by colour-blind readers too; dashes for what is no flow.
 STYLES = {
     'velocity': ('#000000', '-'),
+    'velocity, successor': ('#000000', ':'),
     'coupled, lam 0': ('#0072B2', '-'),
     'coupled, lam 0.5': ('#56B4E9', '-'),
     'coupled, lam 1': ('#009E73', '-'),

@@ -31,7 +31,7 @@ flags.DEFINE_integer('steps', 5000, 'Updates of each value model.', lower_bound=
 flags.DEFINE_integer('flow_steps', 20, 'Euler steps in the backup.', lower_bound=1)
 flags.DEFINE_integer('seeds', 3, 'Members trained together, with seeds 0, 1, ...', lower_bound=1)
 flags.DEFINE_multi_enum(
-    'processes', list(processes.ALL)[:8], list(processes.ALL), 'Which processes.'
+    'processes', list(processes.ALL)[:9], list(processes.ALL), 'Which processes.'
 )
 flags.DEFINE_multi_enum('models', list(MODELS), list(MODELS), 'Which value models.')
 flags.DEFINE_enum(

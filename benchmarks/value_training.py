@@ -138,7 +138,7 @@ def learned_law(
 def with_solver(trained: Trained, solver: str) -> Trained:
     """Returns a trained flow that is read with another solver."""
     config = ConfigDict(trained.model.config)
-    config.solver = solver
+    config.return_solver = solver
     model = evor.build(config, trained.model.spec)
     return trained._replace(model=model, read=make_read(model))
 

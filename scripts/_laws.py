@@ -164,10 +164,7 @@ def _bounds(val: Dataset, rows: np.ndarray, discount: float) -> np.ndarray:
     They differ where the recording was cut before the episode ended by reward.
     """
     known = datasets.rewards_to_go(val, discount)[rows]
-    missing = (
-        calibration.alive_to_the_cut(val)[rows]
-        * discount ** (val.ends - np.arange(len(val.ends)))[rows]
-    )
+    missing = datasets.missing_weights(val, discount)[rows]
     low, high = datasets.return_bounds(val, discount)
     return np.stack([known + missing * low, known + missing * high], axis=1)
 

@@ -129,7 +129,7 @@ def flow_laws(checkpoint, seed, observations, actions):
     """
     record = runs.read_record(checkpoint.parents[1])
     config = runs.agent_config(record)
-    assert (config.value_model, config.solver) == ('flow', 'euler')
+    assert (config.value_model, config.return_solver) == ('flow', 'euler')
     sizes = record['observation_dim'], record['action_dim']
     agent = agents.create(config, agents.Spec(*sizes, 0.0, 1.0, -1.0, 1.0))
     init = partial(training.init_population, agent.init, record['seeds'])

@@ -135,6 +135,61 @@ def test_return_scale_ignores_rows_that_are_no_transitions():
     np.testing.assert_allclose([mean, deviation], [np.mean([1, 10, 1e3]), np.std([1, 10, 1e3])])
 
 
+def walk(lengths, seed=0):
+    """A position that drifts about 0, recorded in pieces; the reward is -1 below 1, else 0."""
+    rng, rows = np.random.default_rng(seed), sum(lengths)
+    position = np.zeros(rows)
+    for row in range(1, rows):
+        position[row] = 0.98 * position[row - 1] + 0.2 * rng.normal()
+    terminals = np.zeros(rows, bool)
+    terminals[np.cumsum(lengths) - 1] = True
+    return datasets.build(
+        dict(
+            observations=np.zeros((rows, 1)),
+            actions=np.zeros((rows, 1)),
+            terminals=terminals,
+            rewards=np.where(position > 1.0, 0.0, -1.0),
+            masks=np.ones(rows),
+        )
+    )
+
+
+def test_return_scale_does_not_see_where_the_recording_was_cut():
+    """One recording in one piece and in pieces of 1000 rows, whose sums to the cut are far off."""
+    whole, cut = walk([60_000]), walk([1000] * 60)
+    mean, deviation = datasets.return_scale(whole, 0.99)
+    cut_mean, cut_deviation = datasets.return_scale(cut, 0.99)
+    assert cut_mean == pytest.approx(mean, abs=0.15 * deviation)
+    assert cut_deviation == pytest.approx(deviation, rel=0.1)
+    sums = datasets.rewards_to_go(cut, 0.99)[cut.starts]
+    assert abs(sums.mean() - mean) > 0.4 * deviation
+    assert sums.std() > 1.2 * deviation
+
+
+@pytest.mark.parametrize('lengths', [[1000, 1000], [50, 80]], ids=['long', 'all too short'])
+def test_a_constant_reward_for_ever_has_its_own_return_scale(lengths):
+    rows, terminals = sum(lengths), np.zeros(sum(lengths), bool)
+    terminals[np.cumsum(lengths) - 1] = True
+    still = dict(observations=np.zeros((rows, 1)), actions=np.zeros((rows, 1)))
+    rewards = dict(rewards=np.full(rows, -1.0), masks=np.ones(rows))
+    dataset = datasets.build(still | rewards | dict(terminals=terminals))
+    mean, deviation = datasets.return_scale(dataset, 0.99)
+    assert mean == pytest.approx(-100.0)
+    assert deviation == 1.0
+
+
+def test_nothing_is_missing_before_an_end_by_reward():
+    dataset = trajectory_dataset([4, 3], masks=[1, 0, 1, 1, 1, 1, 0])
+    expected = [0, 0, 0.9, 1, 0, 0, 0]
+    np.testing.assert_allclose(datasets.missing_weights(dataset, 0.9), expected)
+
+
+def test_without_discount_returns_are_the_sums_up_to_the_cut():
+    dataset = trajectory_dataset([3, 3]).replace(rewards=np.float32([1, 2, 0, 4, 8, 0]))
+    mean, deviation = datasets.return_scale(dataset, 1.0)
+    np.testing.assert_allclose([mean, deviation], [np.mean([3, 2, 12, 8]), np.std([3, 2, 12, 8])])
+
+
 def test_equal_returns_have_scale_one():
     arrays = random_arrays() | dict(rewards=np.zeros(75), masks=np.ones(75))
     assert datasets.return_scale(datasets.build(arrays), 0.9) == (0.0, 1.0)

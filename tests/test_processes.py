@@ -57,7 +57,29 @@ def simulate(process, size=100_000, sweeps=40):
     return lambda query: values[index.ravel() == lookup[(*query.observation, *query.action)]]
 
 
-@pytest.mark.parametrize('name', processes.ALL)
+def test_the_chance_of_a_rare_success_is_that_of_its_transitions():
+    """By dynamic programming over empirical transitions: resampled returns would coalesce."""
+    process = processes.rare_success()
+    batch = jax.tree.map(np.asarray, process.sample(jax.random.key(0), 400_000))
+    here, there = (
+        np.round(10 * (observations + 1)).astype(int)
+        for observations in (batch.observations, batch.next_observations)
+    )
+    values = np.zeros((21, 22))
+    for thrown in range(19, -1, -1):
+        at = here[:, 0] == thrown
+        assert (there[at, 0] == thrown + 1).all()
+        going_on = batch.discounts[at] * values[there[at, 0], there[at, 1]]
+        returns, heads = batch.rewards[at] + going_on, here[at, 1]
+        sums, counts = (np.bincount(heads, weights, 22) for weights in (returns, None))
+        values[thrown] = sums / np.maximum(counts, 1)
+    for query in process.queries:
+        thrown, heads = np.round(10 * (np.array(query.observation) + 1)).astype(int)
+        assert query.law.mean == pytest.approx(values[thrown, heads], rel=0.1)
+        assert 0.01 < query.law.mean < 0.06
+
+
+@pytest.mark.parametrize('name', set(processes.ALL) - {'rare_success'})
 def test_the_law_of_a_process_is_that_of_its_simulated_returns(name):
     process = processes.ALL[name]()
     simulated = simulate(process)

@@ -15,7 +15,9 @@ from utils.losses import expectile_loss
 from utils.value_models import categorical, flow_value, quantile, scalar
 
 MODELS = {name: dict(value_model=name) for name in value_models.MODULES}
-MODELS['trunk'] = dict(value_model='flow', value_net='trunk', head_dims=(5, 6), solver='midpoint')
+MODELS['trunk'] = dict(
+    value_model='flow', value_net='trunk', head_dims=(5, 6), return_solver='midpoint'
+)
 EVERY_MODEL = pytest.mark.parametrize('name', list(MODELS))
 SUPPORT = (jnp.float32(-10.0), jnp.float32(0.0))
 ATOMS = np.linspace(-10.0, 0.0, 11)
@@ -85,9 +87,10 @@ def test_at_lam_one_the_sample_leaves_the_coupled_target():
         chex.assert_trees_all_close(target, column(1.0 + 0.5 * 5.0 - 0.5 * 2.0))
 
 
-def slow_flow_loss(config, velocity, params, target_params, batch, next_actions, key):
+def slow_flow_loss(config, velocity, params, target_params, batch, next_actions, support, key):
     """The flow's temporal difference, one number at a time."""
     noise_key, time_key = jax.random.split(key)
+    low, high = support
     shape = (len(batch.rewards), 1)
     noise, times = jax.random.normal(noise_key, shape), jax.random.uniform(time_key, shape)
     losses = []
@@ -97,14 +100,21 @@ def slow_flow_loss(config, velocity, params, target_params, batch, next_actions,
         r, g = float(batch.rewards[i]), float(batch.discounts[i])
         here = float(batch.observations[i, 0]), float(batch.actions[i, 0, 0])
         there = float(batch.next_observations[i, 0]), float(next_actions[i, 0])
-        next_z_1 = z_0
+        from_here = config.td_target == 'velocity'
+        z, dt = z_0, 1 / config.backup_flow_steps
         for k in range(config.backup_flow_steps):
-            step = velocity(target_params, next_z_1, k / config.backup_flow_steps, *there)
-            next_z_1 = next_z_1 + step / config.backup_flow_steps
-        z_1 = r + g * next_z_1
+            where = here if from_here else there
+            z = z + dt * velocity(target_params, z, k * dt, *where)
+        if config.td_target == 'coupled' and config.clip_returns:
+            z = min(max(z, low), high)
+        next_z_1 = z
+        z_1 = z if from_here else r + g * z
         z_t = (1 - t) * z_0 + t * z_1
-        if config.td_target == 'velocity':
+        if config.td_target == 'velocity_successor':
             target = r + g * velocity(target_params, z_t, t, *there)
+        elif from_here:
+            value = velocity(target_params, z_t, t, *there)
+            target = r + g * (min(max(value, low), high) if config.clip_returns else value)
         else:
             next_z_t = (1 - t) * z_0 + t * next_z_1
             control = velocity(target_params, next_z_t, t, *there) - (next_z_1 - z_0)
@@ -113,12 +123,21 @@ def slow_flow_loss(config, velocity, params, target_params, batch, next_actions,
     return np.mean(losses)
 
 
-@pytest.mark.parametrize(('td_target', 'lam'), [('velocity', 0), ('coupled', 0), ('coupled', 0.7)])
-def test_flow_loss_equals_a_slow_reference(key, td_target, lam):
+@pytest.mark.parametrize('clip_returns', [True, False])
+@pytest.mark.parametrize(
+    ('td_target', 'lam'),
+    [('velocity', 0), ('velocity_successor', 0), ('coupled', 0), ('coupled', 0.7)],
+)
+def test_flow_loss_equals_a_slow_reference(key, td_target, lam, clip_returns):
+    """On a support so narrow that some of the bootstrapped returns leave it."""
+
     def velocity(params, z, t, x, a):
         return params * (z + 2 * t + x * a)
 
-    config = small_config(td_target=td_target, lam=lam)
+    config = small_config(
+        td_target=td_target, lam=lam, clip_returns=clip_returns, backup_solver='euler'
+    )
+    support = -0.2, 0.3
     batch, next_actions = batch_by_hand(discounts=jnp.array([0.5, 0.9])), column(0.3, -0.8)
     batch = batch.replace(actions=column(0.5, -0.25)[..., None])
 
@@ -129,9 +148,9 @@ def test_flow_loss_equals_a_slow_reference(key, td_target, lam):
         return velocity(params, z, t, features[:, :1], features[:, 1:])
 
     loss, _ = flow_value.loss(
-        SimpleNamespace(apply=apply), config, 0.6, 1.4, batch, next_actions, SUPPORT, key
+        SimpleNamespace(apply=apply), config, 0.6, 1.4, batch, next_actions, support, key
     )
-    expected = slow_flow_loss(config, velocity, 0.6, 1.4, batch, next_actions, key)
+    expected = slow_flow_loss(config, velocity, 0.6, 1.4, batch, next_actions, support, key)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
@@ -139,12 +158,15 @@ def test_flow_loss_equals_a_slow_reference(key, td_target, lam):
 
 
 def test_scalar_loss_by_hand(key):
-    """Q is 1, -1 at parameter 1; the targets are 1 + 0.5 * 3 * 2 = 4 and 0."""
-    args = (LINEAR, None, 1.0, 3.0)
-    next_actions = column(0.0, 0.0)
-    loss, metrics = scalar.loss(*args, batch_by_hand(), next_actions, SUPPORT, key)
-    assert loss == (3**2 + 1**2) / 2
-    assert (metrics['return_mean'], metrics['return_std']) == (2.0, 2.0)
+    """Q is 1, -1 at parameter 1; the targets are 1 + 0.5 * 3 * 2 = 4 and 0.
+
+    Where returns are at most 4, the successor's 6 counts as 4, and the first target is 3.
+    """
+    for clips, target in [(False, 4.0), (True, 3.0)]:
+        args = LINEAR, SimpleNamespace(clip_returns=clips), 1.0, 3.0, batch_by_hand()
+        loss, metrics = scalar.loss(*args, column(0.0, 0.0), (-10.0, 4.0), key)
+        assert loss == ((target - 1) ** 2 + 1**2) / 2
+        assert (metrics['return_mean'], metrics['return_std']) == (target / 2, target / 2)
 
 
 # Atoms.
@@ -326,7 +348,7 @@ def test_levels_are_midpoints():
 def test_quantile_loss_compares_with_every_quantile_of_the_successor(key):
     model = small_model('quantile')
     batch, next_actions = inputs(key)
-    targets = td_targets(batch, successor(model, batch, next_actions))
+    targets = td_targets(batch, np.clip(successor(model, batch, next_actions), *SUPPORT))
     levels = np.tile((np.arange(7) + 0.5) / 7, (32, 1))
     predictions = np.asarray(present(model, batch))
     losses = slow_quantile_huber_loss(predictions, levels, targets, model.config.kappa)
@@ -343,6 +365,7 @@ def test_implicit_quantile_loss_draws_levels_for_both_sides(key):
     next_quantiles = model.apply(
         model.target_params, next_levels, batch.next_observations, next_actions
     )
+    next_quantiles = np.clip(next_quantiles, *SUPPORT)
     predictions = model.apply(model.params, levels, batch.observations, batch.actions[:, 0])
     losses = slow_quantile_huber_loss(
         np.asarray(predictions), levels, td_targets(batch, next_quantiles), model.config.kappa

@@ -44,12 +44,11 @@ def held_out(
     mean_return: float,
     rng: np.random.Generator,
     rows_each: int = 20,
-    tail: float = 0.01,
 ) -> HeldOut:
     """Picks rows whose return is nearly complete.
 
     Trajectories are cut, so a return is taken far enough from the cut that what is missing weighs
-    `tail` at most, and what is missing is filled in by the mean return.
+    `datasets.TAIL` at most, and what is missing is filled in by the mean return.
 
     Args:
         dataset: in host memory.
@@ -57,20 +56,17 @@ def held_out(
         mean_return: what a missing rest is taken to be.
         rng: picks the rows.
         rows_each: rows of each trajectory.
-        tail: weight that a missing rest may have.
 
     Raises:
         UserError: no trajectory is long enough, or returns are not discounted.
     """
     if discount >= 1.0:
         raise UserError('without discount (agent.discount=1) no cut return is nearly complete')
-    horizon = int(np.ceil(np.log(tail) / np.log(discount)))
-    remaining = dataset.ends - np.arange(len(dataset.ends))
-    complete = dataset.starts[remaining[dataset.starts] >= horizon]
+    complete = datasets.nearly_complete(dataset, discount)
     if not len(complete):
         raise UserError(
-            f'no held-out trajectory has {horizon} more steps, as a return needs of which {tail} '
-            'may be missing'
+            'no held-out trajectory is so long that a return lacks at most '
+            f'{datasets.TAIL} of its weight (agent.discount={discount})'
         )
     ends = dataset.ends[complete]
     rows = np.concatenate(
@@ -80,7 +76,7 @@ def held_out(
         ]
     )
     outcomes = datasets.rewards_to_go(dataset, discount)[rows]
-    outcomes += alive_to_the_cut(dataset)[rows] * discount ** remaining[rows] * mean_return
+    outcomes += datasets.missing_weights(dataset, discount)[rows] * mean_return
     actions = chunks_at(dataset, rows, chunk_length)
     return HeldOut(dataset.observations[rows], actions, outcomes, dataset.ends[rows])
 
@@ -90,13 +86,6 @@ def chunks_at(dataset: Dataset, rows: np.ndarray, chunk_length: int) -> np.ndarr
     gather = jax.jit(datasets.gather, static_argnums=(2, 3, 4))
     batch = gather(jax.device_put(dataset), rows, chunk_length, 1.0, False)
     return np.asarray(datasets.flatten(batch.actions))
-
-
-def alive_to_the_cut(dataset: Dataset) -> np.ndarray:
-    """Whether no mask of 0 lies between a row and its trajectory's cut, (rows,)."""
-    deaths = np.cumsum(dataset.masks == 0)
-    before = deaths - (dataset.masks == 0)
-    return deaths[dataset.ends] == before
 
 
 def read_laws(

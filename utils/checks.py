@@ -85,7 +85,7 @@ def common(config: ConfigDict) -> None:
     ranges(config, {'discount': (0.0, 1.0), 'tau': (0.0, 1.0)})
     known = {'matmul_precision': tuple(PRECISIONS), 'kernel_init': tuple(KERNEL_INITS)}
     choices(config, known | {'return_map': ('affine', 'none')})
-    switches(config, ('policy_layer_norm', 'value_layer_norm'))
+    switches(config, ('policy_layer_norm', 'value_layer_norm', 'clip_returns'))
     widths(config, 'hidden_dims')
     positive(config, ('lr',))
 

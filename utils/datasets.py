@@ -7,6 +7,9 @@ from flax import struct
 
 from utils.errors import UserError
 
+# Weight that may lie beyond a recording's cut where a return counts as nearly complete.
+TAIL = 0.01
+
 
 @struct.dataclass
 class Dataset:
@@ -186,9 +189,50 @@ def rewards_to_go(dataset: Dataset, discount: float) -> np.ndarray:
     return result
 
 
+def alive_to_the_cut(dataset: Dataset) -> np.ndarray:
+    """Whether no mask of 0 lies between a row and its trajectory's cut, (rows,) bool."""
+    deaths = np.cumsum(dataset.masks == 0)
+    before = deaths - (dataset.masks == 0)
+    return deaths[dataset.ends] == before
+
+
+def missing_weights(dataset: Dataset, discount: float) -> np.ndarray:
+    """Weight in each row's return of what the recording's cut left out, (rows,) in [0, 1].
+
+    It is 0 where the episode ended by reward: then nothing is missing.
+    """
+    remaining = dataset.ends - np.arange(len(dataset.ends))
+    return alive_to_the_cut(dataset) * np.float64(discount) ** remaining
+
+
+def nearly_complete(dataset: Dataset, discount: float) -> np.ndarray:
+    """Transitions whose return could lack a weight of at most `TAIL`, (n,) rows, ascending.
+
+    Whether an episode ended by reward has no influence: else rows close to a cut would be there
+    only where they were successful.
+    """
+    remaining = dataset.ends - np.arange(len(dataset.ends))
+    return dataset.starts[(np.float64(discount) ** remaining <= TAIL)[dataset.starts]]
+
+
 def return_scale(dataset: Dataset, discount: float) -> tuple[float, float]:
-    """Mean and deviation of the reward-to-go over all transitions (1 where it does not vary)."""
-    returns = rewards_to_go(dataset, discount)[dataset.starts]
+    """Mean and deviation of the whole discounted return of transitions.
+
+    Rewards summed up to a recording's cut would measure the cut: the last 1 / (1 - discount) rows
+    of a trajectory have few rewards to sum. So only transitions whose return is nearly complete
+    count, or all where every trajectory is too short for that, and what is missing is filled in by
+    the mean return m itself: m = mean(rewards to the cut) + mean(missing weight) m.
+
+    Returns:
+        In units of reward; the deviation is 1 where returns do not vary. Without discount the sums
+        up to the cut are all there is.
+    """
+    rows = nearly_complete(dataset, discount)
+    rows = rows if len(rows) else dataset.starts
+    returns = rewards_to_go(dataset, discount)[rows]
+    if discount < 1.0:
+        missing = missing_weights(dataset, discount)[rows]
+        returns = returns + missing * returns.mean() / (1.0 - missing.mean())
     deviation = float(returns.std())
     return float(returns.mean()), deviation if deviation > 1e-6 else 1.0
 

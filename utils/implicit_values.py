@@ -86,11 +86,17 @@ def value_loss(
 
 
 def critic_loss(
-    nets: Nets, return_map: ReturnMap, params: Params, value_params: Params, batch: Batch
+    nets: Nets,
+    config: ConfigDict,
+    return_map: ReturnMap,
+    params: Params,
+    value_params: Params,
+    batch: Batch,
 ) -> tuple[jax.Array, Metrics]:
     """Mean squared difference of all critics to r + g V(x')."""
     scaled = returns.scale_rewards(return_map, batch)
     next_values = state_values(nets, value_params, batch.next_observations)
+    next_values = returns.bound(next_values, returns.support(return_map), config.clip_returns)
     targets = scaled.rewards + batch.discounts * next_values
     q = critics.values(nets.critic, params, batch.observations, flatten(batch.actions))
     loss = critics.squared_error(q, targets, batch.td_mask)
@@ -114,7 +120,7 @@ def update(
     )
     critic, critic_metrics, grad_norm = train_state.descend(
         models.critic,
-        lambda params: critic_loss(nets, return_map, params, models.value.params, batch),
+        lambda params: critic_loss(nets, config, return_map, params, models.value.params, batch),
         tx,
         config.tau,
     )
@@ -128,7 +134,7 @@ def diagnose(
     """Both losses on a held-out batch, without a step."""
     critic, value = models.critic, models.value
     _, value_metrics = value_loss(nets, config, value.params, critic.target_params, batch)
-    _, critic_metrics = critic_loss(nets, return_map, critic.params, value.params, batch)
+    _, critic_metrics = critic_loss(nets, config, return_map, critic.params, value.params, batch)
     return value_metrics | critic_metrics
 
 

@@ -44,6 +44,15 @@ def to_reward_units(returns: ReturnMap, z: jax.Array) -> jax.Array:
     return returns.mean + returns.std * z
 
 
+def bound(z: jax.Array, support: tuple[jax.Array, jax.Array], clips: bool) -> jax.Array:
+    """Returns bootstrapped returns clipped to what a return can be, if `config.clip_returns`.
+
+    A net's error is carried on by its own target: without bounds values drift beyond what rewards
+    allow. C51's projection has them anyway.
+    """
+    return jnp.clip(z, *support) if clips else z
+
+
 def support(returns: ReturnMap) -> tuple[jax.Array, jax.Array]:
     """Returns the bounds of every return in the nets' units."""
     return (returns.low - returns.mean) / returns.std, (returns.high - returns.mean) / returns.std

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from utils import flow
+from utils import flow, returns
 from utils.datasets import Batch, flatten
 from utils.extraction import Noise
 from utils.networks import TrunkVelocityField, VelocityField
@@ -33,11 +33,14 @@ def velocity_target(
 ) -> jax.Array:
     """The paper's target as summarised: u = r + g s_bar(z_t, t, x', a').
 
-    It does not learn the return law. Where reward and successor are determined by (x, a), the fixed
-    point is s = Q for all z and t: the law N(Q, 1), whose spread is that of the base noise. Where
-    they are random, z_t tells of them, and the fixed point s = E[r + g s | z_t] is wider still and
-    can be biased. At t = 0, where z_t tells nothing, s(z_0, 0) = Q always holds: read the mean of
-    this target in one step (`return_flow_steps=1`).
+    It learns the mean return, not the return distribution. The source does not say how z_t is
+    drawn. `td_target='velocity'` draws it from the model's own return at (x, a), so that it tells
+    nothing of the sampled reward and successor: u is an unbiased sample of r + g E[s_bar], a
+    g-contraction whose fixed point is s = Q(x, a) for all z and t. The model's distribution is
+    then N(Q, 1), its mean right at any number of steps. `td_target='velocity_successor'` draws
+    z_t from the successor that gives the target, z_1 = r + g z'_1: where these are random, z_t
+    tells of them, the fixed point s = E[r + g s | z_t] is wider than N(Q, 1) and biased unless
+    read in one step.
     """
     return rewards + discounts * next_velocity
 
@@ -76,7 +79,6 @@ def loss(
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Flow-based temporal difference; see `ValueModel.loss`."""
-    del support
     noise_key, time_key = jax.random.split(key)
     rewards, discounts, mask = (
         array[:, None] for array in (batch.rewards, batch.discounts, batch.td_mask)
@@ -84,23 +86,34 @@ def loss(
     z_0 = jax.random.normal(noise_key, rewards.shape)
     t = jax.random.uniform(time_key, rewards.shape)
 
+    actions = flatten(batch.actions)
+    velocity = _velocity(net, params, batch.observations, actions)
     next_velocity = _velocity(net, target_params, batch.next_observations, next_actions)
-    next_z_1 = jax.lax.stop_gradient(
-        flow.integrate(next_velocity, z_0, config.backup_flow_steps, config.solver)
-    )
-    z_1 = rewards + discounts * next_z_1
-    z_t = flow.interpolate(z_0, z_1, t)
+
+    def integrate(field: flow.Velocity) -> jax.Array:
+        return flow.integrate(field, z_0, config.backup_flow_steps, config.backup_solver)
+
     if config.td_target == 'velocity':
+        z_1 = integrate(_velocity(net, target_params, batch.observations, actions))
+        z_t = flow.interpolate(z_0, z_1, t)
+        # This velocity is a mean return itself, at every point and time.
+        next_value = returns.bound(next_velocity(z_t, t), support, config.clip_returns)
+        target = velocity_target(rewards, discounts, next_value)
+    elif config.td_target == 'velocity_successor':
+        z_1 = rewards + discounts * integrate(next_velocity)
+        z_t = flow.interpolate(z_0, z_1, t)
         target = velocity_target(rewards, discounts, next_velocity(z_t, t))
-    elif config.lam == 0.0:
-        target = z_1 - z_0
     else:
-        next_z_t = flow.interpolate(z_0, next_z_1, t)
-        target = coupled_target(
-            rewards, discounts, z_0, next_z_1, next_velocity(next_z_t, t), config.lam
-        )
-    velocity = _velocity(net, params, batch.observations, flatten(batch.actions))(z_t, t)
-    value = flow.matching_loss(velocity, jax.lax.stop_gradient(target), mask)
+        next_z_1 = returns.bound(integrate(next_velocity), support, config.clip_returns)
+        z_1 = rewards + discounts * next_z_1
+        z_t = flow.interpolate(z_0, z_1, t)
+        target = z_1 - z_0
+        if config.lam > 0.0:
+            next_z_t = flow.interpolate(z_0, next_z_1, t)
+            control = next_velocity(next_z_t, t)
+            target = coupled_target(rewards, discounts, z_0, next_z_1, control, config.lam)
+    z_t, target = jax.lax.stop_gradient((z_t, target))
+    value = flow.matching_loss(velocity(z_t, t), target, mask)
     return value, {'return_mean': jnp.mean(z_1), 'return_std': jnp.std(z_1)}
 
 
@@ -128,15 +141,15 @@ def sample_returns(
         observations: (..., observation_dim).
         actions: (..., h * action_dim).
         z_0: (..., num) noise.
-        flow_steps: steps. One Euler step gives z_0 + s(z_0, 0) = E[z_1 | z_0], whose average over
-            the noise is the mean return.
+        flow_steps: steps of `config.return_solver`. One Euler step gives
+            z_0 + s(z_0, 0) = E[z_1 | z_0], whose average over the noise is the mean return.
 
     Returns:
         (..., num).
     """
     conditions = observations[..., None, :], actions[..., None, :]
     velocity = _velocity(net, params, *conditions)
-    return flow.integrate(velocity, z_0[..., None], flow_steps, config.solver)[..., 0]
+    return flow.integrate(velocity, z_0[..., None], flow_steps, config.return_solver)[..., 0]
 
 
 def law(

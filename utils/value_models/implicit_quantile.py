@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from utils import returns
 from utils.datasets import Batch, flatten
 from utils.extraction import Noise
 from utils.losses import masked_mean
@@ -70,10 +71,10 @@ def loss(
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Quantile Huber loss between quantiles at random levels; see `ValueModel.loss`."""
-    del support
     shape = (batch.rewards.shape[0], config.num_levels)
     levels, next_levels = jax.random.uniform(key, (2, *shape))
     next_quantiles = net.apply(target_params, next_levels, batch.next_observations, next_actions)
+    next_quantiles = returns.bound(next_quantiles, support, config.clip_returns)
     targets = batch.rewards[:, None] + batch.discounts[:, None] * next_quantiles
     targets = jax.lax.stop_gradient(targets)
     predictions = net.apply(params, levels, batch.observations, flatten(batch.actions))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from utils import networks
+from utils import networks, returns
 from utils.datasets import Batch, flatten
 from utils.extraction import Noise
 from utils.losses import masked_mean
@@ -67,8 +67,9 @@ def loss(
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Quantile Huber loss to r + g (the successor's quantiles); see `ValueModel.loss`."""
-    del support, key
+    del key
     next_quantiles = _quantiles(net, target_params, batch.next_observations, next_actions)
+    next_quantiles = returns.bound(next_quantiles, support, config.clip_returns)
     targets = batch.rewards[:, None] + batch.discounts[:, None] * next_quantiles
     targets = jax.lax.stop_gradient(targets)
     predictions = _quantiles(net, params, batch.observations, flatten(batch.actions))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from utils import flow, networks
+from utils import flow, networks, returns
 from utils.datasets import Batch, flatten
 from utils.extraction import Noise
 from utils.networks import MLP
@@ -36,8 +36,9 @@ def loss(
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Squared temporal difference, (Q - (r + g Q_bar'))^2; see `ValueModel.loss`."""
-    del config, support, key
+    del key
     next_value = _value(net, target_params, batch.next_observations, next_actions)
+    next_value = returns.bound(next_value, support, config.clip_returns)
     target = batch.rewards[:, None] + batch.discounts[:, None] * next_value
     value = _value(net, params, batch.observations, flatten(batch.actions))
     td_loss = flow.matching_loss(value, jax.lax.stop_gradient(target), batch.td_mask[:, None])
