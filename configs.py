@@ -59,7 +59,8 @@ def evor(**settings: object) -> ConfigDict:
         num_levels=8,  # implicit_quantile: random levels of an update
         kappa=0.05,  # quantile models: width of the Huber loss, in the net's units
         # Temporal differences.
-        next_action='policy',  # next action of the backup: 'policy' or 'dataset'
+        next_action='policy',  # of the backup: of the 'policy' in training, of the 'dataset', or
+        # of the 'pool' of a base policy trained before (--base_policy)
         backup_candidates=1,  # base-policy samples it is picked from; 1 is the paper
         backup_return_samples=8,  # reward-to-go samples of each, where there are several
         flow_steps=10,  # Euler steps of the base policy
@@ -85,6 +86,8 @@ def qc(**settings: object) -> ConfigDict:
         agent_name='qc',
         num_value_nets=2,  # critics
         value_aggregation='mean',  # 'mean' or 'min' over the critics
+        next_action='policy',  # candidates of the backup: of the 'policy' in training, or of the
+        # 'pool' of a base policy trained before (--base_policy)
         flow_steps=10,  # Euler steps of the base policy
         backup_candidates=32,  # candidates in the backup
         n_pi=32,  # candidates at evaluation

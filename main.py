@@ -18,11 +18,14 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import agents
+from agents import frozen
+from agents.frozen import FrozenPolicy
 from utils import (
     dataset_files,
     datasets,
     envs,
     errors,
+    evaluation,
     guards,
     joint,
     parallel,
@@ -68,6 +71,13 @@ flags.DEFINE_float('max_wall_time', 0.0, 'Seconds after which the run saves and 
 flags.DEFINE_enum(
     'platform', None, ['cpu', 'gpu', 'tpu'], 'Refuse to run on anything else; default: any.'
 )
+flags.DEFINE_string(
+    'base_policy', None, 'Run directory of a bc run, for agents with --agent.next_action=pool.'
+)
+flags.DEFINE_integer(
+    'num_pool', 32, 'Candidates of the base policy that are drawn at every state, once.'
+)
+flags.DEFINE_integer('eval_envs', evaluation.MAX_ENVS, 'Environments that play at a time, at most.')
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_string(
@@ -112,9 +122,10 @@ def main(_: list[str]) -> None:
         noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
         tasks = {name: envs.make_env(name) for name in _env_names()}
         data = _load_data(tasks, config, noise)
+        policy = _base_policy(config, data.train[0])
         records = {
             runs.run_dir(FLAGS.save_dir, name, config.config_name, seeds): _record(
-                name, config, seeds, data, dataset
+                name, config, seeds, data, dataset, policy
             )
             for name, dataset in zip(tasks, data.train, strict=True)
         }
@@ -122,7 +133,7 @@ def main(_: list[str]) -> None:
         with runs.hold(records):
             runs.check_records(records)  # again: another process may have made one meanwhile
             runs.write_records(records)
-            run = _on_device(list(tasks), config, seeds, data, noise)
+            run = _on_device(list(tasks), config, seeds, data, noise, policy)
             finished = _train(run, list(records), stop)
     if not finished:
         print(f'stopped by {stop.reason}: saved; the same command goes on', file=sys.stderr)
@@ -164,6 +175,7 @@ def _schedule() -> trainer.Schedule:
         eval_interval=FLAGS.eval_interval,
         save_interval=FLAGS.save_interval,
         eval_episodes=FLAGS.eval_episodes,
+        eval_envs=FLAGS.eval_envs,
         max_wait=FLAGS.max_wait,
         overlaps=jax.default_backend() != 'cpu' if overlaps is None else overlaps,
     )
@@ -208,7 +220,7 @@ def _whole_numbers(flag: str, items: list[str]) -> list[int]:
 
 def _check_flags() -> list[int]:
     seeds = _whole_numbers('seeds', FLAGS.seeds or [str(FLAGS.seed)])
-    for name in ('offline_steps', 'eval_episodes'):
+    for name in ('offline_steps', 'eval_episodes', 'eval_envs', 'num_pool'):
         if FLAGS[name].value < 1:
             raise UserError(f'--{name}: must be at least 1, not {FLAGS[name].value}')
     for name in ('log_interval', 'eval_interval', 'save_interval', 'max_wait', 'max_wall_time'):
@@ -248,14 +260,38 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
     return Data(load(path), load(val_path) if val_path.exists() else None, path)
 
 
+def _base_policy(config: ConfigDict, dataset: datasets.Dataset) -> FrozenPolicy | None:
+    if agents.needs_base_policy(config) != bool(FLAGS.base_policy):
+        raise UserError(
+            '--base_policy: give the directory of a bc run where --agent.next_action=pool, and '
+            'only there'
+        )
+    if not FLAGS.base_policy:
+        return None
+    if config.backup_candidates > FLAGS.num_pool:
+        raise UserError(
+            f'--num_pool: must be at least agent.backup_candidates={config.backup_candidates}, '
+            f'not {FLAGS.num_pool}'
+        )
+    sizes = dataset.observations.shape[1], dataset.actions.shape[1]
+    return frozen.load(_path('base_policy'), config, *sizes)
+
+
 def _record(
-    env_name: str, config: ConfigDict, seeds: list[int], data: Data, dataset: datasets.Dataset
+    env_name: str,
+    config: ConfigDict,
+    seeds: list[int],
+    data: Data,
+    dataset: datasets.Dataset,
+    policy: FrozenPolicy | None,
 ) -> dict[str, Any]:
     names = ('offline_steps', 'log_interval', 'eval_interval', 'eval_episodes', 'save_interval')
     names += Noise._fields
+    phases = {} if policy is None else dict(base_policy=policy.provenance, num_pool=FLAGS.num_pool)
     return runs.describe(
         env_name=env_name,
         **{name: FLAGS[name].value for name in names},
+        **phases,
         seeds=seeds,
         agent=config.to_dict(),
         dataset=dict(
@@ -269,16 +305,32 @@ def _record(
 
 
 def _on_device(
-    env_names: list[str], config: ConfigDict, seeds: list[int], data: Data, noise: Noise
+    env_names: list[str],
+    config: ConfigDict,
+    seeds: list[int],
+    data: Data,
+    noise: Noise,
+    policy: FrozenPolicy | None,
 ) -> Run:
+    train, val = (of and joint.stack(of) for of in (data.train, data.val))
     task_agents = [
         agents.create(config, agents.spec_of(dataset, config.discount)) for dataset in data.train
     ]
+    if policy is not None:
+        task_agents = [frozen.freeze(agent, policy) for agent in task_agents]
+        train = _with_candidates(train, policy, frozen.TRAIN_POOL)
+        val = val and _with_candidates(val, policy, frozen.VAL_POOL)
     agent, mesh = task_agents[0], parallel.make_mesh(len(seeds))
 
     def sample(dataset: datasets.Dataset, key: jax.Array, batch_size: int = config.batch_size):
         return datasets.sample(
-            dataset, key, batch_size, config.chunk_length, config.discount, agent.needs_next_actions
+            dataset,
+            key,
+            batch_size,
+            config.chunk_length,
+            config.discount,
+            agent.needs_next_actions,
+            agent.num_candidates,
         )
 
     return Run(
@@ -286,11 +338,18 @@ def _on_device(
         env_names=env_names,
         seeds=seeds,
         mesh=mesh,
-        train=parallel.place(joint.stack(data.train), mesh, parallel.EVERYWHERE),
-        val=None if data.val is None else jax.device_put(joint.stack(data.val)),
+        train=parallel.place(train, mesh, parallel.EVERYWHERE),
+        val=val and jax.device_put(val),
         sample=joint.sample(sample),
         noise=noise,
     )
+
+
+def _with_candidates(
+    dataset: datasets.Dataset, policy: FrozenPolicy, stream: int
+) -> datasets.Dataset:
+    checksum = zlib.crc32(dataset.observations)
+    return frozen.with_candidates(dataset, policy, FLAGS.num_pool, checksum, stream)
 
 
 if __name__ == '__main__':

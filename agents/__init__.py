@@ -11,7 +11,16 @@ from utils import datasets
 from utils.datasets import Dataset
 from utils.errors import UserError, did_you_mean
 
-__all__ = ['REGISTRY', 'Agent', 'Decision', 'Spec', 'check', 'create', 'spec_of']
+__all__ = [
+    'REGISTRY',
+    'Agent',
+    'Decision',
+    'Spec',
+    'check',
+    'create',
+    'needs_base_policy',
+    'spec_of',
+]
 
 # Modules with `check(config)` and `create(config, spec)`.
 REGISTRY: dict[str, ModuleType] = {
@@ -32,6 +41,11 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     """
     check(config)
     return REGISTRY[config.agent_name].create(config, spec)
+
+
+def needs_base_policy(config: ConfigDict) -> bool:
+    """Whether values are learned on the candidates of a base policy that was trained before."""
+    return config.get('next_action') == 'pool'
 
 
 def spec_of(dataset: Dataset, discount: float) -> Spec:

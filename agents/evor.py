@@ -211,18 +211,18 @@ def choose_next_actions(model: Model, state: State, batch: Batch, key: jax.Array
 
     The data's own, or a sample of the base policy (the paper), or the pick among
     `backup_candidates` samples by the rule that `act` follows, valued by the target net: then the
-    law that is learned is that of an improved policy, not of the base policy.
+    law that is learned is that of an improved policy, not of the base policy. The samples come from
+    the policy as it is in training, or from the pool of one that was trained before.
     """
     config = model.config
     if config.next_action == 'dataset':
         return flatten(batch.next_actions)
+    if config.next_action == 'pool':
+        return choose_from_pool(model, state, batch, key)
     if config.backup_candidates == 1:
         return base_policy.sample(
             model.policy_net, state.policy.params, batch.next_observations, key, config.flow_steps
         )
-    settings = settings_from(
-        config, n_pi=config.backup_candidates, num_return_samples=config.backup_return_samples
-    )
     candidates, _, index = extract(
         model,
         state.policy.params,
@@ -230,9 +230,28 @@ def choose_next_actions(model: Model, state: State, batch: Batch, key: jax.Array
         state.returns,
         batch.next_observations,
         key,
-        settings,
+        backup_settings(config),
     )
     return extraction.take(candidates, index)
+
+
+def choose_from_pool(model: Model, state: State, batch: Batch, key: jax.Array) -> jax.Array:
+    """The pick among the batch's pool samples, (batch, h * action_dim)."""
+    candidates = batch.next_candidates
+    if candidates.shape[1] == 1:
+        return candidates[:, 0]
+    settings = backup_settings(model.config)
+    value_key, pick_key = jax.random.split(key)
+    values = value_candidates(
+        model,
+        state.value.target_params,
+        state.returns,
+        batch.next_observations,
+        candidates,
+        value_key,
+        settings,
+    )
+    return extraction.take(candidates, extraction.pick(pick_key, values, settings.tau_q))
 
 
 def value_losses(
@@ -284,14 +303,16 @@ def update_value(
 
 
 def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
-    """One optimiser step of the base policy and of the reward-to-go."""
+    """One optimiser step of the base policy, unless it is frozen, and of the reward-to-go."""
     policy_key, next_key, value_key = jax.random.split(key, 3)
     next_actions = choose_next_actions(model, state, batch, next_key)
-    policy, policy_metrics = base_policy.update(
-        model.policy_net, state.policy, batch, policy_key, model.tx
-    )
     value, value_metrics = update_value(
         model, state.returns, state.value, batch, next_actions, value_key
+    )
+    if model.config.next_action == 'pool':
+        return state.replace(value=value), value_metrics
+    policy, policy_metrics = base_policy.update(
+        model.policy_net, state.policy, batch, policy_key, model.tx
     )
     return state.replace(policy=policy, value=value), policy_metrics | value_metrics
 
@@ -329,6 +350,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         configure=partial(settings_from, config),
         needs_next_actions=config.next_action == 'dataset',
         shared=('policy',),
+        num_candidates=config.backup_candidates if config.next_action == 'pool' else 0,
     )
 
 
@@ -356,10 +378,17 @@ def settings_from(config: ConfigDict, **changes: object) -> Settings:
     return Settings(**(values | temperatures))
 
 
+def backup_settings(config: ConfigDict) -> Settings:
+    """Returns the settings by which the backup picks among its candidates."""
+    return settings_from(
+        config, n_pi=config.backup_candidates, num_return_samples=config.backup_return_samples
+    )
+
+
 CHOICES = {
     'value_model': tuple(value_models.MODULES),
     'td_target': ('velocity', 'velocity_successor', 'coupled'),
-    'next_action': ('policy', 'dataset'),
+    'next_action': ('policy', 'dataset', 'pool'),
     'value_net': ('mlp', 'trunk'),
     'backup_solver': tuple(flow.SOLVERS),
     'return_solver': tuple(flow.SOLVERS),
@@ -396,6 +425,6 @@ def check(config: ConfigDict) -> None:
     checks.widths(config, 'head_dims')
     if config.backup_candidates > 1 and config.next_action == 'dataset':
         raise UserError(
-            'agent.backup_candidates: a choice needs agent.next_action=policy; '
+            'agent.backup_candidates: a choice needs agent.next_action=policy or pool; '
             'the data has one next action'
         )

@@ -66,6 +66,8 @@ class Agent(NamedTuple):
         configure: (**changes) -> settings, with some of them changed.
         needs_next_actions: whether updates use the recorded next actions.
         shared: fields of the state that no reward touches; the tasks of a seed have them in common.
+        num_candidates: samples of a frozen base policy's pool that an update needs at each
+            successor; 0 where the policy is trained along.
     """
 
     init: Callable
@@ -76,3 +78,4 @@ class Agent(NamedTuple):
     configure: Callable
     needs_next_actions: bool
     shared: tuple[str, ...]
+    num_candidates: int = 0

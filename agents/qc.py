@@ -67,18 +67,29 @@ def best_of_n(
         settings.n_pi,
         settings.flow_steps,
     )
+    values = value_candidates(model, state, observations, candidates)
+    return candidates, values, jnp.argmax(values, axis=1)
+
+
+def value_candidates(
+    model: Model, state: State, observations: jax.Array, candidates: jax.Array
+) -> jax.Array:
+    """Values (n, num) in the net's units of (n, num, h * action_dim) candidates."""
     values = critics.values_of_candidates(
         model.critic_net, state.critic.params, observations, candidates
     )
-    values = critics.aggregate(values, model.config.value_aggregation)
-    return candidates, values, jnp.argmax(values, axis=1)
+    return critics.aggregate(values, model.config.value_aggregation)
 
 
 def critic_targets(model: Model, state: State, batch: Batch, key: jax.Array) -> jax.Array:
     """R + g Q_bar(x', best of N), (batch,), in the net's units."""
     config = model.config
-    settings = settings_from(config, n_pi=config.backup_candidates)
-    candidates, _, index = best_of_n(model, state, batch.next_observations, key, settings)
+    if config.next_action == 'pool':
+        candidates = batch.next_candidates
+        index = jnp.argmax(value_candidates(model, state, batch.next_observations, candidates), 1)
+    else:
+        settings = settings_from(config, n_pi=config.backup_candidates)
+        candidates, _, index = best_of_n(model, state, batch.next_observations, key, settings)
     next_values = critics.values(
         model.critic_net,
         state.critic.target_params,
@@ -116,12 +127,14 @@ def init(model: Model, key: jax.Array) -> State:
 
 
 def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
-    """One optimiser step of the base policy and of the critics."""
+    """One optimiser step of the base policy, unless it is frozen, and of the critics."""
     policy_key, next_key = jax.random.split(key)
     targets = critic_targets(model, state, batch, next_key)
-    policy, metrics = base_policy.update(
-        model.policy_net, state.policy, batch, policy_key, model.tx
-    )
+    policy, metrics = state.policy, {}
+    if model.config.next_action == 'policy':
+        policy, metrics = base_policy.update(
+            model.policy_net, state.policy, batch, policy_key, model.tx
+        )
     critic, critic_metrics, grad_norm = train_state.descend(
         state.critic,
         lambda params: critic_loss(model, state.returns, params, batch, targets),
@@ -173,6 +186,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         configure=partial(settings_from, config),
         needs_next_actions=False,
         shared=('policy',),
+        num_candidates=config.backup_candidates if config.next_action == 'pool' else 0,
     )
 
 
@@ -183,7 +197,7 @@ def settings_from(config: ConfigDict, **changes: object) -> Settings:
     return Settings(**values)
 
 
-CHOICES = {'value_aggregation': ('mean', 'min')}
+CHOICES = {'value_aggregation': ('mean', 'min'), 'next_action': ('policy', 'pool')}
 
 
 def check(config: ConfigDict) -> None:

@@ -23,6 +23,7 @@ SCHEDULE = trainer.Schedule(
     eval_interval=0,
     save_interval=8,
     eval_episodes=1,
+    eval_envs=50,
     max_wait=60.0,
     overlaps=False,
 )

@@ -28,6 +28,8 @@ class Dataset:
         ends: (rows,) int32, the last row of each row's trajectory.
         lasts: (rows,) int32, the last transition of each row's trajectory.
         starts: (transitions,) int32, the rows that are transitions.
+        candidates: (rows, num, h * action_dim) float16, samples of a frozen base policy at every
+            row (`pool`), or None.
     """
 
     observations: jax.Array
@@ -37,6 +39,7 @@ class Dataset:
     ends: jax.Array
     lasts: jax.Array
     starts: jax.Array
+    candidates: jax.Array | None = None
 
 
 @struct.dataclass
@@ -53,6 +56,8 @@ class Batch:
         next_actions: (batch, h, action_dim) that the data took there.
         td_mask: (batch,); 1 where reward, successor and (if asked for) next actions lie within the
             trajectory.
+        next_candidates: (batch, num, h * action_dim) base-policy samples at the successor, if asked
+            for.
     """
 
     observations: jax.Array
@@ -63,6 +68,7 @@ class Batch:
     next_observations: jax.Array
     next_actions: jax.Array
     td_mask: jax.Array
+    next_candidates: jax.Array | None = None
 
 
 def flatten(chunks: jax.Array) -> jax.Array:
@@ -119,6 +125,7 @@ def sample(
     chunk_length: int,
     discount: float,
     needs_next_actions: bool,
+    num_candidates: int = 0,
 ) -> Batch:
     """Draws transitions uniformly with replacement; pure, for use inside jit.
 
@@ -127,9 +134,36 @@ def sample(
         key: random key.
         batch_size, chunk_length, discount: static.
         needs_next_actions: whether `td_mask` asks for a full chunk of recorded next actions.
+        num_candidates: of the pool, at each successor; static.
     """
-    choice = jax.random.randint(key, (batch_size,), 0, dataset.starts.shape[0])
-    return gather(dataset, dataset.starts[choice], chunk_length, discount, needs_next_actions)
+    choice_key, pool_key = jax.random.split(key) if num_candidates else (key, key)
+    choice = jax.random.randint(choice_key, (batch_size,), 0, dataset.starts.shape[0])
+    rows = dataset.starts[choice]
+    batch = gather(dataset, rows, chunk_length, discount, needs_next_actions)
+    if not num_candidates:
+        return batch
+    next_rows = jnp.minimum(rows + chunk_length, dataset.ends[rows])
+    return batch.replace(
+        next_candidates=draw_candidates(dataset.candidates, next_rows, pool_key, num_candidates)
+    )
+
+
+def draw_candidates(candidates: jax.Array, rows: jax.Array, key: jax.Array, num: int) -> jax.Array:
+    """Takes `num` different ones of each row's pool, from a random one on.
+
+    Args:
+        candidates: (dataset rows, pool, d).
+        rows: (n,) int.
+        key: random key.
+        num: at most the size of the pool.
+
+    Returns:
+        (n, num, d) float32.
+    """
+    size = candidates.shape[1]
+    first = jax.random.randint(key, (rows.shape[0], 1), 0, size)
+    columns = (first + jnp.arange(num)[None]) % size
+    return candidates[rows[:, None], columns].astype(jnp.float32)
 
 
 def gather(

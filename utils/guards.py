@@ -32,7 +32,7 @@ def check_platform(expected: str | None) -> None:
         )
 
 
-def check_space(directory: Path, num_bytes: int) -> None:
+def check_space(directory: Path, num_bytes: int, what: str = 'checkpoints need') -> None:
     """Checks that the disk of `directory` has room.
 
     Raises:
@@ -41,7 +41,7 @@ def check_space(directory: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < num_bytes:
         raise UserError(
-            f'{directory}: checkpoints need {num_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are '
+            f'{directory}: {what} {num_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are '
             'free; make room or choose another --save_dir'
         )
 

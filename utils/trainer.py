@@ -37,6 +37,7 @@ class Schedule(NamedTuple):
         offline_steps: updates in all.
         log_interval, eval_interval, save_interval: between two log lines, evaluations, checkpoints.
         eval_episodes: of an evaluation.
+        eval_envs: that play them at a time, at most.
         max_wait: seconds of updates between two looks at signals.
         overlaps: whether to evaluate and save on the host while training goes on.
     """
@@ -46,6 +47,7 @@ class Schedule(NamedTuple):
     eval_interval: int
     save_interval: int
     eval_episodes: int
+    eval_envs: int
     max_wait: float
     overlaps: bool
 
@@ -304,7 +306,7 @@ class _Training:
         """Evaluates every seed of a task; returns whether it was not given up."""
         run, log = self._run, self._outputs[task].log
         num_episodes = self._schedule.eval_episodes
-        num_envs = min(num_episodes, evaluation.MAX_ENVS)
+        num_envs = min(num_episodes, self._schedule.eval_envs)
         with envs.VectorEnv(run.env_names[task], num_envs, run.noise) as vector_env:
             for index, seed in enumerate(run.seeds):
                 # The stream is the evaluation's own, the same whenever the evaluation takes place.

@@ -16,7 +16,7 @@ Metrics = dict[str, jax.Array]
 Sampler = Callable[[Dataset, jax.Array], Any]
 
 # What a member's seed key is folded with, so that no two streams of a run meet.
-INIT_STREAM, TRAIN_STREAM, EVAL_STREAM, DIAGNOSE_STREAM = range(4)
+INIT_STREAM, TRAIN_STREAM, EVAL_STREAM, DIAGNOSE_STREAM, POOL_STREAM = range(5)
 
 
 @struct.dataclass
