@@ -3,8 +3,9 @@
     python -m benchmarks.comparison --runs=exp/cube-single-play-singletask-task1-v0
 
 Reads the last evaluation of every seed of every config under RUNS, times each agent's update here,
-and writes OUT/comparison.csv and OUT/comparison.md, which it prints. Success is pooled over seeds,
-with a 95% Wilson interval over all episodes; the seeds' own rates stand beside it.
+and writes OUT/comparison.csv and OUT/comparison.md, which it prints. Success is the mean over seeds
+with a 95% t interval over them (of one seed: Wilson, of this agent); the seeds' own rates stand
+beside it.
 """
 
 from pathlib import Path

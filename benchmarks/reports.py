@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.models import FLOWS
+from utils.statistics import OVER_SEEDS
 
 Row = dict[str, Any]
 
@@ -196,7 +197,7 @@ def comparison_table(rows: list[Row]) -> str:
         ]
         for row in rows
     ]
-    return table(header, lines)
+    return f'{OVER_SEEDS}\n\n' + table(header, lines)
 
 
 def throughput_tables(result: dict) -> str:

@@ -6,27 +6,35 @@ from typing import Any
 import numpy as np
 
 from utils.metrics import CsvTable
-from utils.statistics import success_interval
+from utils.statistics import success_interval_over_seeds
 
 
 def success(folder: Path) -> dict[str, Any]:
-    """Success of one config at its last evaluation, over all its seeds."""
+    """Success of one config at its last evaluation: the mean over its seeds, with its interval.
+
+    Args:
+        folder: SAVE_DIR/ENV/CONFIG, with the evaluations of at least one seed.
+
+    Returns:
+        A row of `benchmarks.comparison`; success_low and success_high are as
+        `utils.statistics.success_interval_over_seeds` has them.
+    """
     last: dict[str, dict[str, str]] = {}
     for path in sorted(folder.glob('seeds_*/eval.csv')):
         for row in CsvTable(path).read():
             if row['seed'] not in last or int(row['step']) > int(last[row['seed']]['step']):
                 last[row['seed']] = row
-    rates = {seed: float(row['success']) for seed, row in sorted(last.items())}
-    episodes = [int(row['episodes']) for row in last.values()]
-    wins = sum(round(rates[seed] * int(row['episodes'])) for seed, row in last.items())
-    outcomes = np.arange(sum(episodes)) < wins
-    low, high = success_interval(outcomes)
+    rows = [row for _, row in sorted(last.items())]
+    rates = [float(row['success']) for row in rows]
+    episodes = [int(row['episodes']) for row in rows]
+    low, high = success_interval_over_seeds(rates, episodes)
     return dict(
         config=folder.name,
-        updates=max(int(row['step']) for row in last.values()),
-        success=wins / sum(episodes),
+        updates=max(int(row['step']) for row in rows),
+        # Rounded, so that equally many successes tie, whichever seeds they were.
+        success=round(float(np.mean(rates)), 12),
         success_low=low,
         success_high=high,
-        seeds=' '.join(f'{rate:.2f}' for rate in rates.values()),
+        seeds=' '.join(f'{rate:.2f}' for rate in rates),
         episodes=sum(episodes),
     )

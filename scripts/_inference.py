@@ -115,7 +115,8 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
         For each seed of the run, what came of each setting.
     """
     name, num_episodes = trained.record['agent']['config_name'], FLAGS.eval_episodes
-    print(f'{trained.noise.of(trained.env_name)}, {name} after {trained.step} updates', flush=True)
+    print(f'{trained.noise.of(trained.env_name)}, {name} after {trained.step} updates')
+    print("95% Wilson intervals: of each seed's own agent, not of training it again", flush=True)
     played = []
     num_envs = min(len(settings) * num_episodes, evaluation.MAX_ENVS)
     with envs.VectorEnv(trained.env_name, num_envs, trained.noise) as vector_env:

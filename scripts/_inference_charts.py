@@ -54,8 +54,7 @@ def sweep(found: Found, setting: str) -> Chart:
             fixed.setdefault(chosen.others(), []).append(f'{config} on {environment} {task}')
     remarks = (
         *(f'{", ".join(names)}: {others}.' for others, names in fixed.items()),
-        'Pooled over seeds, with 95% Wilson intervals over episodes: of these agents, not of '
-        'training them again. A hollow point lacks some of the seeds.',
+        f'{statistics.OVER_SEEDS} A hollow point lacks some of the seeds.',
         'Where runs were swept under several other settings, the sweep of most evaluations is '
         'shown, of these the latest checkpoint, then the nearest to the settings of the run.',
     )
@@ -113,11 +112,11 @@ def _rows(names: tuple[str, ...], setting: str, chosen: _Sweep) -> Iterable[tupl
     for value, by_seed in sorted(chosen.lines.items(), key=lambda item: float(item[0])):
         lines = list(by_seed.values())
         sources = sources_of(lines)
-        total = sum(map(_episodes, lines))
-        wins = sum(round(line.parse('success') * _episodes(line)) for line in lines)
-        low, high = statistics.success_interval(np.arange(total) < wins)
-        numbers = [value, str(len(lines)), str(total)]
-        numbers += [f'{100 * share:.2f}' for share in (wins / total, low, high)]
+        rates = [line.parse('success') for line in lines]
+        episodes = [_episodes(line) for line in lines]
+        bounds = statistics.success_interval_over_seeds(rates, episodes)
+        numbers = [value, str(len(lines)), str(sum(episodes))]
+        numbers += [f'{100 * share:.2f}' for share in (np.mean(rates), *bounds)]
         cells = (Cell(text, sources) for text in numbers)
         yield (
             *map(Cell, names),

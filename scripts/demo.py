@@ -85,6 +85,7 @@ def _print_table(rows: list[dict[str, str]], run_dir: Path) -> None:
     trained_with = str(record['agent']['n_pi'])
     names = {'1': 'base policy alone', trained_with: 'EVOR'}
     print(f'\n{ENV}, seed 0, {rows[0]["step"]} updates, {rows[0]["episodes"]} episodes')
+    print('95% Wilson intervals: of this agent, not of training it again')
     print('\n|  | N_pi | success | 95% interval | mean length |\n|---|---|---|---|---|')
     for row in rows:
         low, high = float(row['success_low']), float(row['success_high'])

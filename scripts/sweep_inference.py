@@ -24,6 +24,10 @@ from utils.evaluation import Episodes
 FLAGS = flags.FLAGS
 flags.DEFINE_string('run', None, 'Run directory.', required=True)
 
+CAPTION = (
+    f'{statistics.OVER_SEEDS} minus trained: the difference on the same start states, with a 95% '
+    'interval of a bootstrap over these: of these agents, not of training them again.'
+)
 HEADER = ('success', '95% interval', 'mean length', 'minus trained', '95% interval')
 
 
@@ -39,6 +43,7 @@ def main(_: list[str]) -> None:
     }
     distinct = _distinct([agent.settings, *(one for curve in curves.values() for one in curve)])
     played = _inference.play(trained, distinct)
+    print(CAPTION)
     for name in curves:
         _print_curve(name, _distinct([*curves[name], agent.settings]), distinct, played)
 
@@ -73,10 +78,11 @@ def _print_curve(
 
 
 def _cells(seeds: Sequence[Episodes]) -> list[str]:
-    """Success with its Wilson interval and mean length, over the episodes of all seeds."""
-    success, _, lengths = (np.concatenate(fields) for fields in zip(*seeds, strict=True))
-    low, high = statistics.success_interval(success)
-    return [f'{success.mean():.2f}', f'[{low:.2f}, {high:.2f}]', f'{lengths.mean():.0f}']
+    """Success with its interval over seeds, and mean length; every seed plays as many episodes."""
+    rates = [seed.success.mean() for seed in seeds]
+    low, high = statistics.success_interval_over_seeds(rates, [len(seed.success) for seed in seeds])
+    length = np.mean([seed.lengths for seed in seeds])
+    return [f'{np.mean(rates):.2f}', f'[{low:.2f}, {high:.2f}]', f'{length:.0f}']
 
 
 def _difference(seeds: Sequence[Episodes], reference: Sequence[Episodes]) -> list[str]:

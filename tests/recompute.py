@@ -119,6 +119,16 @@ def wilson(wins, total):
     return middle - half, middle + half
 
 
+def over_seeds(wins, totals):
+    """Mean of seeds' rates, and the wider bounds of SciPy's t interval and Wilson's of the pool."""
+    rates, bounds = np.array(wins) / totals, [wilson(sum(wins), sum(totals))]
+    if len(rates) > 1:
+        spread = stats.sem(rates) or 1e-12
+        bounds.append(stats.t.interval(0.95, len(rates) - 1, rates.mean(), spread))
+    low, high = zip(*bounds, strict=True)
+    return rates.mean(), max(0.0, min(low)), min(1.0, max(high))
+
+
 def flow_laws(checkpoint, seed, observations, actions):
     """Learned laws of a run's flow, by Euler steps written out: 64 points for each row, ascending.
 

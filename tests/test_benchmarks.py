@@ -1,6 +1,7 @@
 """What the benches count and score, against numbers known by hand or by other means."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -10,9 +11,12 @@ import pytest
 from scipy import integrate, stats
 
 from benchmarks import flops, profiles, reports, scores, value_training
+from tests import recompute
 from utils import calibration
 from utils.metrics import CsvTable
 from utils.statistics import sliced_wasserstein
+
+RESULTS = Path(__file__).resolve().parents[1] / 'benchmarks/results'
 
 
 def test_flops_of_a_product():
@@ -124,7 +128,35 @@ def test_scores_take_the_last_evaluation_of_every_seed(tmp_path):
     row = scores.success(tmp_path / 'qc1')
     assert (row['success'], row['episodes'], row['updates']) == (0.75, 20, 200)
     assert row['seeds'] == '0.50 1.00'
-    assert row['success_low'] < 0.75 < row['success_high']
+    # Two seeds say nothing of a third: 12.7 standard errors of 0.25 to each side.
+    assert (row['success_low'], row['success_high']) == (0.0, 1.0)
+
+
+def test_the_committed_comparison_has_the_intervals_of_its_seeds():
+    rows = CsvTable(RESULTS / 'comparison.csv').read()
+    assert {len(row['seeds'].split()) for row in rows} == {1, 3}
+    for row in rows:
+        rates = [float(rate) for rate in row['seeds'].split()]
+        total = int(row['episodes']) // len(rates)
+        wins = [round(rate * total) for rate in rates]
+        assert wins == pytest.approx([rate * total for rate in rates])
+        expected = recompute.over_seeds(wins, [total] * len(rates))
+        shown = [float(row[name]) for name in ('success', 'success_low', 'success_high')]
+        np.testing.assert_allclose(shown, expected, atol=1e-9)
+
+
+def test_the_committed_comparison_is_printed_from_its_rows():
+    rows = CsvTable(RESULTS / 'comparison.csv').read()
+    texts = ('config', 'updates', 'seeds', 'episodes')
+    numbers = [
+        {name: value if name in texts else float(value) for name, value in row.items()}
+        | dict(parameters=int(row['parameters']))
+        for row in rows
+    ]
+    text = reports.comparison_table(numbers)
+    assert text == (RESULTS / 'comparison.md').read_text()
+    assert 't interval' in text
+    assert 'of this agent' in text
 
 
 def test_the_best_model_of_a_process_is_bold_and_named():

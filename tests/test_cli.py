@@ -220,7 +220,8 @@ def test_a_trained_run_is_swept_one_setting_at_a_time(trained):
         for n_pi, tau_q in (('2', '0.02'), ('1', '0.02'), ('2', 'inf'))
     ]
     assert {(row['action_noise'], row['sticky_prob']) for row in rows} == {('0.5', '0.0')}
-    tables = result.stdout.split('\n\n')[1:]
+    caption, *tables = result.stdout.split('\n\n')
+    assert 't interval' in caption
     marks = [[line.split('|')[1].strip() for line in lines.splitlines()] for lines in tables]
     assert marks[0] == ['n_pi', '---', '1', '2 (trained)']
     assert marks[1] == ['tau_q', '---', '0.02 (trained)', 'inf']

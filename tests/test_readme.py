@@ -142,6 +142,7 @@ def test_the_demo_runs(folder):
     output = run(['scripts/demo.py', '--out=demo', *arguments], folder)
     assert '| base policy alone | 1 |' in output
     assert '| EVOR | 16 |' in output
+    assert 'of this agent, not of training it again' in output
     for name in ('learning_curve.png', 'success_against_n_pi.png'):
         assert (folder / 'demo' / name).read_bytes().startswith(b'\x89PNG')
 

@@ -156,6 +156,79 @@ def test_intervals_agree_with_scipy():
     np.testing.assert_allclose(interval, expected.confidence_interval, atol=0.05 * width)
 
 
+def test_the_interval_over_seeds_by_hand():
+    """Three rates of mean 0.5 and deviation 0.1, and Student's 97.5% point for two, 4.303."""
+    low, high = statistics.success_interval_over_seeds([0.4, 0.5, 0.6], [50] * 3)
+    assert (low, high) == pytest.approx(
+        (0.5 - 4.303 * 0.1 / 3**0.5, 0.5 + 4.303 * 0.1 / 3**0.5), abs=1e-4
+    )
+    # Bounds beyond what a rate can be are cut: -0.07 here.
+    low, high = statistics.success_interval_over_seeds([0.62, 0.44, 0.22], [50] * 3)
+    assert low == 0.0
+    assert high == pytest.approx(0.924, abs=5e-4)
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.5, 1.0])
+def test_seeds_that_agree_are_no_surer_than_their_episodes(rate):
+    """Three equal rates have no spread; the Wilson interval of 150 episodes is left."""
+    expected = statistics.success_interval(np.arange(150) < 150 * rate)
+    interval = statistics.success_interval_over_seeds([rate] * 3, [50] * 3)
+    assert interval == pytest.approx(expected)
+
+
+def test_the_interval_of_one_seed_is_of_this_agent():
+    expected = statistics.success_interval(np.arange(50) < 45)
+    assert statistics.success_interval_over_seeds([0.9], [50]) == expected
+
+
+@hypothesis.given(st.lists(st.tuples(RATES, st.sampled_from([20, 40])), min_size=1, max_size=6))
+def test_the_interval_over_seeds_has_the_mean_and_the_pools_interval_within(seeds):
+    rates, episodes = zip(*seeds, strict=True)
+    low, high = statistics.success_interval_over_seeds(rates, episodes)
+    wins = round(sum(rate * num for rate, num in seeds))
+    inner = statistics.success_interval(np.arange(sum(episodes)) < wins)
+    assert 0.0 <= low <= inner[0] <= inner[1] <= high <= 1.0
+    if len(seeds) > 1:
+        assert low - 1e-12 <= np.mean(rates) <= high + 1e-12
+
+
+def test_an_interval_over_seeds_needs_seeds_and_their_episodes():
+    with pytest.raises(ValueError, match='must be'):
+        statistics.success_interval_over_seeds([], [])
+    with pytest.raises(ValueError, match='zip'):
+        statistics.success_interval_over_seeds([0.5, 0.5], [50])
+
+
+def coverage(mean, deviation, seeds, num=400):
+    """How often the pool's Wilson interval and that over seeds cover the mean of training again.
+
+    A seed's own rate has this mean and deviation (Beta), and is seen through 50 episodes.
+    """
+    rng = np.random.default_rng(0)
+    size = mean * (1 - mean) / deviation**2 - 1
+    own = rng.beta(mean * size, (1 - mean) * size, (num, seeds))
+    wins = rng.binomial(50, own)
+    pools = [statistics.success_interval(np.arange(50 * seeds) < one.sum()) for one in wins]
+    over = [statistics.success_interval_over_seeds(one / 50, [50] * seeds) for one in wins]
+    return [np.mean([low <= mean <= high for low, high in each]) for each in (pools, over)]
+
+
+@pytest.mark.parametrize('seeds', [2, 3, 5])
+@pytest.mark.parametrize(('mean', 'deviation'), [(0.5, 0.15), (0.3, 0.1), (0.8, 0.1)])
+def test_the_interval_over_seeds_covers_training_again_and_the_pools_does_not(
+    mean, deviation, seeds
+):
+    pooled, over_seeds = coverage(mean, deviation, seeds)
+    assert pooled < 0.8
+    assert over_seeds >= 0.93
+
+
+def test_seeds_of_which_few_learn_are_too_few_for_the_interval():
+    """Its documented limit: most seeds have no success, few have much."""
+    pooled, over_seeds = coverage(0.06, 0.15, 3)
+    assert pooled < over_seeds < 0.8
+
+
 def test_differences_are_taken_on_the_same_start_states():
     one = [np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[1.0, 1.0, 0.0]])]
     other = [np.array([[0.0, 0.0]]), np.array([[0.0, 1.0, 1.0]])]

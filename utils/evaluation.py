@@ -266,7 +266,7 @@ def _act_for_each(act, state, observations, key, episodes, chunks, settings) -> 
 
 
 def summary(episodes: Episodes) -> dict[str, float]:
-    """Returns means over episodes, with the 95% Wilson interval of the success rate."""
+    """Returns means over one agent's episodes, with the 95% Wilson interval of its success rate."""
     low, high = success_interval(episodes.success)
     return dict(
         success=float(episodes.success.mean()),

@@ -104,7 +104,10 @@ def styled() -> Any:
 
 
 def learning_curve(run_dir: Path, path: Path) -> None:
-    """Draws losses and success against updates, a line per seed, from train.csv and eval.csv."""
+    """Draws losses and success against updates, a line per seed, from train.csv and eval.csv.
+
+    Bars are 95% Wilson intervals over the episodes of a seed: of this agent.
+    """
     train, evaluations = (CsvTable(run_dir / f'{name}.csv').read() for name in ('train', 'eval'))
     with styled():
         figure = Figure(figsize=(PAGE, 2.7), layout='constrained')
@@ -122,7 +125,10 @@ def learning_curve(run_dir: Path, path: Path) -> None:
 
 
 def success_against_n_pi(rows: list[dict[str, str]], path: Path) -> None:
-    """Draws success and its interval against the number of candidates (rows of inference.csv)."""
+    """Draws success against the number of candidates, from rows of inference.csv of one seed.
+
+    Bars are 95% Wilson intervals over its episodes: of this agent.
+    """
     with styled():
         figure, (axes,) = panels(1)
         _plot_success(axes, [int(row['n_pi']) for row in rows], rows)

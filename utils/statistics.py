@@ -18,6 +18,12 @@ SCORE_EVALUATIONS = 3
 NUM_RESAMPLES = 10_000
 # Of the resamples, so that a table made twice is the same table.
 RESAMPLE_SEED = 0
+# What `success_interval_over_seeds` is over, for captions.
+OVER_SEEDS = (
+    "Success is the mean over seeds with a 95% t interval over the seeds' rates, at least as wide "
+    'as the Wilson interval over all their episodes: of training again. Where there is 1 seed, it '
+    'is a 95% Wilson interval over its episodes: of this agent, not of training it again.'
+)
 
 
 def score(success: np.ndarray) -> float:
@@ -131,9 +137,60 @@ def percentile_interval(
 
 
 def success_interval(success: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson interval of a success rate over episodes, (low, high)."""
-    result = stats.binomtest(int(np.sum(success)), len(success))
-    interval = result.proportion_ci(confidence, method='wilson')
+    """Wilson's interval (1927) of one agent's success rate: of this agent, not of training again.
+
+    Args:
+        success: (episodes,) outcomes of this agent alone, at least one. Those of several seeds have
+            `success_interval_over_seeds`: pooled, they hide how much seeds differ.
+        confidence: of the interval.
+
+    Returns:
+        Lower and upper bound.
+    """
+    return _wilson(int(np.sum(success)), len(success), confidence)
+
+
+def success_interval_over_seeds(
+    rates: Sequence[float], episodes: Sequence[int], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the success rate that training again has on average: over seeds and episodes.
+
+    With two seeds or more it is the t interval (Student 1908) of the mean of their rates, where
+    every seed counts the same: rates vary by the training and by the episodes, and so their spread
+    has both. A bootstrap of seeds, then of episodes within them, does not know that a spread of few
+    seeds is itself unsure: with three its bounds lie within the least and the greatest rate, give
+    or take episodes.
+
+    Rates may agree by chance (1.0, 1.0, 1.0 has no spread), which makes t intervals too short. So
+    bounds are those further out, of the t interval and of the Wilson interval over all episodes,
+    which is what is left if seeds do not differ: no spread of seeds makes a rate surer than that.
+
+    It takes seeds for a sample of a law that is roughly normal. Where few seeds learn at all and
+    most rates are 0, as where few fail, it is too short.
+
+    Args:
+        rates: (seeds,) success of each seed, in [0, 1]; at least one.
+        episodes: (seeds,) that each rate is the mean of.
+        confidence: of the interval.
+
+    Returns:
+        Lower and upper bound in [0, 1]. Of a single seed they are those of `success_interval`: of
+        this agent, not of training it again.
+
+    Raises:
+        ValueError: there is no seed, or there are not as many rates as numbers of episodes.
+    """
+    wins = sum(round(rate * num) for rate, num in zip(rates, episodes, strict=True))
+    low, high = _wilson(wins, int(np.sum(episodes)), confidence)
+    if len(rates) == 1:
+        return low, high
+    middle = float(np.mean(rates))
+    half = float(stats.t.ppf((1.0 + confidence) / 2.0, len(rates) - 1) * stats.sem(rates))
+    return max(0.0, min(low, middle - half)), min(1.0, max(high, middle + half))
+
+
+def _wilson(wins: int, episodes: int, confidence: float) -> tuple[float, float]:
+    interval = stats.binomtest(wins, episodes).proportion_ci(confidence, method='wilson')
     return float(interval.low), float(interval.high)
 
 
