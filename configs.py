@@ -32,7 +32,7 @@ def _common(**settings: object) -> ConfigDict:
             discount=0.99,
             tau=0.005,  # Polyak step of target nets
             chunk_length=1,  # actions chosen and played at a time
-            clip_returns=True,  # whether bootstrapped returns are kept within what rewards allow
+            clip_returns=False,  # whether bootstrapped returns are kept within what rewards allow
             return_map='none',  # returns enter the nets as they are, or standardised: 'affine'
         )
         | settings
@@ -52,6 +52,7 @@ def evor(**settings: object) -> ConfigDict:
         # from the sampled successor: 'velocity_successor' (biased), or 'coupled' (learns the
         # return distribution)
         lam=0.0,  # flow: control variate of 'coupled', in [0, 1]
+        mean_share=0.25,  # flow: share of a batch that learns the mean return, at t = 0
         value_net='mlp',  # flow: 'mlp', or 'trunk' with a small head for every sample and step
         head_dims=(64, 64, 64),  # flow: hidden widths of that head
         num_atoms=101,  # categorical: atoms over the bounds of the return
@@ -248,7 +249,8 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         f'steps{num}': dict(flow_steps=num, backup_flow_steps=num) for num in (1, 2, 10)
     },
     'solver': dict(euler=dict(backup_solver='euler', backup_flow_steps=10)),
-    'clip_returns': dict(unclipped=dict(clip_returns=False)),
+    'clip_returns': dict(clipped=dict(clip_returns=True)),
+    'mean_share': dict(no_mean=dict(mean_share=0.0)),
     'return_map': dict(plain=dict(return_map='none')),
     'chunk_length': {f'h{length}': dict(chunk_length=length) for length in (1, 2, 10)},
     'samples': dict(

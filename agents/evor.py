@@ -419,7 +419,7 @@ def check(config: ConfigDict) -> None:
     checks.choices(config, CHOICES)
     checks.at_least(config, 1, AT_LEAST_ONE)
     checks.at_least(config, 2, ('num_atoms',))
-    checks.ranges(config, {'lam': (0.0, 1.0)})
+    checks.ranges(config, {'lam': (0.0, 1.0), 'mean_share': (0.0, 1.0)})
     checks.temperatures(config, ('tau_r', 'tau_q'))
     checks.positive(config, ('kappa',))
     checks.widths(config, 'head_dims')

@@ -51,18 +51,20 @@ def coupled_target(
     z_0: jax.Array,
     next_z_1: jax.Array,
     next_velocity: jax.Array,
-    lam: float,
+    lam: jax.Array | float,
 ) -> jax.Array:
-    """A target that keeps the return law: (z_1 - z_0) + lam g (s_bar(z'_t) - (z'_1 - z_0)).
+    """Learns the return distribution: (z_1 - z_0) + lam g (s_bar(z'_t) - (z'_1 - z_0)).
 
     Here z_1 = r + g z'_1, with z'_1 the successor's return from the same noise z_0. `lam = 0` is
     flow matching to bootstrapped samples; `lam = 1` uses the successor's velocity alone, with less
-    variance and a small bias (the family of arXiv 2605.08253).
+    variance and a small bias (the family of arXiv 2605.08253). At t = 0, where z_t = z'_t = z_0,
+    `lam = 1` says z_0 + s = r + g (z_0 + s_bar): the mean return, read in one step, is bootstrapped
+    from the mean return, without any error of integration.
 
     Args:
         rewards, discounts, z_0, next_z_1: (batch, 1).
         next_velocity: (batch, 1), s_bar at the successor's own point z'_t = (1-t) z_0 + t z'_1.
-        lam: control variate in [0, 1].
+        lam: control variate in [0, 1], broadcastable.
     """
     z_1 = rewards + discounts * next_z_1
     return (z_1 - z_0) + lam * discounts * (next_velocity - (next_z_1 - z_0))
@@ -78,13 +80,20 @@ def loss(
     support: tuple[jax.Array, jax.Array],
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Flow-based temporal difference; see `ValueModel.loss`."""
+    """Flow-based temporal difference; see `ValueModel.loss`.
+
+    A share `config.mean_share` of the batch is trained at t = 0, where the field is the mean
+    return: there it is read in one step, and uniform times hardly ever come near it.
+    """
     noise_key, time_key = jax.random.split(key)
+    size = batch.rewards.shape[0]
     rewards, discounts, mask = (
         array[:, None] for array in (batch.rewards, batch.discounts, batch.td_mask)
     )
     z_0 = jax.random.normal(noise_key, rewards.shape)
-    t = jax.random.uniform(time_key, rewards.shape)
+    # Every transition is drawn independently: the first ones are a random share.
+    at_start = (jnp.arange(size) < round(config.mean_share * size))[:, None]
+    t = jnp.where(at_start, 0.0, jax.random.uniform(time_key, rewards.shape))
 
     actions = flatten(batch.actions)
     velocity = _velocity(net, params, batch.observations, actions)
@@ -108,10 +117,11 @@ def loss(
         z_1 = rewards + discounts * next_z_1
         z_t = flow.interpolate(z_0, z_1, t)
         target = z_1 - z_0
-        if config.lam > 0.0:
+        if config.lam > 0.0 or config.mean_share > 0.0:
             next_z_t = flow.interpolate(z_0, next_z_1, t)
             control = next_velocity(next_z_t, t)
-            target = coupled_target(rewards, discounts, z_0, next_z_1, control, config.lam)
+            lam = jnp.where(at_start, 1.0, config.lam)
+            target = coupled_target(rewards, discounts, z_0, next_z_1, control, lam)
     z_t, target = jax.lax.stop_gradient((z_t, target))
     value = flow.matching_loss(velocity(z_t, t), target, mask)
     return value, {'return_mean': jnp.mean(z_1), 'return_std': jnp.std(z_1)}
