@@ -133,12 +133,18 @@ def bc(**settings: object) -> ConfigDict:
 
 
 def expert() -> ConfigDict:
-    """SAC as OGBench trained its ant (arXiv 2410.20092), for scripts/train_expert.py."""
+    """SAC as OGBench trained its ant (arXiv 2410.20092), for scripts/train_expert.py.
+
+    The settings are those of OGBench's impls/agents/sac.py, the 400,000 steps those of its
+    data_gen_scripts/commands.sh.
+    """
     return ConfigDict(
         dict(
             hidden_dims=(256, 256),
             value_layer_norm=False,
-            lr=3e-4,
+            # OGBench scales the variance of the kernel by 0.01, hence the kernel by its root.
+            actor_output_scale=0.1,
+            lr=1e-4,
             batch_size=256,
             discount=0.99,
             tau=0.005,
