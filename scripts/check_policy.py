@@ -90,7 +90,7 @@ def _measure(env_name: str) -> behaviour_measures.Measure | None:
     envs.reset(env, 0)
     measure = behaviour_measures.make(env_name, env)
     if measure is None:
-        print(f'{env_name}: neither to walk nor to lift is its task, so there is no measure of it')
+        print(f'{env_name}: its task is neither to walk nor to lift, so that is not measured')
     return measure
 
 

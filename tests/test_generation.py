@@ -178,7 +178,7 @@ def test_only_bodies_that_must_learn_to_walk_have_experts(cube_folder):
 def test_committed_records_of_walked_sets_name_a_committed_expert():
     """So that a reader knows which of the experts made a set, and can make it again."""
     digests = {
-        hashlib.sha256(path.read_bytes()).hexdigest() for path in experts.FOLDER.glob('*.npz')
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in experts.FOLDER.rglob('*.npz')
     }
     records = [json.loads(path.read_text()) for path in RECORDS.glob('*.json')]
     assert len(records) == 5

@@ -52,6 +52,8 @@ class Measure(NamedTuple):
 def make(env_name: str, env: gymnasium.Env) -> Measure | None:
     """Returns what the tasks of an environment ask for; None where it is neither walk nor lift.
 
+    Where a maze teleports, that counts as walked, and what is needed is the way without.
+
     Args:
         env_name: of the singletask environment.
         env: that environment, reset.
