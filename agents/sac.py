@@ -151,7 +151,7 @@ def create(config: ConfigDict, observation_dim: int, action_dim: int) -> Learner
         config=config,
         observation_dim=observation_dim,
         action_dim=action_dim,
-        actor_net=MLP(hidden_dims, 2 * action_dim),
+        actor_net=MLP(hidden_dims, 2 * action_dim, output_scale=config.actor_output_scale),
         critic_net=MLP(hidden_dims, 1, layer_norm=config.value_layer_norm),
         tx=optax.adam(config.lr),
     )

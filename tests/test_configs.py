@@ -45,6 +45,13 @@ def test_laptop_configs_have_laptop_nets(name):
     assert config.policy_layer_norm
 
 
+def test_in_mazes_evor_acts_by_single_actions_and_is_else_the_same():
+    small, maze = (configs.get_config(f'evor{name}_small').to_dict() for name in ('', '_maze'))
+    differing = {key for key in small if small[key] != maze[key]}
+    assert differing == {'chunk_length', 'config_name'}
+    assert maze['chunk_length'] == 1
+
+
 def test_an_ablation_differs_from_its_base_in_what_it_says():
     base = configs.get_config('evor_small').to_dict()
     for variants in configs.ABLATIONS.values():

@@ -58,8 +58,9 @@ def test_an_expert_is_read_as_it_was_written(tmp_path, learner):
 
 
 def test_what_is_no_expert_is_refused_in_one_line(tmp_path):
-    with pytest.raises(UserError, match=r'humanoid\.npz'):
-        experts.load('humanoid', tmp_path)
+    for read in (experts.load, experts.digest):
+        with pytest.raises(UserError, match=r'humanoid\.npz'):
+            read('humanoid', tmp_path)
     np.savez(tmp_path / 'ant.npz', kernel_0=np.zeros((2, 2)))
     with pytest.raises(UserError, match='no expert'):
         experts.load('ant', tmp_path)

@@ -1,17 +1,20 @@
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import ogbench
 import pytest
 
 from tests.helpers import random_arrays
-from utils import behaviours, dataset_files, datasets, envs, generation
+from utils import behaviours, dataset_files, datasets, envs, experts, generation
 from utils.errors import UserError
 from utils.wrappers import Noise
 
 MAZE = 'pointmaze-medium-stitch-v0'  # its episodes are the shortest
 CUBE = 'cube-single-play-v0'
+ANT = 'antmaze-medium-navigate-v0'
+RECORDS = Path(__file__).resolve().parents[1] / 'results/data'
 
 
 def digests(folder, dataset):
@@ -130,6 +133,60 @@ def test_provenance_tells_how_the_files_came_about(cube_folder):
     assert record['versions'].keys() == {'ogbench', 'mujoco', 'gymnasium', 'numpy'}
     sums = [file['sha256'] for file in record['files'].values()]
     assert sums == digests(cube_folder, CUBE)
+
+
+@pytest.fixture
+def short_walks(monkeypatch):
+    """The ant's sets at a few steps per episode; recorded here, since workers know no patch."""
+    source = generation.SOURCES[ANT]._replace(steps=12)
+    monkeypatch.setitem(generation.SOURCES, ANT, source)
+
+    def record_all(shards, workers):
+        for shard in shards:
+            generation.record_shard(shard)
+        return {split: [0, 0] for split in generation.SPLITS}
+
+    monkeypatch.setattr(generation, '_record_all', record_all)
+
+
+def test_provenance_names_the_expert_that_walked(tmp_path, short_walks):
+    record = generation.generate(ANT, tmp_path, episodes=1, workers=1, seed=0)
+    digest = hashlib.sha256((experts.FOLDER / 'ant.npz').read_bytes()).hexdigest()
+    assert record['expert'] == dict(name='ant', sha256=digest)
+    assert json.loads((tmp_path / f'{ANT}.json').read_text()) == record
+
+
+def test_a_set_walked_by_another_expert_is_not_taken_for_this_one(tmp_path, short_walks):
+    record = generation.generate(ANT, tmp_path, episodes=1, workers=1, seed=0)
+    assert generation.generate(ANT, tmp_path, episodes=1, workers=1, seed=0) == record
+    other = dict(record, expert=dict(name='ant', sha256='0' * 64))
+    untold = {name: value for name, value in record.items() if name != 'expert'}
+    for theirs in (other, untold):
+        (tmp_path / f'{ANT}.json').write_text(json.dumps(theirs))
+        with pytest.raises(UserError, match='made with other expert'):
+            generation.generate(ANT, tmp_path, episodes=1, workers=1, seed=0)
+
+
+def test_only_bodies_that_must_learn_to_walk_have_experts(cube_folder):
+    names = {source.env_id: None for source in generation.SOURCES.values()}
+    found = {env_id: behaviours.expert_name(env_id) for env_id in names}
+    expected = {env_id: 'ant' if env_id.startswith('ant') else None for env_id in names}
+    assert found == expected
+    assert 'expert' not in json.loads((cube_folder / f'{CUBE}.json').read_text())
+
+
+def test_committed_records_of_walked_sets_name_a_committed_expert():
+    """So that a reader knows which of the experts made a set, and can make it again."""
+    digests = {
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in experts.FOLDER.rglob('*.npz')
+    }
+    records = [json.loads(path.read_text()) for path in RECORDS.glob('*.json')]
+    assert len(records) == 5
+    for record in records:
+        if behaviours.expert_name(generation.SOURCES[record['dataset']].env_id):
+            assert record['expert']['sha256'] in digests
+        else:
+            assert 'expert' not in record
 
 
 def test_plans_succeed_as_often_as_the_official_ones(cube_folder):

@@ -29,6 +29,30 @@ def transitions(num=64, action_dim=ACTION_DIM, seed=0):
     return Transitions(*(jnp.asarray(column, jnp.float32) for column in columns))
 
 
+def test_the_settings_are_those_of_ogbench():
+    """impls/agents/sac.py: `actor_fc_scale` scales a variance, ours the kernel."""
+    config = configs.expert()
+    assert (config.lr, config.batch_size, config.discount, config.tau) == (1e-4, 256, 0.99, 0.005)
+    assert (config.hidden_dims, config.value_layer_norm) == ((256, 256), False)
+    assert (config.target_entropy, config.random_steps) == (-0.5, 10_000)
+    assert config.actor_output_scale == pytest.approx(0.01**0.5)
+    assert (sac.LOG_STD_RANGE, sac.NUM_CRITICS) == ((-5.0, 2.0), 2)
+
+
+def test_an_untrained_actor_hardly_prefers_an_action():
+    """The scale multiplies the last kernel of the actor, mean and deviation alike, and no other."""
+    plain, small = (
+        small_learner(actor_output_scale=scale).init(jax.random.key(0)) for scale in (1.0, 0.1)
+    )
+    layers = plain.actor.params['params']
+    scales = {name: 0.1 if name == 'Dense_2' else 1.0 for name in layers}
+    scaled = {
+        name: dict(layer, kernel=scales[name] * layer['kernel']) for name, layer in layers.items()
+    }
+    jax.tree.map(np.testing.assert_allclose, small.actor.params['params'], scaled)
+    jax.tree.map(np.testing.assert_array_equal, small.critic.params, plain.critic.params)
+
+
 def test_the_density_of_the_policy_is_that_of_its_samples():
     """One number, one observation: the share of samples below a point is the density's integral."""
     learner = small_learner(action_dim=1)

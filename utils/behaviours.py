@@ -7,6 +7,7 @@ seeds alone, so it does not matter which process records it.
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium
@@ -63,17 +64,30 @@ class Walker(NamedTuple):
     noise: float
 
 
+def expert_name(env_id: str) -> str | None:
+    """Returns whose expert walks a maze, 'ant' for 'antmaze-large-v0'; None where nobody does.
+
+    Points need no expert, and manipulation environments have plan oracles.
+    """
+    body, is_maze, _ = env_id.partition('maze')
+    return body if is_maze and body != 'point' else None
+
+
 @functools.cache
-def make_walker(env_id: str) -> Walker:
+def make_walker(env_id: str, folder: Path = experts.FOLDER) -> Walker:
     """Returns the walker of a maze, such as 'antmaze-large-v0'.
+
+    Args:
+        env_id: of the maze.
+        folder: where its expert lies.
 
     Raises:
         UserError: its expert's file is missing or damaged.
     """
-    body = env_id.split('maze')[0]
-    if body == 'point':
+    name = expert_name(env_id)
+    if name is None:
         return Walker(lambda observation, direction: direction, POINT_ACTION_NOISE)
-    expert = experts.load(body)
+    expert = experts.load(name, folder)
     # An expert never saw where it was, the first two numbers of an observation.
     return Walker(
         lambda observation, direction: expert.action(np.concatenate([observation[2:], direction])),
@@ -144,14 +158,29 @@ def _cube_left_view(episode: Episode) -> bool:
     return bool(np.any(behind | (y >= 0.29)))
 
 
-def record_navigate(env: gymnasium.Env, env_id: str, seeds: np.random.SeedSequence) -> Recording:
-    """Records one episode of a walker that gets a new goal whenever it reaches its goal."""
+def record_navigate(
+    env: gymnasium.Env,
+    env_id: str,
+    seeds: np.random.SeedSequence,
+    expert_folder: Path = experts.FOLDER,
+) -> Recording:
+    """Records one episode of a walker that gets a new goal whenever it reaches its goal.
+
+    Args:
+        env: from `make_maze_env`.
+        env_id: its id, e.g. 'antmaze-large-v0'.
+        seeds: fixes the episode.
+        expert_folder: where the walker's expert lies.
+
+    Raises:
+        UserError: the expert's file is missing or damaged.
+    """
     env_seed = seed_everything(seeds)
     maze = env.unwrapped
     cells, junctions = free_cells(maze.maze_map)
     start, goal = _pick(cells), _pick(junctions)
     task = _task(maze, start, goal)
-    walker = make_walker(env_id)
+    walker = make_walker(env_id, expert_folder)
     return _record_walk(env, walker, env_seed, task, lambda: _pick(junctions))
 
 

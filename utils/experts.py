@@ -4,6 +4,7 @@ An expert is the mean of a SAC actor (scripts/train_expert.py), run by NumPy: th
 record datasets need no JAX. It sees an observation without position, then a unit direction.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -83,6 +84,19 @@ def load(name: str, folder: Path = FOLDER) -> Expert:
         )
     layers = [[npz.read(path, headers[f'{key}_{n}']) for n in range(num)] for key in _KEYS]
     return Expert(*layers)
+
+
+def digest(name: str, folder: Path = FOLDER) -> str:
+    """Returns the SHA-256 of the file of the expert called `name`, as hexadecimal digits.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = folder / f'{name}.npz'
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f'{path}: no expert ({error}); take it from the repository') from error
 
 
 def make_direction_env(env_id: str) -> gymnasium.Env:

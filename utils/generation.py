@@ -1,7 +1,7 @@
 """Makes OGBench datasets without a network: shards recorded in parallel, then merged.
 
-The bytes of the result depend on the dataset's name, the number of episodes and the seed; never on
-the number of workers or on interruptions.
+The bytes of the result depend on the dataset's name, the number of episodes, the seed and, where
+one walks, the expert; never on the number of workers or on interruptions.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from utils import behaviours, dataset_files, files, npz, wrappers
+from utils import behaviours, dataset_files, experts, files, npz, wrappers
 from utils.errors import UserError, did_you_mean
 from utils.sources import SOURCES, Source
 from utils.wrappers import Noise
@@ -68,8 +68,8 @@ def generate(
         The provenance record, as written to DATASET.json.
 
     Raises:
-        UserError: unknown dataset, the folder holds a set or shards made otherwise or cannot be
-            written to, or a worker died.
+        UserError: unknown dataset, the folder holds a set or shards made otherwise (an ant's set
+            whose record tells of no expert is one) or cannot be written to, or a worker died.
     """
     check_name(dataset)
     source = SOURCES[dataset]
@@ -80,6 +80,9 @@ def generate(
     parameters['versions'] = {name: importlib.metadata.version(name) for name in VERSIONED}
     if any(noise):
         parameters['noise'] = noise._asdict()
+    expert = behaviours.expert_name(source.env_id)
+    if expert is not None:
+        parameters['expert'] = dict(name=expert, sha256=experts.digest(expert))
     try:
         # A finished set may lie in a folder that nobody can write to, hence nobody can lock.
         finished = _finished(dataset_dir, dataset, parameters)
@@ -151,7 +154,8 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
             )
         return None
     record = read_record(dataset_dir, dataset)
-    names = parameters | dict(noise=None)  # which only the records of noisy sets have
+    # Only the records of noisy sets tell of noise, only those of walked ones of an expert.
+    names = parameters | dict(noise=None, expert=None)
     differing = [name for name in names if record.get(name) != parameters.get(name)]
     if differing:
         raise UserError(
