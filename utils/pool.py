@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,15 +95,16 @@ def ensure(
     Raises:
         UserError: there is another pool, it is damaged, or the disk has no room.
     """
-    shape = len(observations), num, net.output_dim
-    record = dict(provenance, shape=list(shape))
-    note = path.with_suffix('.json')
-    done = _rows_done(path, note, record)
-    if done < len(observations):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        missing = size(len(observations) - done, num, net.output_dim)
-        guards.check_space(path.parent, missing, 'the pool of candidates needs')
-        _fill(path, note, record, done, net, params, observations, key, flow_steps)
+    rows, chunk_dim = len(observations), net.output_dim
+    record, note = dict(provenance, shape=[rows, num, chunk_dim]), path.with_suffix('.json')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Of several runs that miss the same pool one makes it and the others wait.
+    with filelock.FileLock(path.with_suffix('.lock')):
+        done = _rows_done(path, note, record)
+        if done < rows:
+            missing = size(rows - done, num, chunk_dim)
+            guards.check_space(path.parent, missing, 'the pool of candidates needs')
+            _fill(path, note, record, done, net, params, observations, key, flow_steps)
     return np.load(path, mmap_mode='r', allow_pickle=False)
 
 
