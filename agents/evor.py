@@ -329,6 +329,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         configure=partial(settings_from, config),
         needs_next_actions=config.next_action == 'dataset',
         shared=('policy',),
+        discount=config.discount,
     )
 
 

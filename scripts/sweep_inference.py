@@ -74,7 +74,9 @@ def _print_curve(
 
 def _cells(seeds: Sequence[Episodes]) -> list[str]:
     """Success with its Wilson interval and mean length, over the episodes of all seeds."""
-    success, _, lengths = (np.concatenate(fields) for fields in zip(*seeds, strict=True))
+    success, lengths = (
+        np.concatenate([getattr(seed, name) for seed in seeds]) for name in ('success', 'lengths')
+    )
     low, high = statistics.success_interval(success)
     return [f'{success.mean():.2f}', f'[{low:.2f}, {high:.2f}]', f'{lengths.mean():.0f}']
 
