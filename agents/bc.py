@@ -67,7 +67,8 @@ def act(
     )
     n = observations.shape[0]
     index = jnp.zeros(n, jnp.int32)
-    return Decision.of(candidates, jnp.zeros((n, 1)), index, model.config.chunk_length)
+    unweighed = jnp.full((n, 1), jnp.nan)
+    return Decision.of(candidates, unweighed, index, model.config.chunk_length)
 
 
 def create(config: ConfigDict, spec: Spec) -> Agent:
@@ -88,6 +89,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         configure=partial(settings_from, config),
         needs_next_actions=False,
         shared=('policy',),
+        discount=config.discount,
     )
 
 

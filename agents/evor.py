@@ -350,6 +350,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         configure=partial(settings_from, config),
         needs_next_actions=config.next_action == 'dataset',
         shared=('policy',),
+        discount=config.discount,
         num_candidates=config.backup_candidates if config.next_action == 'pool' else 0,
     )
 

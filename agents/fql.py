@@ -167,7 +167,8 @@ def act(
     actions = student_actions(model, state.student.params, observations, a_0)
     candidates = jnp.clip(actions, -1.0, 1.0)[:, None]
     index = jnp.zeros(n, jnp.int32)
-    return Decision.of(candidates, jnp.zeros((n, 1)), index, model.config.chunk_length)
+    unweighed = jnp.full((n, 1), jnp.nan)
+    return Decision.of(candidates, unweighed, index, model.config.chunk_length)
 
 
 def create(config: ConfigDict, spec: Spec) -> Agent:
@@ -195,6 +196,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         configure=Settings,
         needs_next_actions=False,
         shared=('policy',),
+        discount=config.discount,
     )
 
 

@@ -122,6 +122,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         configure=partial(settings_from, config),
         needs_next_actions=False,
         shared=('policy',),
+        discount=config.discount,
     )
 
 

@@ -34,8 +34,8 @@ class Decision:
     Attributes:
         actions: (n, h, action_dim), the chosen chunks.
         candidates: (n, n_pi, h, action_dim), what they were chosen from.
-        values: (n, n_pi), what each candidate was chosen by, in units of reward; 0 where the agent
-            weighs nothing.
+        values: (n, n_pi), what each candidate was chosen by, in units of reward; nan, which no
+            value is, where the agent weighs nothing.
         index: (n,) int32, which candidate was chosen.
     """
 
@@ -53,6 +53,11 @@ class Decision:
         candidates = candidates.reshape(n, n_pi, chunk_length, -1)
         return cls(extraction.take(candidates, index), candidates, values, index)
 
+    @property
+    def promised(self) -> jax.Array:
+        """Values of what was chosen, (n,), in units of reward; nan where nothing was weighed."""
+        return extraction.take(self.values, self.index)
+
 
 class Agent(NamedTuple):
     """Pure functions over a state, which is a pytree of arrays.
@@ -66,6 +71,7 @@ class Agent(NamedTuple):
         configure: (**changes) -> settings, with some of them changed.
         needs_next_actions: whether updates use the recorded next actions.
         shared: fields of the state that no reward touches; the tasks of a seed have them in common.
+        discount: per step, of the returns that its values are of.
         num_candidates: samples of a frozen base policy's pool that an update needs at each
             successor; 0 where the policy is trained along.
     """
@@ -78,4 +84,5 @@ class Agent(NamedTuple):
     configure: Callable
     needs_next_actions: bool
     shared: tuple[str, ...]
+    discount: float
     num_candidates: int = 0

@@ -131,7 +131,8 @@ def act(
     means = model.policy_net.apply(state.policy.params, observations)
     candidates = jnp.clip(means, -1.0, 1.0)[:, None]
     index = jnp.zeros(n, jnp.int32)
-    return Decision.of(candidates, jnp.zeros((n, 1)), index, model.config.chunk_length)
+    unweighed = jnp.full((n, 1), jnp.nan)
+    return Decision.of(candidates, unweighed, index, model.config.chunk_length)
 
 
 def create(config: ConfigDict, spec: Spec) -> Agent:
@@ -154,6 +155,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         configure=Settings,
         needs_next_actions=False,
         shared=(),
+        discount=config.discount,
     )
 
 

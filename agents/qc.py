@@ -186,6 +186,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         configure=partial(settings_from, config),
         needs_next_actions=False,
         shared=('policy',),
+        discount=config.discount,
         num_candidates=config.backup_candidates if config.next_action == 'pool' else 0,
     )
 

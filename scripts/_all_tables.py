@@ -9,6 +9,7 @@ from _aggregate_tables import aggregates_table, profiles_table
 from _score_tables import environments_table, tasks_table
 from _scores import Scores, gather
 from _setting_tables import cost_table, hyperparameters_table
+from _value_tables import start_values_table
 
 import configs
 from utils import published, results
@@ -16,7 +17,8 @@ from utils.errors import UserError, did_you_mean
 from utils.results import Run
 from utils.tables import Table
 
-NAMES = ('tasks', 'environments', 'aggregates', 'profiles', 'hyperparameters', 'cost')
+NAMES = ('tasks', 'environments', 'aggregates', 'profiles', 'start_values')
+NAMES += ('hyperparameters', 'cost')
 
 
 class Found(NamedTuple):
@@ -62,6 +64,7 @@ def make(found: Found) -> list[Table]:
         environments_table(scores, literature),
         aggregates_table(scores),
         profiles_table(scores),
+        start_values_table(scores),
         hyperparameters_table(scores.configs, found.runs),
         cost_table(found.runs),
     ]

@@ -124,7 +124,9 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
             state = training.member(trained.population, index)
             act = evaluation.bind_each(trained.agent.act, state, settings, num_episodes)
             key = training.stream(seed, training.EVAL_STREAM)
-            swept = evaluation.sweep(act, vector_env, len(settings), num_episodes, key)
+            swept = evaluation.sweep(
+                act, vector_env, len(settings), num_episodes, key, discount=trained.agent.discount
+            )
             played.append([])
             for one, episodes in zip(settings, swept, strict=True):
                 _report(trained, seed, plain(one), episodes)

@@ -10,7 +10,7 @@ from _charts import Chart, sources_of
 
 from utils import charts, statistics
 from utils.csv_lines import Line, read_lines
-from utils.results import OUTCOMES, Result
+from utils.results import ALWAYS, OUTCOMES, Result
 from utils.tables import Cell, Table
 
 TITLES = {
@@ -71,7 +71,7 @@ def _longest(seeds: list[Result], setting: str) -> _Sweep | None:
     """The sweep of most evaluations with at least two values, or None."""
     found: dict[tuple, _Sweep] = {}
     for result in seeds:
-        for line in read_lines(result.run.directory / 'inference.csv', OUTCOMES):
+        for line in read_lines(result.run.directory / 'inference.csv', ALWAYS):
             if setting not in line.values or not _belongs(line, result):
                 continue
             step = line.parse('step', int)

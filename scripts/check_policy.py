@@ -72,7 +72,9 @@ def main(_: list[str]) -> None:
             bound = evaluation.bind(agent.act, state, settings)
             bound = behaviour_measures.watched(bound, played)
             key = training.stream(seed, training.EVAL_STREAM)
-            episodes = evaluation.evaluate(bound, vector_env, FLAGS.eval_episodes, key)
+            episodes = evaluation.evaluate(
+                bound, vector_env, FLAGS.eval_episodes, key, discount=agent.discount
+            )
             row = (
                 dict(step=step, seed=seed, flow_steps=settings.flow_steps)
                 | result

@@ -66,6 +66,7 @@ def main(_: list[str]) -> None:
     sections = {
         'What is missing': _missing(found, charts, reasons),
         'Success': webpage.paragraph(POINT) + ''.join(_show(made[name]) for name in SCORE_TABLES),
+        'Values': _show(made['start_values']),
         'Figures': _figures(charts, out / 'figures'),
         'Episodes': _episodes(found, out / 'videos', reasons),
         'Settings and cost': _show(made['hyperparameters']) + _show(made['cost']),

@@ -89,6 +89,30 @@ def differences(cited, config):
     return recompute.differences(renamed, config)
 
 
+def check_start_values(row):
+    if row['obtained'].text == '—':
+        return set()
+    checked = {'seeds', 'obtained'}
+    lines = [
+        line for files in rows_of(row['obtained'].source).values() for line in files['eval.csv']
+    ]
+    assert row['seeds'].text == str(len(lines))
+    obtained, promised = (
+        [float(line[name]) for line in lines] for name in ('start_return', 'start_value')
+    )
+    assert row['obtained'].text == f'{np.mean(obtained):.1f}'
+    if row['promised'].text != '—':
+        errors = [np.array(promised) - np.array(obtained)]
+        assert row['promised'].text == f'{np.mean(promised):.1f}'
+        shown = recompute.printed(recompute.mean_of_means, errors, scale=1)
+        if len(lines) == 1:
+            low, high = (float(lines[0][f'start_value_error_{bound}']) for bound in ('low', 'high'))
+            shown += f' [{low:.1f}, {high:.1f}]'
+        assert row['promised - obtained'].text == shown
+        checked |= {'promised', 'promised - obtained'}
+    return checked
+
+
 def check_shares(row):
     threshold = int(re.fullmatch(r'above (\d+)%', row['success'].text)[1])
     checked = {'success'}
@@ -254,6 +278,7 @@ CHECKS = {
     'environments': check_scores,
     'aggregates': check_aggregates,
     'profiles': check_shares,
+    'start_values': check_start_values,
     'learning_curves': check_curve,
     'performance_profiles': check_profile,
     'inference_scaling': check_sweep('n_pi'),

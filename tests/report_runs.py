@@ -20,10 +20,10 @@ STEP = 400
 
 def write_runs(exp):
     """Writes runs of four configs on four tasks; the hostile ones have names that are HTML."""
-    write_run(exp, CUBE.format(1), 'bc_small', chance=0.3)
+    write_run(exp, CUBE.format(1), 'bc_small', chance=0.3, promise=np.nan)
     write_run(exp, CUBE.format(2), 'bc_small', evaluated=(200, STEP), chance=0.3, draw=1)
     write_run(exp, CUBE.format(1), 'iql_small', (0, 1), evaluated=(200, STEP), chance=0.8)
-    stopped = write_run(exp, CUBE.format(1), 'ifql_small', seeds=(0,), evaluated=(100,))
+    stopped = write_run(exp, CUBE.format(1), 'ifql_small', (0,), (100,), promise=-9)
     edit(stopped / 'status.json', state='stopped', step=100, reason=f'{HOSTILE} SIGTERM')
     for env_name in (CUBE.format(1), HOSTILE_ENV):
         hostile = write_run(exp / 'hostile', env_name, 'bc_small', (0, 1), (STEP,))
@@ -56,7 +56,7 @@ def write_held_out(path):
 def write_evor(exp):
     """An untrained EVOR with a checkpoint, evaluated at other settings of inference."""
     settings = dict(n_pi=4, return_flow_steps=2)
-    directory = write_run(exp, MAZE, 'evor_small', (0, 1), (200, STEP), STEP, **settings)
+    directory = write_run(exp, MAZE, 'evor_small', (0, 1), (200, STEP), promise=-30, **settings)
     edit(directory / 'config.json', observation_dim=2, action_dim=2)
     agent = agents.create(
         runs.agent_config(runs.read_record(directory)), agents.Spec(2, 2, -50.0, 20.0, -100.0, 0.0)

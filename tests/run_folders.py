@@ -22,6 +22,7 @@ def write_run(
     episodes=10,
     chance=0.5,
     draw=0,
+    promise=None,
     **overrides,
 ):
     """Writes a run whose episodes succeed by `chance`; returns its directory.
@@ -36,6 +37,8 @@ def write_run(
         episodes: of each evaluation.
         chance: of success.
         draw: seed of the outcomes.
+        promise: of start states, about which those of evaluations vary; nan of an agent that
+            weighs nothing; None for a run of a version that did not record it.
         **overrides: of the agent's settings.
     """
     config = configs.get_config(config_name).unlock()
@@ -52,7 +55,7 @@ def write_run(
     )
     directory.mkdir(parents=True, exist_ok=True)
     runs.write_records({directory: record})
-    rng = np.random.default_rng(draw)
+    rng, promises = np.random.default_rng(draw), np.random.default_rng(draw)
     for step in range(100, max([*evaluated, 0]) + 1, 100):
         rate = rng.uniform(0.5, 0.6)
         rows = [dict(step=step, seed=seed, loss=0.1, updates_per_second=rate) for seed in seeds]
@@ -60,28 +63,37 @@ def write_run(
     for step in evaluated:
         for seed in seeds:
             outcomes = rng.uniform(size=episodes) < chance
-            append_evaluation(directory, dict(step=step, seed=seed), outcomes)
+            values = None if promise is None else promises.normal(promise, 1.0, episodes)
+            append_evaluation(directory, dict(step=step, seed=seed), outcomes, values=values)
     return directory
 
 
-def append_evaluation(directory, tags, outcomes, names=('eval', 'episodes')):
-    """Appends an evaluation and its episodes."""
+def append_evaluation(directory, tags, outcomes, names=('eval', 'episodes'), values=None):
+    """Appends an evaluation and its episodes, with `values` of start states if there are any."""
     low, high = success_interval(outcomes)
     summary = dict(success=float(np.mean(outcomes)), success_low=low, success_high=high)
     summary |= dict(episode_return=-1.0, episode_length=5.0, episodes=len(outcomes))
+    rows = [
+        tags | dict(episode=number, success=int(success), episode_return=-1, episode_length=5)
+        for number, success in enumerate(outcomes)
+    ]
+    if values is not None:
+        discounted = np.where(outcomes, -4.9, -100.0)
+        error = values - discounted
+        bounds = np.mean(error) - 1.0, np.mean(error) + 2.0
+        summary |= dict(start_value=np.mean(values), start_return=np.mean(discounted))
+        names_of_error = [f'start_value_error{bound}' for bound in ('', '_low', '_high')]
+        summary |= dict(zip(names_of_error, (np.mean(error), *bounds), strict=True))
+        for row, value, obtained in zip(rows, values, discounted, strict=True):
+            row |= dict(start_value=value, discounted_return=obtained)
     CsvTable(directory / f'{names[0]}.csv').append([tags | summary])
-    CsvTable(directory / f'{names[1]}.csv').append(
-        [
-            tags | dict(episode=number, success=int(success), episode_return=-1, episode_length=5)
-            for number, success in enumerate(outcomes)
-        ]
-    )
+    CsvTable(directory / f'{names[1]}.csv').append(rows)
 
 
-def append_final(directory, seed, success, num=20, step=400, **settings):
+def append_final(directory, seed, success, num=20, step=400, values=None, **settings):
     """Appends what scripts/evaluate.py does: an evaluation of `num` episodes, the first solved."""
     tags = dict(step=step, seed=seed, env_name=ENV_NAME, action_noise=0.0, sticky_prob=0.0)
     agent = json.loads((directory / 'config.json').read_text())['agent']
     tags |= dict(n_pi=agent['n_pi'], tau_r=float(agent['tau_r'])) | settings
     outcomes = np.arange(num) < round(success * num)
-    append_evaluation(directory, tags, outcomes, ('inference', 'inference_episodes'))
+    append_evaluation(directory, tags, outcomes, ('inference', 'inference_episodes'), values)

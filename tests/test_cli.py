@@ -124,6 +124,15 @@ def test_a_run_leaves_all_its_outputs(trained):
         ('1', '1'),
     ]
     assert all(int(row['episode_length']) > 0 for row in episodes)
+    for seed, row in zip('01', table(trained / 'eval.csv'), strict=True):
+        own = [episode for episode in episodes if episode['seed'] == seed]
+        promised, obtained = (
+            np.mean([float(episode[name]) for episode in own])
+            for name in ('start_value', 'discounted_return')
+        )
+        assert float(row['start_value']) == pytest.approx(promised)
+        assert float(row['start_return']) == pytest.approx(obtained)
+        assert float(row['start_value_error']) == pytest.approx(promised - obtained)
 
 
 def test_evaluating_beside_training_changes_nothing(data_dir, trained, tmp_path):
@@ -237,6 +246,7 @@ def test_a_baseline_trains_and_says_which_settings_it_lacks(data_dir, tmp_path):
     directory = tmp_path / ENV / 'bc' / 'seeds_0'
     assert 'value_loss' not in table(directory / 'train.csv')[0]
     assert [row['episodes'] for row in table(directory / 'eval.csv')] == ['2']
+    assert [row['start_value'] for row in table(directory / 'eval.csv')] == ['nan']
     result = run('scripts/evaluate.py', f'--checkpoint={directory}', '--tau_q=0')
     assert_one_line(result, '--tau_q: bc has no such inference setting; it has flow_steps')
 

@@ -11,9 +11,10 @@ from flax import struct
 
 import agents
 import configs
+from agents import Decision
 from benchmarks import stepping
 from tests.helpers import random_state, small_agent
-from utils import envs, evaluation
+from utils import envs, evaluation, metrics, results
 from utils.envs import Played
 from utils.errors import UserError
 
@@ -25,12 +26,14 @@ class Chosen(NamedTuple):
     """As much of a `Decision` as an evaluation asks for."""
 
     actions: jax.Array
+    promised: jax.Array
 
 
 def noisy(state, observations, key, settings):
     """An agent with chunks of five noisy steps; depends on everything that it may depend on."""
     noise = jax.random.uniform(key, (len(observations), 5, 2), minval=-1.0)
-    return Chosen(jnp.clip(noise + state - 0.01 * observations[:, None], -1, 1))
+    actions = jnp.clip(noise + state - 0.01 * observations[:, None], -1, 1)
+    return Chosen(actions, observations.sum(axis=1))
 
 
 controller = evaluation.bind(noisy, 0.5, None)
@@ -84,7 +87,8 @@ class CountingEnvs:
         episode, chunks = self.playing[number]
         done = chunks == self.lengths[episode]
         observation = np.array([episode, chunks], np.float32)
-        self.reports[number] = (observation, reward, int(chunks > 0), done, done and episode % 2)
+        success = bool(done and episode % 2)
+        self.reports[number] = observation, reward, [reward], int(chunks > 0), done, success
 
     def _write(self, what, environments):
         if len(environments):
@@ -191,7 +195,7 @@ def test_an_evaluation_equals_a_plain_loop(vector_env):
                 total, length, ended = total + reward, length + 1, terminated or truncated
                 if ended:
                     break
-        outcome = tuple(field[episode] for field in episodes)
+        outcome = tuple(field[episode] for field in episodes[:3])
         assert outcome == (bool(info['success']), total, length)
 
 
@@ -214,12 +218,14 @@ def test_many_at_once_equals_one_by_one(vector_env):
         observation = envs.reset(env, episode)
         np.testing.assert_array_equal(observations[episode], np.float32(observation))
         for chunk, result in zip(actions, played, strict=True):
-            total = 0.0
+            rewards = []
             for action in chunk[episode]:
                 observation, reward, *_ = env.step(action)
-                total += reward
+                rewards.append(reward)
+            total = rewards[0] + rewards[1]
             np.testing.assert_array_equal(result.observations[episode], np.float32(observation))
             assert (result.rewards[episode], result.steps[episode]) == (total, 2)
+            np.testing.assert_array_equal(result.step_rewards[episode], rewards)
             assert not result.done[episode]
 
 
@@ -240,7 +246,7 @@ def test_an_episode_ends_with_its_success(vector_env):
         subgoals = [env.unwrapped.get_oracle_subgoal(xy, goal)[0] for xy in observations]
         steps = np.array(subgoals) - observations
         steps /= np.linalg.norm(steps, axis=1, keepdims=True) + 1e-6
-        return np.repeat(steps[:, None], 2, axis=1)
+        return evaluation.Acts(np.repeat(steps[:, None], 2, axis=1), np.zeros(len(steps)))
 
     episodes = evaluation.evaluate(walk, vector_env, 3, KEY)
     assert episodes.success.all()
@@ -260,12 +266,14 @@ def test_every_row_is_acted_on_as_if_it_were_alone():
     episodes, chunks = np.array([5, 5, 2, 2]), np.array([0, 1, 0, 0])
     observations[3] = observations[2]
     act = evaluation.bind(agent.act, state, agent.settings)
-    actions = act(observations, KEY, episodes, chunks)
+    actions, promised = act(observations, KEY, episodes, chunks)
     alone = jax.jit(agent.act)
     for row in range(4):
         key = own_key(KEY, episodes[row], chunks[row])
-        expected = alone(state, observations[row][None], key, agent.settings).actions[0]
-        np.testing.assert_allclose(actions[row], expected, atol=1e-5)
+        decision = alone(state, observations[row][None], key, agent.settings)
+        np.testing.assert_allclose(actions[row], decision.actions[0], atol=1e-5)
+        value = decision.values[0, decision.index[0]]
+        np.testing.assert_allclose(promised[row], value, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(actions[2], actions[3])
 
 
@@ -278,8 +286,9 @@ def test_every_agent_can_be_evaluated(name):
         bound = evaluation.bind(agent.act, agent.init(key), agent.settings)
         return bound(observations, key, numbers, numbers)
 
-    actions = jax.eval_shape(act, KEY, np.zeros((4, 3), np.float32), np.arange(4))
-    assert (len(actions), actions.ndim, actions.shape[-1]) == (4, 3, 2)
+    acts = jax.eval_shape(act, KEY, np.zeros((4, 3), np.float32), np.arange(4))
+    assert (len(acts.actions), acts.actions.ndim, acts.actions.shape[-1]) == (4, 3, 2)
+    assert acts.promised.shape == (4,)
 
 
 def test_an_agent_is_compiled_once_for_all_states_and_episodes():
@@ -310,7 +319,8 @@ class Push:
 
 def pushing(state, observations, key, settings):
     noise = 0.1 * jax.random.normal(key, (len(observations), 5, 2))
-    return Chosen(settings.times * settings.force + noise + state)
+    actions = settings.times * settings.force + noise + state
+    return Chosen(actions, jnp.full(len(observations), settings.force))
 
 
 PUSHES = [Push(force, times) for force in (0.0, 10.0, 200.0) for times in (1, 3)]
@@ -330,6 +340,7 @@ def test_a_sweep_yields_what_each_setting_gives_alone_and_in_order(num_envs):
         expected = evaluation.evaluate(alone, CountingEnvs(2, lengths), 5, KEY)
         np.testing.assert_allclose(episodes.returns, expected.returns, rtol=1e-5)
         assert_same((episodes.success, episodes.lengths), (expected.success, expected.lengths))
+        np.testing.assert_array_equal(episodes.start_values, one.force)
 
 
 def test_a_setting_is_yielded_as_soon_as_it_and_those_before_it_are_played():
@@ -353,7 +364,7 @@ def test_rows_with_nothing_to_do_cost_nothing(num_rows):
     act = evaluation.bind_each(counted, 0.0, PUSHES[:1], 20)
     rollouts = np.full(40, evaluation.IDLE)
     rollouts[:num_rows] = np.arange(num_rows)
-    actions = act(np.zeros((40, 2), np.float32), KEY, rollouts, np.zeros(40, int))
+    actions = act(np.zeros((40, 2), np.float32), KEY, rollouts, np.zeros(40, int)).actions
     jax.effects_barrier()
     assert len(sizes) == -(-num_rows // evaluation.BATCH_ROWS) * evaluation.BATCH_ROWS
     assert np.all(actions[:num_rows] != 0)
@@ -383,12 +394,14 @@ def test_an_agent_acts_the_same_in_a_sweep_and_alone():
     asked = rng.normal(size=(25, 3)).astype(np.float32), KEY
     chunks = rng.integers(0, 5, 25)
     state = random_state(agent)
-    actions = evaluation.bind_each(agent.act, state, settings, 10)(*asked, rollouts, chunks)
+    bound = evaluation.bind_each(agent.act, state, settings, 10)
+    acts = bound(*asked, rollouts, chunks)
     for number, one in enumerate(settings):
         rows = np.flatnonzero(rollouts // 10 == number)
         alone = evaluation.bind_each(agent.act, state, [one], 10)
-        expected = alone(*asked, rollouts % 10, chunks)[rows]
-        np.testing.assert_allclose(actions[rows], expected, atol=1e-5)
+        expected = alone(*asked, rollouts % 10, chunks)
+        for field, other in zip(acts, expected, strict=True):
+            np.testing.assert_allclose(field[rows], other[rows], rtol=1e-4, atol=1e-5)
 
 
 def test_candidates_of_a_few_are_the_first_of_many_and_valued_alike():
@@ -398,6 +411,137 @@ def test_candidates_of_a_few_are_the_first_of_many_and_valued_alike():
     few, many = (act(state, observations, KEY, agent.configure(n_pi=n)) for n in (4, 64))
     np.testing.assert_allclose(many.candidates[:, :4], few.candidates, atol=1e-5)
     np.testing.assert_allclose(many.values[:, :4], few.values, rtol=1e-4, atol=1e-5)
+
+
+# What start states were promised, and what they got.
+
+# By episode: rewards of its steps, and whether the last one is a success or meets the time limit.
+SCRIPTS = [([-1, -1, -1, -1, 0], True), ([-1, -1, -1, -2], False), ([-4], False), ([0], True)]
+# Of values and returns at a discount of 1/2: -1 - 1/2 - 1/4 - 1/8; -1 - 1/2 - 1/4 - 2/8, and then
+# -2 for ever, (1/2)^4 * -2 / (1/2); -4, and then -4 for ever; 0.
+OBTAINED = [-1.875, -2.0 - 0.25, -4.0 - 4.0, 0.0]
+PROMISED = [0.0, 110.0, 20.0, 130.0]
+
+
+class Scripted:
+    """An environment whose rewards are known, whatever is done; it observes episode and step."""
+
+    def __init__(self, episode):
+        self.episode, self.steps = episode, 0
+
+    def observe(self):
+        return np.array([self.episode, self.steps], np.float32)
+
+    def step(self, action):
+        rewards, success = SCRIPTS[self.episode]
+        reward, self.steps = rewards[self.steps], self.steps + 1
+        last = self.steps == len(rewards)
+        won, lost = last and success, last and not success
+        return self.observe(), float(reward), won, lost, dict(success=won)
+
+
+class ScriptedEnvs:
+    """Stands in for `VectorEnv`, with the reports that its processes send, but no processes."""
+
+    def __init__(self, num_envs):
+        self.num_envs, self.running, self.reports = num_envs, {}, {}
+
+    def start(self, environments, episodes):
+        for number, episode in zip(environments, episodes, strict=True):
+            self.running[number] = Scripted(int(episode))
+            report = envs._report(self.running[number].observe(), [], False, False)
+            self.reports[number] = report.tobytes()
+
+    def play(self, environments, actions):
+        for number, chunk in zip(environments, actions, strict=True):
+            self.reports[number] = envs._play(self.running[number], chunk).tobytes()
+
+    def collect(self, environments):
+        return envs._read([self.reports.pop(number) for number in environments])
+
+
+def promising(state, observations, key, settings):
+    """Weighs two candidates, 100 apart, and chooses the second one in odd episodes.
+
+    What it promises in the start state is ten times the number of the episode; later on, thousands.
+    """
+    episode, step = observations.T
+    value = 10.0 * episode + 1000.0 * step
+    candidates = jnp.zeros((len(observations), 2, settings.times))
+    values = jnp.stack([value, value + 100.0], axis=1)
+    return Decision.of(candidates, values, jnp.int32(episode) % 2, settings.times)
+
+
+@pytest.mark.parametrize('num_envs', [1, 3])
+@pytest.mark.parametrize('chunk_length', [1, 3])
+def test_promised_and_obtained_are_those_of_a_calculation_by_hand(chunk_length, num_envs):
+    act = evaluation.bind(promising, None, Push(0.0, chunk_length))
+    episodes = evaluation.evaluate(act, ScriptedEnvs(num_envs), 4, KEY, discount=0.5)
+    np.testing.assert_array_equal(episodes.start_values, PROMISED)
+    np.testing.assert_array_equal(episodes.discounted_returns, OBTAINED)
+    np.testing.assert_array_equal(episodes.returns, [-4, -5, -4, 0])
+    np.testing.assert_array_equal(episodes.lengths, [5, 4, 1, 1])
+    np.testing.assert_array_equal(episodes.success, [True, False, False, True])
+
+
+def test_without_a_discount_rewards_are_summed_and_nothing_is_added():
+    act = evaluation.bind(promising, None, Push(0.0, 3))
+    episodes = evaluation.evaluate(act, ScriptedEnvs(2), 4, KEY)
+    np.testing.assert_array_equal(episodes.discounted_returns, episodes.returns)
+
+
+def test_each_setting_of_a_sweep_has_its_own_promises():
+    act = evaluation.bind_each(promising, None, [Push(force, 3) for force in (0.0, 1.0)], 4)
+    for episodes in evaluation.sweep(act, ScriptedEnvs(3), 2, 4, KEY, discount=0.5):
+        np.testing.assert_array_equal(episodes.start_values, PROMISED)
+        np.testing.assert_array_equal(episodes.discounted_returns, OBTAINED)
+
+
+def test_tables_show_means_of_promised_and_obtained_and_an_interval_of_their_difference():
+    act = evaluation.bind(promising, None, Push(0.0, 1))
+    episodes = evaluation.evaluate(act, ScriptedEnvs(2), 4, KEY, discount=0.5)
+    summary = evaluation.summary(episodes)
+    assert summary['start_value'] == 65.0
+    assert summary['start_return'] == -3.03125
+    assert summary['start_value_error'] == 68.03125
+    low, high = summary['start_value_error_low'], summary['start_value_error_high']
+    errors = np.array(PROMISED) - OBTAINED
+    assert errors.min() < low < 68.03125 < high < errors.max()
+    rows = evaluation.rows(episodes, dict(step=7))
+    assert [row['start_value'] for row in rows] == PROMISED
+    assert [row['discounted_return'] for row in rows] == OBTAINED
+    assert {*summary, *rows[0]} & {*metrics.LATER} == {*metrics.LATER}
+    assert tuple(summary)[-5:] == tuple(name for name in summary if name in metrics.LATER)
+    assert {*summary} <= {*results.OUTCOMES}  # scripts take other columns for settings
+
+
+def test_a_single_episode_has_no_interval():
+    act = evaluation.bind(promising, None, Push(0.0, 1))
+    episodes = evaluation.evaluate(act, ScriptedEnvs(1), 1, KEY, discount=0.5)
+    summary = evaluation.summary(episodes)
+    assert summary['start_value_error'] == 1.875
+    assert np.isnan([summary['start_value_error_low'], summary['start_value_error_high']]).all()
+
+
+@pytest.mark.parametrize('name', ['bc', 'iql', 'fql', 'qc1'])
+def test_agents_that_weigh_nothing_promise_nan_and_others_a_number(name):
+    agent = small_agent(name)
+    state = random_state(agent) if name == 'qc1' else jax.jit(agent.init)(KEY)
+    act = evaluation.bind(agent.act, state, agent.settings)
+    acts = act(np.zeros((2, 3), np.float32), KEY, np.arange(2), np.zeros(2, int))
+    assert np.isfinite(acts.actions).all()
+    assert (np.isfinite(acts.promised) if name == 'qc1' else np.isnan(acts.promised)).all()
+    assert agent.discount == configs.get_config(name).discount
+
+
+def test_what_was_not_promised_has_no_error_but_a_return():
+    nothing = np.full(3, np.nan)
+    lost = np.zeros(3, bool)
+    episodes = evaluation.Episodes(lost, nothing * 0, np.ones(3, int), nothing, np.arange(3.0))
+    summary = evaluation.summary(episodes)
+    assert summary['start_return'] == 1.0
+    names = ['start_value', *(f'start_value_error{bound}' for bound in ('', '_low', '_high'))]
+    assert np.isnan([summary[name] for name in names]).all()
 
 
 # Mishaps and sums.
@@ -456,7 +600,8 @@ def test_resets_repeat_to_the_bit(name):
 
 
 def test_summary_has_a_wilson_interval():
-    episodes = evaluation.Episodes(np.array([1] * 8 + [0] * 2), np.zeros(10), np.ones(10))
+    won = np.array([1] * 8 + [0] * 2)
+    episodes = evaluation.Episodes(won, np.zeros(10), *[np.ones(10)] * 3)
     summary = evaluation.summary(episodes)
     # Wilson's formula by hand for 8 of 10 and z = 1.96.
     assert summary['success'] == 0.8

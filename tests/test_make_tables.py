@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import configs
@@ -28,7 +29,8 @@ from utils import runs
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = 'cube-single-play-singletask-task{}-v0'
-NAMES = ('tasks', 'environments', 'aggregates', 'profiles', 'hyperparameters', 'cost')
+NAMES = ('tasks', 'environments', 'aggregates', 'profiles', 'start_values')
+NAMES += ('hyperparameters', 'cost')
 SHOWN = ['bc_small', 'iql_small', 'ifql_small', 'fql_small']
 PUBLISHED = 'FQL, published (FQL paper)'
 
@@ -55,9 +57,11 @@ def made(tmp_path_factory):
     path = tmp_path_factory.mktemp('tables')
     for task in range(1, 6):
         name = TASK.format(task)
-        write_run(path / 'exp', name, 'bc_small', chance=0.2, draw=task)
-        write_run(path / 'exp', name, 'iql_small', seeds=(0, 1), chance=0.1 * task, draw=10 + task)
-    write_run(path / 'exp', TASK.format(1), 'ifql_small', seeds=(0,), chance=0.9)
+        promise = np.nan if task < 3 else None
+        write_run(path / 'exp', name, 'bc_small', chance=0.2, draw=task, promise=promise)
+        settings = dict(chance=0.1 * task, draw=10 + task, promise=-50 if task == 1 else None)
+        write_run(path / 'exp', name, 'iql_small', seeds=(0, 1), **settings)
+    write_run(path / 'exp', TASK.format(1), 'ifql_small', seeds=(0,), chance=0.9, promise=-20)
     write_run(path / 'exp', TASK.format(1), 'ifql_small', seeds=(1,), evaluated=(100,))
     write_run(path / 'exp', TASK.format(2), 'ifql_small', seeds=(0,), evaluated=(100, 200))
     result = make_tables(f'--runs={path}/exp', f'--out={path}/out', f'--configs={",".join(SHOWN)}')
@@ -144,6 +148,46 @@ def test_every_share_of_a_profile_is_recomputed(made):
             share = sum(100 * score > threshold + 1e-9 for score in scores) / len(scores)
             assert text == f'{share:.2f}'
         assert row[4] == '—'
+
+
+def test_what_was_promised_and_got_is_recomputed_from_the_last_evaluations(made):
+    folder, _ = made
+    header, rows = grid(folder, 'start_values')
+    sources = cited(folder, 'start_values')
+    shown = {}
+    for index, row in enumerate(rows):
+        cells = dict(zip(header, row, strict=True))
+        if cells['obtained'] != '—':
+            of_row = sources[index, 'obtained'].values()
+            lines = [line for files in of_row for line in files['eval.csv']]
+            assert {line['step'] for line in lines} == {'400'}
+            obtained = np.array([float(line['start_return']) for line in lines])
+            assert cells['obtained'] == f'{obtained.mean():.1f}'
+            assert cells['seeds'] == str(len(lines))
+        if cells['promised'] != '—':
+            promised = np.array([float(line['start_value']) for line in lines])
+            assert cells['promised'] == f'{promised.mean():.1f}'
+            error = printed(mean_of_means, [promised - obtained], scale=1)
+            if len(lines) == 1:  # over its episodes: as the evaluation has it
+                low, high = (float(lines[0][f'start_value_error_{b}']) for b in ('low', 'high'))
+                error += f' [{low:.1f}, {high:.1f}]'
+            assert cells['promised - obtained'] == error
+        shown[cells['config'], cells['task']] = cells['seeds'], cells['promised'] != '—'
+    assert shown == {
+        **{('bc_small', task): ('3', False) for task in '12'},
+        **{('bc_small', task): ('—', False) for task in '345'},
+        **{('iql_small', task): ('—', False) for task in '2345'},
+        ('iql_small', '1'): ('2', True),
+        ('ifql_small', '1'): ('1', True),
+        ('ifql_small', '2'): ('—', False),
+    }
+
+
+def test_where_nothing_was_promised_the_reason_is_told(made):
+    text = (made[0] / 'start_values.md').read_text()
+    assert 'bc_small weighs nothing when it acts, and so promises nothing' in text
+    assert 'eval.csv: evaluated by a version that did not record start values' in text
+    assert 'unfinished, at step 200 of 400' in text
 
 
 def test_every_setting_is_that_of_configs_py(made):

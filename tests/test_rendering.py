@@ -19,12 +19,14 @@ class Chosen(NamedTuple):
     """As much of a `Decision` as playing asks for."""
 
     actions: jax.Array
+    promised: jax.Array
 
 
 def noisy(state, observations, key, settings):
     """An agent with chunks of seven noisy steps, which do not divide an episode."""
     noise = jax.random.uniform(key, (len(observations), 7, 2), minval=-1.0)
-    return Chosen(jnp.clip(noise + state - 0.01 * observations[:, None], -1, 1))
+    actions = jnp.clip(noise + state - 0.01 * observations[:, None], -1, 1)
+    return Chosen(actions, jnp.full(len(observations), jnp.nan))
 
 
 class Counting(gymnasium.Wrapper):

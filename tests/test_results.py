@@ -114,6 +114,18 @@ def test_the_final_evaluation_is_the_one_of_most_episodes_as_trained(tmp_path):
     assert sources[0].lines == tuple(range(2 + 10 + 20, 2 + 10 + 20 + 20))
 
 
+def test_final_evaluations_of_older_versions_stand_beside_later_ones(tmp_path):
+    """In one inference.csv, whose older rows lack what start states were promised."""
+    directory = write_run(tmp_path, config_name='evor_small', seeds=(0, 1))
+    append_final(directory, 0, 0.9)
+    append_final(directory, 1, 0.3, values=np.full(20, -3.0))
+    older, later = read(tmp_path, rule='final')
+    assert (older.score, later.score) == (0.9, 0.3)
+    assert [result.sources[0].lines for result in (older, later)] == [(2,), (3,)]
+    for result, wins in ((older, 18), (later, 6)):
+        assert sum(outcomes.read(result)[0].values()) == wins
+
+
 def test_a_final_evaluation_needs_none_during_training(tmp_path):
     directory = write_run(tmp_path, config_name='evor_small', seeds=(0,))
     (directory / 'eval.csv').unlink()
@@ -130,8 +142,9 @@ def test_without_a_final_evaluation_there_is_no_final_score(tmp_path):
     assert 'scripts/evaluate.py' in result.missing
 
 
-def test_outcomes_of_a_start_state_are_averaged_over_the_same_evaluations(tmp_path):
-    directory = write_run(tmp_path, seeds=(0, 1))
+@pytest.mark.parametrize('promise', [None, -5.0])
+def test_outcomes_of_a_start_state_are_averaged_over_the_same_evaluations(tmp_path, promise):
+    directory = write_run(tmp_path, seeds=(0, 1), promise=promise)
     for result in read(tmp_path):
         by_start, (source,) = outcomes.read(result)
         assert np.mean(list(by_start.values())) == pytest.approx(result.score)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import configs
-from utils import runs, training
+from tests.run_folders import write_run
+from utils import evaluation, runs, training
 from utils.errors import DivergedError, UserError
-from utils.metrics import CsvTable
+from utils.evaluation import Episodes
+from utils.metrics import LATER, CsvTable, RunLog
 from utils.monitor import Monitor, restore_window
 
 
@@ -65,6 +67,48 @@ def test_a_table_grows_and_keeps_its_columns(tmp_path):
     with pytest.raises(UserError, match='has columns'):
         table.append([dict(step=3, loss=0.1, extra=1)])
     assert len(table.read()) == 2
+
+
+def test_an_older_table_gets_the_columns_that_came_later(tmp_path):
+    """No row is lost or moved to another line; what was not known is blank."""
+    path = tmp_path / 'eval.csv'
+    older, newer = [dict(step=step, env='a,"b"', success=0.5) for step in (1, 2)], dict(step=3)
+    CsvTable(path).append(older)
+    lines = path.read_text().splitlines()
+    newer |= dict(env='c', success=1.0, start_value=-7.5, start_return=float('nan'))
+    CsvTable(path).append([newer])
+    header, *rows = path.read_text().splitlines()
+    assert header == f'{lines[0]},start_value,start_return'
+    assert rows == [f'{lines[1]},,', f'{lines[2]},,', '3,c,1.0,-7.5,nan']
+    CsvTable(path).append([newer | dict(step=4)])
+    CsvTable(path).forget_after(3)
+    assert [row['step'] for row in CsvTable(path).read()] == ['1', '2', '3']
+    assert sorted(tmp_path.iterdir()) == [path]
+    for refused in (older[0], newer | dict(extra=1), dict(reversed(newer.items()))):
+        with pytest.raises(UserError, match='has columns'):
+            CsvTable(path).append([refused])
+
+
+def test_a_run_of_an_older_version_goes_on_with_all_its_rows(tmp_path, capfd):
+    """As training resumes it: tables, the best step, and no points where there are no numbers."""
+    directory = write_run(tmp_path, seeds=(0,), evaluated=(100, 200), chance=1.0)
+    before = {name: CsvTable(directory / f'{name}.csv').read() for name in ('eval', 'episodes')}
+    nothing = np.full(10, np.nan)
+    played = Episodes(np.zeros(10, bool), nothing * 0, np.ones(10, int), nothing, -np.ones(10))
+    tags = dict(step=300, seed=0)
+    with RunLog(directory, 200, None) as log:
+        log.write('eval', [tags | evaluation.summary(played)])
+        log.write('episodes', evaluation.rows(played, tags))
+        assert log.best_step() == 100
+    for name, rows in before.items():
+        now = CsvTable(directory / f'{name}.csv').read()
+        added = [column for column in now[0] if column in LATER]
+        blank = dict.fromkeys(added, '')
+        assert len(added) == (5 if name == 'eval' else 2)
+        assert now[: len(rows)] == [row | blank for row in rows]
+        assert {row['step'] for row in now[len(rows) :]} == {'300'}
+        assert {row['start_value'] for row in now[len(rows) :]} == {'nan'}
+    assert capfd.readouterr().err == ''
 
 
 def test_a_table_forgets_what_will_be_written_again(tmp_path):

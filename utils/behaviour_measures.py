@@ -15,7 +15,7 @@ import numpy as np
 
 from utils import behaviours
 from utils.datasets import Dataset
-from utils.evaluation import IDLE, Act
+from utils.evaluation import IDLE, Act, Acts
 
 WINDOW_SECONDS = 5.0  # of simulated time
 LIFT_STEPS = 200  # the length of an episode of one cube
@@ -156,7 +156,7 @@ def watched(act: Act, episodes: dict[int, list[np.ndarray]]) -> Act:
 
     def watching(
         observations: np.ndarray, key: jax.Array, numbers: np.ndarray, chunks: np.ndarray
-    ) -> jax.Array:
+    ) -> Acts:
         for row in np.flatnonzero(numbers != IDLE):
             episodes.setdefault(int(numbers[row]), []).append(observations[row].copy())
         return act(observations, key, numbers, chunks)

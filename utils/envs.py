@@ -95,6 +95,7 @@ class Played(NamedTuple):
     Attributes:
         observations: (n, observation_dim) float32 after the chunk, or at a start or end.
         rewards: (n,) undiscounted reward sum of the steps taken.
+        step_rewards: (n, most steps) reward of each step taken; 0 after an environment's last one.
         steps: (n,) int, number of steps taken; 0 after a start.
         done: (n,) bool, whether the episode has ended.
         success: (n,) bool, whether its last step was a success.
@@ -102,6 +103,7 @@ class Played(NamedTuple):
 
     observations: np.ndarray
     rewards: np.ndarray
+    step_rewards: np.ndarray
     steps: np.ndarray
     done: np.ndarray
     success: np.ndarray
@@ -128,36 +130,44 @@ def _serve(connection: Connection, env: gymnasium.Env) -> None:
 
 
 def _start(env: gymnasium.Env, episode: int) -> np.ndarray:
-    return _report(reset(env, episode), 0.0, 0, False, False)
+    return _report(reset(env, episode), [], False, False)
 
 
 def _play(env: gymnasium.Env, actions: np.ndarray) -> np.ndarray:
     """Plays (h, action_dim) actions, or as many as there are until the episode ends."""
-    rewards, steps = 0.0, 0
+    rewards = []
     for action in actions:
         observation, reward, terminated, truncated, info = env.step(action)
-        rewards += reward
-        steps += 1
+        rewards.append(reward)
         done = terminated or truncated
         if done:
             break
-    return _report(observation, rewards, steps, done, info['success'])
+    return _report(observation, rewards, done, info['success'])
 
 
-def _report(
-    observation: np.ndarray, rewards: float, steps: int, done: bool, success: bool
-) -> np.ndarray:
+def _report(observation: np.ndarray, rewards: list[float], done: bool, success: bool) -> np.ndarray:
     """One float64 vector, which holds each of these exactly; `_read` takes it apart."""
-    return np.array([rewards, steps, done, success, *observation.astype(np.float32)], np.float64)
+    numbers = [len(rewards), done, success, *rewards, *observation.astype(np.float32)]
+    return np.array(numbers, np.float64)
 
 
 def _read(reports: list[bytes]) -> Played:
-    table = np.stack([np.frombuffer(report, np.float64) for report in reports])
-    rewards, steps, done, success = table[:, :4].T
+    vectors = [np.frombuffer(report, np.float64) for report in reports]
+    steps, done, success = np.stack([vector[:3] for vector in vectors]).T
+    steps = steps.astype(np.int64)
+    own = [vector[3 : 3 + num] for vector, num in zip(vectors, steps, strict=True)]
+    step_rewards = np.zeros((len(own), steps.max()))
+    for row, taken in zip(step_rewards, own, strict=True):
+        row[: len(taken)] = taken
+    rewards = np.zeros(len(own))
+    for column in step_rewards.T:  # one after the other, as they were given
+        rewards += column
+    observations = [vector[3 + num :] for vector, num in zip(vectors, steps, strict=True)]
     return Played(
-        table[:, 4:].astype(np.float32),
+        np.stack(observations).astype(np.float32),
         rewards,
-        steps.astype(np.int64),
+        step_rewards,
+        steps,
         done.astype(bool),
         success.astype(bool),
     )

@@ -5,8 +5,15 @@ many environments there are or on what else is played, but for the rounding of b
 
 Where several settings are compared, every episode is played with each of them. Such a rollout has a
 number too, `setting * num_episodes + episode`; with one setting, that is the episode's.
+
+Values that promise: beside what came of an episode stands the value that the agent gave, in the
+start state, to what it then did. Values are of the discounted return without a time limit, so what
+they are compared with is that: rewards are discounted step by step, and an episode that the time
+limit cuts goes on with its last reward for ever. For rewards of OGBench's singletask environments
+that is what it is worth if all stays as it is.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from utils import statistics
 from utils.envs import Played, VectorEnv
-from utils.statistics import success_interval
 from utils.stopping import StoppedError
 
 # Further episodes start as earlier ones end; each environment is a process.
@@ -26,9 +33,22 @@ IDLE = -1
 # Batch of `bind_each`: of candidates and samples, a few rows make large products already.
 BATCH_ROWS = 8
 
-# (observations (n, observation_dim), key, rollouts (n,), chunks (n,)) -> actions
-# (n, h, action_dim); see `bind`.
-Act = Callable[[np.ndarray, jax.Array, np.ndarray, np.ndarray], jax.Array]
+
+class Acts(NamedTuple):
+    """What is done in each of n rows.
+
+    Attributes:
+        actions: (n, h, action_dim).
+        promised: (n,) value that the agent gave to them, in units of reward; nan for an agent that
+            weighs nothing.
+    """
+
+    actions: np.ndarray | jax.Array
+    promised: np.ndarray | jax.Array
+
+
+# (observations (n, observation_dim), key, rollouts (n,), chunks (n,)) -> Acts; see `bind`.
+Act = Callable[[np.ndarray, jax.Array, np.ndarray, np.ndarray], Acts]
 
 
 class Episodes(NamedTuple):
@@ -38,11 +58,18 @@ class Episodes(NamedTuple):
         success: bool, whether the last step was a success.
         returns: float, undiscounted sum of rewards.
         lengths: int, steps.
+        start_values: float, what the agent's first decision promised: the value, in units of
+            reward, of what it chose in the start state; nan for an agent that weighs nothing.
+        discounted_returns: float, sum of discount ** t times the reward of step t = 0, 1, ...
+            Without success by the last step, step T - 1, the last reward r is taken to come for
+            ever: discount ** T * r / (1 - discount) is added, unless discount is 1.
     """
 
     success: np.ndarray
     returns: np.ndarray
     lengths: np.ndarray
+    start_values: np.ndarray
+    discounted_returns: np.ndarray
 
 
 class _Group(NamedTuple):
@@ -68,6 +95,7 @@ class _Pool(NamedTuple):
         waiting: numbers of the rollouts that have not begun.
         outcomes: of all rollouts, one entry each.
         left: (num_settings,) how many rollouts of each setting have not ended.
+        discount: of `Episodes.discounted_returns`.
     """
 
     vector_env: VectorEnv
@@ -75,6 +103,7 @@ class _Pool(NamedTuple):
     waiting: Iterator[int]
     outcomes: Episodes
     left: np.ndarray
+    discount: float
 
 
 def evaluate(
@@ -84,6 +113,7 @@ def evaluate(
     key: jax.Array,
     num_groups: int = 2,
     should_stop: Callable[[], bool] = lambda: False,
+    discount: float = 1.0,
 ) -> Episodes:
     """Plays episodes 0 to `num_episodes - 1`, as many at a time as there are environments.
 
@@ -100,12 +130,14 @@ def evaluate(
         num_groups: at most as many as there are environments are made; with 1, nothing steps while
             actions are computed.
         should_stop: asked between commands.
+        discount: of `Episodes.discounted_returns`, in (0, 1]; what the agent promises compares with
+            these only if it is the agent's own. Nothing else depends on it.
 
     Raises:
         StoppedError: `should_stop` said so.
         UserError: a process died.
     """
-    [episodes] = sweep(act, vector_env, 1, num_episodes, key, num_groups, should_stop)
+    [episodes] = sweep(act, vector_env, 1, num_episodes, key, num_groups, should_stop, discount)
     return episodes
 
 
@@ -117,12 +149,13 @@ def sweep(
     key: jax.Array,
     num_groups: int = 2,
     should_stop: Callable[[], bool] = lambda: False,
+    discount: float = 1.0,
 ) -> Iterator[Episodes]:
     """Plays `evaluate`'s episodes with each of several settings, all in one pool of environments.
 
     Args:
         act: as `bind_each` returns it.
-        vector_env, num_episodes, key, num_groups, should_stop: as for `evaluate`.
+        vector_env, num_episodes, key, num_groups, should_stop, discount: as for `evaluate`.
         num_settings: that `act` tells apart.
 
     Yields:
@@ -133,9 +166,10 @@ def sweep(
         UserError: a process died.
     """
     num = num_settings * num_episodes
-    outcomes = Episodes(np.zeros(num, bool), np.zeros(num), np.zeros(num, np.int64))
+    counts, promised = np.zeros(num, np.int64), np.full(num, np.nan)
+    outcomes = Episodes(np.zeros(num, bool), np.zeros(num), counts, promised, np.zeros(num))
     left = np.full(num_settings, num_episodes)
-    pool = _Pool(vector_env, num_episodes, iter(range(num)), outcomes, left)
+    pool = _Pool(vector_env, num_episodes, iter(range(num)), outcomes, left, discount)
     groups = _split(vector_env.num_envs, num, num_groups)
     for group in groups:
         _start_next(pool, group, np.arange(len(group.environments)))
@@ -185,15 +219,28 @@ def _take_turn(act: Act, pool: _Pool, group: _Group, key: jax.Array) -> None:
     batch[rows] = observations
     asking = np.full(len(group.rollouts), IDLE)
     asking[rows] = group.rollouts[rows]
-    actions = np.asarray(act(batch, key, asking, group.chunks))
+    acts = act(batch, key, asking, group.chunks)
+    actions = np.asarray(acts.actions)
     pool.vector_env.play(group.environments[rows], actions[rows])
+    begun = rows[group.chunks[rows] == 0]
+    if len(begun):
+        pool.outcomes.start_values[group.rollouts[begun]] = np.asarray(acts.promised)[begun]
     group.chunks[rows] += 1
 
 
 def _add(pool: _Pool, rollouts: np.ndarray, played: Played) -> None:
-    pool.outcomes.success[rollouts] = played.success
-    pool.outcomes.returns[rollouts] += played.rewards
-    pool.outcomes.lengths[rollouts] += played.steps
+    outcomes, discount = pool.outcomes, pool.discount
+    outcomes.success[rollouts] = played.success
+    outcomes.returns[rollouts] += played.rewards
+    before = outcomes.lengths[rollouts]
+    outcomes.lengths[rollouts] += played.steps
+    times = before[:, None] + np.arange(played.step_rewards.shape[1])
+    outcomes.discounted_returns[rollouts] += np.sum(discount**times * played.step_rewards, axis=1)
+    cut = played.done & ~played.success
+    if discount < 1.0 and cut.any():
+        last = played.step_rewards[cut, played.steps[cut] - 1]
+        weights = discount ** outcomes.lengths[rollouts[cut]] / (1.0 - discount)
+        outcomes.discounted_returns[rollouts[cut]] += weights * last
     np.subtract.at(pool.left, rollouts[played.done] // pool.num_episodes, 1)
 
 
@@ -230,7 +277,7 @@ def bind_each(act: Callable, state: Any, settings: Sequence[Any], num_episodes: 
     for number, one in enumerate(settings):
         programs.setdefault(jax.tree.structure(one), []).append(number)
 
-    def act_on(observations, key, rollouts, chunks) -> np.ndarray:
+    def act_on(observations, key, rollouts, chunks) -> Acts:
         numbers, episodes = np.divmod(rollouts, num_episodes)
         parts = []
         for members in programs.values():
@@ -242,32 +289,45 @@ def bind_each(act: Callable, state: Any, settings: Sequence[Any], num_episodes: 
                     own = jax.tree.map(lambda *leaves: np.stack(leaves), *own)
                     what = observations[padded], key, episodes[padded], chunks[padded]
                     parts.append((batch, _act_for_each(act, state, *what, own)))
-        actions = np.zeros((len(rollouts), *parts[0][1].shape[1:]), np.float32)
-        for batch, chosen in parts:
-            actions[batch] = chosen[: len(batch)]
-        return actions
+        actions = np.zeros((len(rollouts), *parts[0][1].actions.shape[1:]), np.float32)
+        promised = np.full(len(rollouts), np.nan, np.float32)
+        for batch, acts in parts:
+            actions[batch] = acts.actions[: len(batch)]
+            promised[batch] = acts.promised[: len(batch)]
+        return Acts(actions, promised)
 
     return act_on
 
 
 @partial(jax.jit, static_argnums=0)
-def _act_for_each(act, state, observations, key, episodes, chunks, settings) -> jax.Array:
+def _act_for_each(act, state, observations, key, episodes, chunks, settings) -> Acts:
     """Acts on each observation as if it were alone, with a key of its own; one call for all.
 
     Arrays in the settings are scalar, or have an entry for each observation.
     """
     settings = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, len(observations)), settings)
 
-    def act_alone(observation, episode, chunk, own_settings) -> jax.Array:
+    def act_alone(observation, episode, chunk, own_settings) -> Acts:
         own_key = jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
-        return act(state, observation[None], own_key, own_settings).actions[0]
+        decision = act(state, observation[None], own_key, own_settings)
+        return Acts(decision.actions[0], decision.promised[0])
 
     return jax.vmap(act_alone)(observations, episodes, chunks, settings)
 
 
 def summary(episodes: Episodes) -> dict[str, float]:
-    """Returns means over one agent's episodes, with the 95% Wilson interval of its success rate."""
-    low, high = success_interval(episodes.success)
+    """Returns means over one agent's episodes, with 95% intervals over these.
+
+    That of the success rate is Wilson's; that of `start_value_error`, the mean of start value minus
+    discounted return, is of percentiles of a bootstrap, nan for a single episode. What an agent did
+    not promise is nan.
+    """
+    low, high = statistics.success_interval(episodes.success)
+    errors = episodes.start_values - episodes.discounted_returns
+    interval = None
+    if np.isfinite(errors).all():
+        interval = statistics.stratified_interval(statistics.mean, [errors])
+    error_low, error_high = (math.nan, math.nan) if interval is None else map(float, interval)
     return dict(
         success=float(episodes.success.mean()),
         success_low=low,
@@ -275,6 +335,11 @@ def summary(episodes: Episodes) -> dict[str, float]:
         episode_return=float(episodes.returns.mean()),
         episode_length=float(episodes.lengths.mean()),
         episodes=len(episodes.success),
+        start_value=float(episodes.start_values.mean()),
+        start_return=float(episodes.discounted_returns.mean()),
+        start_value_error=float(errors.mean()),
+        start_value_error_low=error_low,
+        start_value_error_high=error_high,
     )
 
 
@@ -287,6 +352,10 @@ def rows(episodes: Episodes, tags: dict[str, Any]) -> list[dict[str, Any]]:
             success=int(success),
             episode_return=float(episode_return),
             episode_length=int(length),
+            start_value=float(start_value),
+            discounted_return=float(discounted_return),
         )
-        for number, (success, episode_return, length) in enumerate(zip(*episodes, strict=True))
+        for number, (success, episode_return, length, start_value, discounted_return) in enumerate(
+            zip(*episodes, strict=True)
+        )
     ]

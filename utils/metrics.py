@@ -1,6 +1,8 @@
 """Where numbers go: CSV files, TensorBoard events and, on request, Weights & Biases."""
 
 import csv
+import io
+import math
 import os
 import threading
 from pathlib import Path
@@ -13,6 +15,9 @@ from utils.errors import UserError
 
 Row = dict[str, Any]
 TABLES = ('train', 'eval', 'episodes')
+# Columns of evaluations that earlier versions did not write; see `CsvTable.append`.
+LATER = ('start_value', 'start_return', 'discounted_return')
+LATER += ('start_value_error', 'start_value_error_low', 'start_value_error_high')
 
 
 class CsvTable:
@@ -24,11 +29,18 @@ class CsvTable:
     def append(self, rows: list[Row]) -> None:
         """Appends rows that all have the table's columns.
 
+        An older file, which lacks nothing but some of `LATER`, gets these columns first; they are
+        blank in the rows that it has, whose lines stay where they are.
+
         Raises:
             UserError: the file has other columns.
         """
         columns = list(rows[0])
         existing = self._columns()
+        added = columns[len(existing) :]
+        if existing and added and [*existing, *added] == columns and {*added} <= {*LATER}:
+            self._widen(added)
+            existing = columns
         if existing not in ([], columns):
             raise UserError(
                 f'{self._path}: has columns {existing}, not {columns}; move the file away'
@@ -55,17 +67,28 @@ class CsvTable:
         whole = text[: text.rfind(b'\n') + 1]
         lines = whole.splitlines(keepends=True)
         kept = lines[:1] + [line for line in lines[1:] if _step(self._path, lines[0], line) <= step]
-        if b''.join(kept) == text:
-            return
-        partial = self._path.with_suffix('.partial')
-        partial.write_bytes(b''.join(kept))
-        files.sync(partial)
-        os.replace(partial, self._path)
+        if b''.join(kept) != text:
+            self._replace(b''.join(kept))
 
     def sync(self) -> None:
         """Waits until the rows are on the disk."""
         if self._path.exists():
             files.sync(self._path)
+
+    def _widen(self, added: list[str]) -> None:
+        """Adds columns after the others, blank in every row that is there."""
+        with self._path.open(newline='') as file:
+            header, *lines = csv.reader(file)
+        text = io.StringIO(newline='')
+        csv.writer(text).writerows([header + added, *(line + [''] * len(added) for line in lines)])
+        self._replace(text.getvalue().encode())
+
+    def _replace(self, content: bytes) -> None:
+        """Exchanges the whole file, or leaves it as it was."""
+        partial = self._path.with_suffix('.partial')
+        partial.write_bytes(content)
+        files.sync(partial)
+        os.replace(partial, self._path)
 
     def _columns(self) -> list[str]:
         if not self._path.exists():
@@ -141,6 +164,8 @@ class RunLog:
             return
         for row in rows:
             metrics = {key: value for key, value in row.items() if key not in ('step', 'seed')}
+            # A curve has no point where there is no number, as of what an agent did not promise.
+            metrics = {key: value for key, value in metrics.items() if not math.isnan(value)}
             board = self._board(row['seed'])
             for key, value in metrics.items():
                 board.add_scalar(f'{name}/{key}', value, row['step'])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils import metrics
 from utils.csv_lines import Line, Source, read_lines, spans
 from utils.errors import UserError
 from utils.results import Result
@@ -39,7 +40,8 @@ def read(result: Result) -> tuple[dict[int, float], tuple[Source, ...]]:
 def _episodes_of(evaluated: Line, lines: list[Line], path: Path) -> list[Line]:
     """The lines of one evaluation's episodes: the last ones with its step, seed and settings."""
     names = [name for name in evaluated.values if lines and name in lines[0].values]
-    names = [name for name in names if name not in ('success', 'episode_return', 'episode_length')]
+    outcomes = ('success', 'episode_return', 'episode_length', *metrics.LATER)
+    names = [name for name in names if name not in outcomes]
     wanted = [evaluated.values[name] for name in names]
     rows = [line for line in lines if [line.values[name] for name in names] == wanted]
     rows = rows[-evaluated.parse('episodes', int) :]

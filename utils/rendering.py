@@ -100,7 +100,7 @@ def record(env: gymnasium.Env, act: Act, key: jax.Array, episode: int, every: in
     frames, steps, chunk, done = [env.render()], 0, 0, False
     while not done:
         numbers = (np.array([number]) for number in (episode, chunk))
-        for action in np.array(act(np.float32(observation)[None], key, *numbers))[0]:
+        for action in np.array(act(np.float32(observation)[None], key, *numbers).actions)[0]:
             observation, _, terminated, truncated, info = env.step(action)
             steps += 1
             done = terminated or truncated

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils import runs, statistics, wrappers
+from utils import metrics, runs, statistics, wrappers
 from utils.csv_lines import Line, Source, read_lines
 from utils.errors import UserError
 
 ENV_NAME = re.compile(r'(?P<environment>.+)-singletask(-task(?P<task>\d+))?-v\d+')
-# Columns of inference.csv that are no settings of inference.
-OUTCOMES = ('step', 'seed', 'env_name', 'success', 'success_low', 'success_high')
-OUTCOMES += ('episode_return', 'episode_length', 'episodes')
+# Columns of every inference.csv, and all columns that are no settings of inference.
+ALWAYS = ('step', 'seed', 'env_name', 'success', 'success_low', 'success_high')
+ALWAYS += ('episode_return', 'episode_length', 'episodes')
+OUTCOMES = ALWAYS + metrics.LATER
 
 
 class Run(NamedTuple):
@@ -199,7 +200,7 @@ def _result(run: Run, seed: int, rows: list[_Evaluation], step: int) -> Result:
 
 def _final(run: Run, seed: int, step: int) -> list[_Evaluation]:
     """The evaluation of most episodes with the settings of the run; the last of these."""
-    lines = read_lines(run.directory / 'inference.csv', OUTCOMES)
+    lines = read_lines(run.directory / 'inference.csv', ALWAYS)
     rows = [_evaluation(line) for line in lines if _is_final(run, line, seed, step)]
     return [max(reversed(rows), key=lambda row: row.episodes)] if rows else []
 

@@ -315,7 +315,12 @@ class _Training:
                 act = evaluation.bind(run.agent.act, state, run.agent.settings)
                 try:
                     episodes = evaluation.evaluate(
-                        act, vector_env, num_episodes, key, should_stop=self._stop
+                        act,
+                        vector_env,
+                        num_episodes,
+                        key,
+                        should_stop=self._stop,
+                        discount=run.agent.discount,
                     )
                 except StoppedError:
                     return False
