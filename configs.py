@@ -184,6 +184,9 @@ EVOR5 = dict(
 # agents, argmax 0.80, 0.88 and 0.93.
 SMALL_EVOR = SMALL_FLOW | EVOR5 | dict(backup_flow_steps=4, n_pi=16)
 SMALL_QC = SMALL_FLOW | dict(backup_candidates=4, n_pi=16, return_map='affine')
+POOL = dict(next_action='pool', backup_candidates=8)
+EVOR_POOL = POOL | EXACT | dict(chunk_length=5, num_value_nets=2, backup_return_samples=1)
+EVOR_POOL |= dict(tau_q=0.0, tau_r=INF)
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'evor': evor,
@@ -215,6 +218,13 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'fql_scene': partial(fql, alpha=300.0),
     'fql_puzzle': partial(fql, alpha=1000.0),
     'iql_cube': partial(iql, alpha=1.0),
+    # Values learned on the pool of a base policy that was trained before (--base_policy), with the
+    # best of eight in the backup; the value model is all that differs.
+    'qc5_pool': partial(qc, **POOL, chunk_length=5, return_map='affine'),
+    'evor5_pool': partial(
+        evor, **EVOR_POOL, td_target='coupled', return_noise='quadrature', return_flow_steps=1
+    ),
+    'evor5_pool_c51': partial(evor, **EVOR_POOL, value_model='categorical'),
     # Laptop-sized.
     'evor_small': partial(evor, **SMALL_EVOR),
     # For mazes: an ant learns to walk by single actions first, and no value brings it to a goal
