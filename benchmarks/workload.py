@@ -52,7 +52,8 @@ def make(config: ConfigDict, sizes: tuple[int, int], num_seeds: int, num_tasks: 
     sample, update = _functions(agent, config)
     init = joint.init([agent.init] * num_tasks, agent.shared)
     keys = parallel.place(training.streams(padded, training.TRAIN_STREAM), mesh, parallel.SEEDS)
-    dataset = parallel.place(joint.stack([_noise(*sizes)] * num_tasks), mesh, parallel.EVERYWHERE)
+    data = joint.stack([_noise(agent, config, sizes)] * num_tasks)
+    dataset = parallel.place(data, mesh, parallel.EVERYWHERE)
     population = training.init_population(init, padded)
     gflop, parameters = count(config, sizes, num_tasks)
     return Workload(
@@ -109,7 +110,8 @@ def count(config: ConfigDict, sizes: tuple[int, int], num_tasks: int = 1) -> tup
     sample, update = _functions(agent, config)
     key = jax.random.key(0)
     state = jax.eval_shape(joint.init([agent.init] * num_tasks, agent.shared), key)
-    batch = jax.eval_shape(sample, joint.stack([_noise(*sizes)] * num_tasks), key)
+    data = joint.stack([_noise(agent, config, sizes)] * num_tasks)
+    batch = jax.eval_shape(sample, data, key)
     gflop = flops.count(update, state, batch, key) / 1e9
     return gflop, _parameters(jax.eval_shape(agent.init, key))
 
@@ -123,7 +125,7 @@ def _functions(agent: Agent, config: ConfigDict) -> tuple[Callable, Callable]:
 
     def sample_one(dataset: datasets.Dataset, key: jax.Array) -> datasets.Batch:
         chunks = config.chunk_length, config.discount, agent.needs_next_actions
-        return datasets.sample(dataset, key, config.batch_size, *chunks)
+        return datasets.sample(dataset, key, config.batch_size, *chunks, agent.num_candidates)
 
     return joint.sample(sample_one), joint.update(agent.update, agent.shared)
 
@@ -134,11 +136,15 @@ def _parameters(state: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _noise(observation_dim: int, action_dim: int, rows: int = 10_001) -> datasets.Dataset:
+def _noise(
+    agent: Agent, config: ConfigDict, sizes: tuple[int, int], rows: int = 10_001
+) -> datasets.Dataset:
+    """Random data and, where updates read one, a pool."""
+    observation_dim, action_dim = sizes
     rng = np.random.default_rng(0)
     terminals = np.zeros(rows, bool)
     terminals[-1] = True
-    return datasets.build(
+    dataset = datasets.build(
         dict(
             observations=rng.normal(size=(rows, observation_dim)),
             actions=rng.uniform(-1.0, 1.0, (rows, action_dim)),
@@ -147,3 +153,8 @@ def _noise(observation_dim: int, action_dim: int, rows: int = 10_001) -> dataset
             masks=np.ones(rows),
         )
     )
+    if not agent.num_candidates:
+        return dataset
+    shape = rows, agent.num_candidates, config.chunk_length * action_dim
+    candidates = rng.uniform(-1.0, 1.0, shape).astype(np.float16)
+    return dataset.replace(candidates=candidates)

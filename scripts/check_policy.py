@@ -112,6 +112,10 @@ def _alone(agent: Agent, record: dict[str, Any], flow_steps: int) -> Any:
     Raises:
         UserError: it never does.
     """
+    if agent.num_candidates:
+        raise UserError(
+            '--checkpoint: its base policy was trained by a run of bc; give the directory of that'
+        )
     fields = agent.settings.__dataclass_fields__
     if 'flow_steps' in fields:
         alone = {'n_pi': 1} if 'n_pi' in fields else {}
