@@ -41,7 +41,9 @@ def run(script, *arguments, cwd=ROOT, **options):
     )
 
 
-def train(data_dir, save_dir, *arguments, steps=12, log=4, evaluate=0, save=6, **options):
+def train(
+    data_dir, save_dir, *arguments, steps=12, log=4, evaluate=0, save=6, tiny=TINY, **options
+):
     return run(
         'main.py',
         f'--env_name={ENV}',
@@ -52,7 +54,7 @@ def train(data_dir, save_dir, *arguments, steps=12, log=4, evaluate=0, save=6, *
         f'--eval_interval={evaluate}',
         '--eval_episodes=2',
         f'--save_interval={save}',
-        *TINY,
+        *tiny,
         *arguments,
         **options,
     )
