@@ -68,7 +68,8 @@ def evor(**settings: object) -> ConfigDict:
         backup_flow_steps=5,  # steps of the reward-to-go in the backup
         backup_solver='midpoint',  # of those steps; or 'euler' or 'heun'. Few Euler steps lose rare
         # successes (`python -m benchmarks.flow_steps`)
-        # Inference; these can be changed after training without retraining.
+        # Inference; these can be changed after training without retraining. The summaries of the
+        # paper give n_pi; tau_q, tau_r and num_return_samples are our choice.
         n_pi=32,  # candidates from the base policy; 1 is behaviour cloning
         num_return_samples=8,  # reward-to-go samples of each candidate
         return_flow_steps=10,  # steps of those samples; 1 of Euler is a cheap mean
@@ -82,9 +83,14 @@ def evor(**settings: object) -> ConfigDict:
 
 
 def qc(**settings: object) -> ConfigDict:
-    """QC (arXiv 2507.07969): scalar critics, best of 32 in the backup and at evaluation."""
+    """QC (arXiv 2507.07969): scalar critics, best of 32 in the backup and at evaluation.
+
+    Returns are standardised as EVOR's are, so that the two differ in the value model alone; as
+    released they are not: `qc1_plain`, `qc5_plain`.
+    """
     own = dict(
         agent_name='qc',
+        return_map='affine',
         num_value_nets=2,  # critics
         value_aggregation='mean',  # 'mean' or 'min' over the critics
         next_action='policy',  # candidates of the backup: of the 'policy' in training, or of the
@@ -183,7 +189,7 @@ EVOR5 = dict(
 # two agents, over 8 samples 0.89 and 0.89; a little softmax noise 0.98, 0.94 and 0.91 on three
 # agents, argmax 0.80, 0.88 and 0.93.
 SMALL_EVOR = SMALL_FLOW | EVOR5 | dict(backup_flow_steps=4, n_pi=16)
-SMALL_QC = SMALL_FLOW | dict(backup_candidates=4, n_pi=16, return_map='affine')
+SMALL_QC = SMALL_FLOW | dict(backup_candidates=4, n_pi=16)
 POOL = dict(next_action='pool', backup_candidates=8)
 EVOR_POOL = POOL | EXACT | dict(chunk_length=5, num_value_nets=2, backup_return_samples=1)
 EVOR_POOL |= dict(tau_q=0.0, tau_r=INF)
@@ -208,6 +214,10 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'evor_iqn': partial(evor, value_model='implicit_quantile'),
     'qc1': qc,
     'qc5': partial(qc, chunk_length=5),
+    # As released: returns as they are; the command for single actions backs up the best of four.
+    'qc1_plain': partial(qc, return_map='none'),
+    'qc5_plain': partial(qc, chunk_length=5, return_map='none'),
+    'qc1_best_of_4': partial(qc, backup_candidates=4),
     'fql': fql,
     'ifql': ifql,
     'iql': iql,
@@ -217,10 +227,11 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'fql_cube': partial(fql, alpha=300.0),
     'fql_scene': partial(fql, alpha=300.0),
     'fql_puzzle': partial(fql, alpha=1000.0),
-    'iql_cube': partial(iql, alpha=1.0),
+    'iql_cube': partial(iql, alpha=1.0),  # cube-single
+    'iql_cube_double': partial(iql, alpha=0.3),
     # Values learned on the pool of a base policy that was trained before (--base_policy), with the
     # best of eight in the backup; the value model is all that differs.
-    'qc5_pool': partial(qc, **POOL, chunk_length=5, return_map='affine'),
+    'qc5_pool': partial(qc, **POOL, chunk_length=5),
     'evor5_pool': partial(
         evor, **EVOR_POOL, td_target='coupled', return_noise='quadrature', return_flow_steps=1
     ),

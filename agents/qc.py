@@ -3,6 +3,9 @@
 A flow base policy, scalar critics of action chunks, and the best of N base-policy samples by the
 mean critic, both in the backup and at evaluation. QC-1 and QC-5 are chunks of one and five actions.
 An "action" below is a chunk, flattened to `h * action_dim` numbers.
+
+Rewards of a chunk are summed up to success, where the episode ends; the released code sums those
+after it too, which only chunks of several actions notice.
 """
 
 from functools import partial

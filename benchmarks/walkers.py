@@ -3,7 +3,7 @@
     python -m benchmarks.walkers --folders=results/experts,exp/ant_expert
 
 An expert is the NAME.npz of a folder (scripts/train_expert.py). Episode e has the same start and
-the same first goal for every expert, those of scripts/generate_data.py with the same --seed. Writes
+the same first goal for every expert, those of scripts/generate_data.py with the same --data_seed. Writes
 OUT/walkers.csv, a row per episode, and OUT/walkers.md, and prints it: goals per episode, and metres
 per 5 s as scripts/check_policy.py measures them, with 95% intervals over episodes, and the
 differences from the first expert, paired by episode.
@@ -27,7 +27,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list('folders', str(experts.FOLDER), 'Where the experts lie.')
 flags.DEFINE_string('dataset', 'antmaze-large-navigate-v0', 'What they walk.')
 flags.DEFINE_integer('episodes', 20, 'Of each.', lower_bound=2)
-flags.DEFINE_integer('seed', 0, 'Fixes starts and goals, as in scripts/generate_data.py.')
+flags.DEFINE_integer('data_seed', 0, 'Fixes starts and goals, as in scripts/generate_data.py.')
 flags.DEFINE_string('out', 'bench', 'Folder of the results; they must not exist yet.')
 
 
@@ -101,7 +101,7 @@ def main(_: list[str]) -> None:
             raise UserError(f'{path}: exists already; move it away or choose another --out')
     rows = []
     for folder in FLAGS.folders:
-        own = play(Path(folder).expanduser(), FLAGS.dataset, FLAGS.episodes, FLAGS.seed)
+        own = play(Path(folder).expanduser(), FLAGS.dataset, FLAGS.episodes, FLAGS.data_seed)
         CsvTable(paths[0]).append(own)
         rows += own
     text = report(rows)
