@@ -3,7 +3,7 @@
     python -m benchmarks.walkers --folders=results/experts,exp/ant_expert
 
 An expert is the NAME.npz of a folder (scripts/train_expert.py). Episode e has the same start and
-the same first goal for every expert, those of scripts/generate_data.py with the same --data_seed. Writes
+the same first goal for every expert, those of scripts/generate_data.py with that --seed. Writes
 OUT/walkers.csv, a row per episode, and OUT/walkers.md, and prints it: goals per episode, and metres
 per 5 s as scripts/check_policy.py measures them, with 95% intervals over episodes, and the
 differences from the first expert, paired by episode.

@@ -3,8 +3,8 @@
     python scripts/train_expert.py --out=exp/ant_expert
 
 The expert of the repository (results/experts/ant) was trained with a learning rate of 3e-4 and an
-unscaled last layer. `configs.expert` has OGBench's own settings: they made a slower walker here, whose
-record and comparison are in results/experts/official_settings. The same command continues an
+unscaled last layer. `configs.expert` has OGBench's own settings. They made a slower walker: its
+record and a comparison are in results/experts/official_settings. The same command continues an
 interrupted run, to the same bits. About an hour and three quarters on one busy core.
 """
 
