@@ -358,9 +358,45 @@ def test_expectile_value_loss_by_hand(mask, expected):
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+UNCLIPPED, CLIPPED = (SimpleNamespace(clip_returns=clips) for clips in (False, True))
+
+
+def test_implicit_critics_can_be_kept_within_what_returns_can_be():
+    """Where no return is above 1, the successor's 2 counts as 1: the first target is 1.5."""
+    bounded = IDENTITY.replace(low=jnp.float32(-9.0), high=jnp.float32(1.0))
+    nets = NETS, CLIPPED, bounded
+    _, metrics = implicit_values.critic_loss(*nets, TWO_CRITICS, 1.0, batch_by_hand())
+    assert metrics['return_mean'] == 0.75
+
+
+@pytest.mark.parametrize('name', ['qc1', 'fql'])
+def test_critics_can_be_kept_within_what_returns_can_be(key, name):
+    """All returns lie in [-10, 0]; the nets of this state know nothing of it."""
+    plain, clipped = (
+        small_agent(name, return_map='none', clip_returns=clips) for clips in (False, True)
+    )
+    state, batch = random_state(plain), random_batch(key)
+    state = state.replace(
+        critic=state.critic.replace(
+            target_params=jax.tree.map(lambda leaf: 100.0 * leaf, state.critic.target_params)
+        )
+    )
+    module = dict(qc1=qc, fql=fql)[name]
+    free, bounded = (
+        module.critic_targets(model_of(agent), state, batch, key) for agent in (plain, clipped)
+    )
+    rewards, discounts = batch.rewards, batch.discounts
+    assert np.any(free > rewards)
+    assert np.all(bounded <= rewards)
+    assert np.all(bounded >= rewards - 10.0 * discounts)
+    inside = (free <= rewards) & (free >= rewards - 10.0 * discounts)
+    np.testing.assert_allclose(bounded[inside], free[inside], rtol=1e-5)
+
+
 def test_implicit_critics_bootstrap_from_the_value_by_hand():
     """The targets are 1 + 0.5 * 2 = 2 and 0, the critics 2, -2 and 3, -3."""
-    loss, metrics = implicit_values.critic_loss(NETS, IDENTITY, TWO_CRITICS, 1.0, batch_by_hand())
+    nets = NETS, UNCLIPPED, IDENTITY
+    loss, metrics = implicit_values.critic_loss(*nets, TWO_CRITICS, 1.0, batch_by_hand())
     assert loss == (0 + 4 + 1 + 9) / 4
     assert metrics['return_mean'] == 1.0
 
@@ -368,7 +404,8 @@ def test_implicit_critics_bootstrap_from_the_value_by_hand():
 def test_implicit_critics_see_returns_in_their_units():
     """With mean -4 and deviation 2 the rewards are (1 - 2 + 4) / 2 and 4 / 2."""
     units = IDENTITY.replace(mean=jnp.float32(-4.0), std=jnp.float32(2.0))
-    loss, metrics = implicit_values.critic_loss(NETS, units, TWO_CRITICS, 1.0, batch_by_hand())
+    nets = NETS, UNCLIPPED, units
+    loss, metrics = implicit_values.critic_loss(*nets, TWO_CRITICS, 1.0, batch_by_hand())
     assert loss == (0.5**2 + 4**2 + 0.5**2 + 5**2) / 4  # the targets are 2.5 and 2
     assert metrics['return_mean'] == -4.0 + 2.0 * 2.25
 
