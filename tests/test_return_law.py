@@ -20,6 +20,7 @@ READING_STEPS = 50  # Euler steps that serve the law best; the mean is read in o
 
 FLOWS = {
     'velocity': dict(td_target='velocity'),
+    'successor': dict(td_target='velocity_successor'),
     'lam 0': dict(td_target='coupled', lam=0.0),
     'lam 0.5': dict(td_target='coupled', lam=0.5),
 }
@@ -96,13 +97,38 @@ def test_velocity_target_learns_the_base_noise_around_the_mean():
     np.testing.assert_allclose(learned, expected, atol=0.02)
 
 
-@group('uniform')
-def test_velocity_target_learns_its_self_consistent_law():
-    """With random rewards the fixed point is s(z, t) = E[r + g s(z, t) | z_t = z], which is no law.
+@pytest.mark.parametrize('name', PROCESSES)
+def test_velocity_target_learns_the_base_noise_around_the_mean_whatever_is_random(name):
+    """N(Q, 1) in net units, its mean right however many steps it is read in."""
+    fitted = trained(name, 'velocity')
+    unit = float(fitted.population.returns.std[0])
+    for query in fitted.process.queries:
+        learned, _ = value_training.learned_law(fitted, query, 20)
+        assert learned.mean() == pytest.approx(query.law.mean, abs=0.03)
+        np.testing.assert_allclose(
+            np.quantile(learned, [0.1, 0.5, 0.9]),
+            query.law.mean + unit * stats.norm.ppf([0.1, 0.5, 0.9]),
+            atol=0.08,
+        )
 
-    It is found here without a net, by particles and averages over bins of z, and compared.
+
+@group('exponential')
+def test_velocity_target_from_the_successor_is_biased_where_ends_are_random():
+    """Read in many steps; in one, its mean is right."""
+    fitted = trained('exponential', 'successor')
+    [query] = fitted.process.queries
+    learned, _ = value_training.learned_law(fitted, query, 20)
+    assert learned.mean() - query.law.mean > 0.3
+
+
+@group('uniform')
+def test_velocity_target_from_the_successor_learns_its_self_consistent_law():
+    """Where z_t is drawn from the sampled successor, it tells of random rewards.
+
+    The fixed point is then s(z, t) = E[r + g s(z, t) | z_t = z], which is no distribution of
+    returns. It is found here without a net, by particles and averages over bins of z.
     """
-    fitted = trained('uniform', 'velocity')
+    fitted = trained('uniform', 'successor')
     return_map = fitted.population.returns
     mean, unit = float(return_map.mean[0]), float(return_map.std[0])
     expected = mean + unit * np.sort(_velocity_fixed_point(mean, unit))
@@ -138,6 +164,21 @@ def _velocity_fixed_point(mean, unit, steps=20, particles=100_000, bins=200):
             # Beyond the particles the field is continued by its outermost value.
             field[k] = np.interp(np.arange(bins), filled, sums[filled] / counts[filled])
     return next_z
+
+
+RARE = dict(td_target='coupled', backup_solver='euler', backup_flow_steps=4)
+
+
+@group('rare_success')
+@pytest.mark.parametrize(('mean_share', 'low', 'high'), [(0.0, 0.3, 2.0), (0.25, 0.0, 0.25)])
+def test_a_share_at_time_zero_keeps_the_mean_of_rare_success(mean_share, low, high):
+    """Four Euler steps in the backup, twenty backups in a row: mean error relative to the truth."""
+    fitted = value_training.train(processes.rare_success(), 6000, mean_share=mean_share, **RARE)
+    errors = [
+        value_training.measure(fitted, query)['mean_error'] / query.law.mean
+        for query in fitted.process.queries
+    ]
+    assert low <= np.abs(errors).mean() <= high
 
 
 def _values(name, model, tau_r):
