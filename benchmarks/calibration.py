@@ -14,7 +14,7 @@ OUT/calibration.md, and prints the table:
 * the loss on training and held-out batches.
 
 Trajectories are cut, so a return is taken where it is nearly complete: far enough from the cut that
-what is missing weighs `--tail` at most, and what is missing is filled in by the mean return.
+what is missing weighs little (`datasets.TAIL`), and that is filled in by the mean return.
 """
 
 from functools import partial
@@ -45,7 +45,6 @@ flags.DEFINE_integer('flow_steps', 10, 'Euler steps in the backup.', lower_bound
 flags.DEFINE_integer('steps', 10_000, 'Updates of each value model.', lower_bound=1)
 flags.DEFINE_integer('seed', 0, 'Seed of nets, batches and held-out rows.')
 flags.DEFINE_integer('rows', 20, 'Held-out rows of each trajectory.', lower_bound=1)
-flags.DEFINE_float('tail', 0.01, 'Weight that a missing rest of a return may have.')
 flags.DEFINE_float('width', 1.0, 'Resolution of the PIT, in units of reward.')
 flags.DEFINE_multi_enum('models', list(MODELS), list(MODELS), 'Which value models.')
 flags.DEFINE_string('out', 'bench', 'Folder of the results; they must not exist yet.')
@@ -100,13 +99,14 @@ def main(_: list[str]) -> None:
     if csv.exists():
         raise UserError(f'{csv}: exists already; choose another --out')
     base = configs.get_config(FLAGS.agent).unlock()
-    base.update(dict(next_action='dataset', backup_flow_steps=FLAGS.flow_steps))
+    backup = dict(backup_solver='euler', backup_flow_steps=FLAGS.flow_steps)
+    base.update(dict(next_action='dataset') | backup)
     dataset, val = _load()
     spec = agents.spec_of(dataset, base.discount)
     key = training.stream(FLAGS.seed, training.EVAL_STREAM)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     data = calibration.held_out(
-        val, base.chunk_length, base.discount, spec.return_mean, rng, FLAGS.rows, FLAGS.tail
+        val, base.chunk_length, base.discount, spec.return_mean, rng, FLAGS.rows
     )
     everywhere = _returns_of_all_states(dataset, base.discount, len(data.outcomes))
     out.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def _load() -> tuple[Dataset, Dataset]:
 
 def _returns_of_all_states(dataset: Dataset, discount: float, rows: int):
     """The law of the training returns, whatever the state: what a model must beat."""
-    values = datasets.rewards_to_go(dataset, discount)[dataset.starts]
+    values = datasets.completed_returns(dataset, discount)
     points = np.quantile(values, (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS)
     points = np.broadcast_to(points, (rows, NUM_POINTS))
     return points, np.full(points.shape, 1.0 / NUM_POINTS)

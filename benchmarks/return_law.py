@@ -44,7 +44,8 @@ CHECKPOINTS = 5
 
 def run(process: Process, name: str, steps: int, seeds: int, flow_steps: int) -> list[dict]:
     """Trains one model on one process and returns its rows, with a cost for each."""
-    settings = dict(backup_flow_steps=flow_steps, matmul_precision=FLAGS.matmul_precision)
+    settings = dict(backup_solver='euler', backup_flow_steps=flow_steps)
+    settings |= dict(matmul_precision=FLAGS.matmul_precision)
     model = value_training.build(process, steps, **settings, **MODELS[name])
     population = training.init_population(partial(evor.init, model), list(range(seeds)))
     train_chunk = value_training.make_train(model, process, seeds)

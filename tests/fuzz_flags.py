@@ -29,8 +29,8 @@ INT32 = 2**31 - 1
 # Settings for which infinity has a meaning.
 TEMPERATURES = ('tau_r', 'tau_q')
 UNIT, POSITIVE = (0.0, 1.0), (0.0, math.inf)
-BOUNDS = dict(discount=UNIT, tau=UNIT, lam=UNIT, expectile=UNIT, lr=POSITIVE, alpha=POSITIVE)
-BOUNDS |= dict(kappa=POSITIVE, tau_r=POSITIVE, tau_q=POSITIVE)
+BOUNDS = dict(discount=UNIT, tau=UNIT, lam=UNIT, mean_share=UNIT, expectile=UNIT)
+BOUNDS |= dict(lr=POSITIVE, alpha=POSITIVE, kappa=POSITIVE, tau_r=POSITIVE, tau_q=POSITIVE)
 
 ODD_KEYS = ('', 'n_pie', 'hidden_dims.0', 'hidden_dims[0]', 'lr.x', '__class__', 'items', 'Lr', ' ')
 ODD_KEYS += ('config_name', 'agent_name', 'get', 'n_pi=2', '.', 'é', '[0]', 'config_name[0]')

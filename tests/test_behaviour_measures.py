@@ -162,7 +162,8 @@ def test_a_watched_policy_acts_as_before_and_is_seen_at_every_chunk_of_every_epi
     name = 'cube-single-play-singletask-task1-v0'
 
     def act(observations, key, episodes, chunks):
-        return np.zeros((len(observations), 5, 5), np.float32)
+        still = np.zeros((len(observations), 5, 5), np.float32)
+        return evaluation.Acts(still, np.full(len(observations), np.nan))
 
     seen = {}
     with envs.VectorEnv(name, 2) as vector_env:

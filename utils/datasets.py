@@ -249,17 +249,15 @@ def nearly_complete(dataset: Dataset, discount: float) -> np.ndarray:
     return dataset.starts[(np.float64(discount) ** remaining <= TAIL)[dataset.starts]]
 
 
-def return_scale(dataset: Dataset, discount: float) -> tuple[float, float]:
-    """Mean and deviation of the whole discounted return of transitions.
+def completed_returns(dataset: Dataset, discount: float) -> np.ndarray:
+    """Whole discounted returns of transitions, (n,) float64.
 
     Rewards summed up to a recording's cut would measure the cut: the last 1 / (1 - discount) rows
     of a trajectory have few rewards to sum. So only transitions whose return is nearly complete
     count, or all where every trajectory is too short for that, and what is missing is filled in by
     the mean return m itself: m = mean(rewards to the cut) + mean(missing weight) m.
 
-    Returns:
-        In units of reward; the deviation is 1 where returns do not vary. Without discount the sums
-        up to the cut are all there is.
+    Without discount the sums up to the cut are all there is.
     """
     rows = nearly_complete(dataset, discount)
     rows = rows if len(rows) else dataset.starts
@@ -267,6 +265,12 @@ def return_scale(dataset: Dataset, discount: float) -> tuple[float, float]:
     if discount < 1.0:
         missing = missing_weights(dataset, discount)[rows]
         returns = returns + missing * returns.mean() / (1.0 - missing.mean())
+    return returns
+
+
+def return_scale(dataset: Dataset, discount: float) -> tuple[float, float]:
+    """Mean and deviation of `completed_returns` (1 where they do not vary), in units of reward."""
+    returns = completed_returns(dataset, discount)
     deviation = float(returns.std())
     return float(returns.mean()), deviation if deviation > 1e-6 else 1.0
 
