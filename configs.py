@@ -183,11 +183,8 @@ EVOR5 = dict(
     return_flow_steps=1,
     tau_r=INF,
 )
-# The same for a laptop. The inference settings were chosen on agents of 170 or 200 episodes of
-# cube-single task 1 (3 or 4 Euler steps), by scripts/evaluate.py with --eval_episodes=100
-# --num_return_samples=8,32 --tau_q=0,0.02. Argmax over 32 return samples reached 0.96 and 0.93 on
-# two agents, over 8 samples 0.89 and 0.89; a little softmax noise 0.98, 0.94 and 0.91 on three
-# agents, argmax 0.80, 0.88 and 0.93.
+# The same for a laptop. tau_q was chosen on task 1 of cube-single and of scene, three seeds each
+# (docs/results/temperature.md); 32 return samples on agents of earlier versions, on cube-single.
 SMALL_EVOR = SMALL_FLOW | EVOR5 | dict(backup_flow_steps=4, n_pi=16)
 SMALL_QC = SMALL_FLOW | dict(backup_candidates=4, n_pi=16)
 POOL = dict(next_action='pool', backup_candidates=8)
