@@ -190,6 +190,7 @@ SMALL_QC = SMALL_FLOW | dict(backup_candidates=4, n_pi=16)
 POOL = dict(next_action='pool', backup_candidates=8)
 EVOR_POOL = POOL | EXACT | dict(chunk_length=5, num_value_nets=2, backup_return_samples=1)
 EVOR_POOL |= dict(tau_q=0.0, tau_r=INF)
+POOL_FLOW = dict(td_target='coupled', return_noise='quadrature', return_flow_steps=1)
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'evor': evor,
@@ -229,10 +230,13 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     # Values learned on the pool of a base policy that was trained before (--base_policy), with the
     # best of eight in the backup; the value model is all that differs.
     'qc5_pool': partial(qc, **POOL, chunk_length=5),
-    'evor5_pool': partial(
-        evor, **EVOR_POOL, td_target='coupled', return_noise='quadrature', return_flow_steps=1
-    ),
+    'evor5_pool': partial(evor, **EVOR_POOL | POOL_FLOW),
     'evor5_pool_c51': partial(evor, **EVOR_POOL, value_model='categorical'),
+    'qc5_pool_small': partial(qc, **SMALL_FLOW | POOL, chunk_length=5, n_pi=16),
+    'evor5_pool_small': partial(evor, **SMALL_FLOW | EVOR_POOL | POOL_FLOW, n_pi=16),
+    'evor5_pool_c51_small': partial(
+        evor, **SMALL_FLOW | EVOR_POOL, value_model='categorical', n_pi=16
+    ),
     # Laptop-sized.
     'evor_small': partial(evor, **SMALL_EVOR),
     # For mazes: an ant learns to walk by single actions first, and no value brings it to a goal
@@ -259,6 +263,7 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'ifql_small': partial(ifql, **SMALL_FLOW, n_pi=16, return_map='affine'),
     'iql_small': partial(iql, **SMALL, alpha=25.0, return_map='affine'),
     'bc_small': partial(bc, **SMALL_FLOW),
+    'bc5_small': partial(bc, **SMALL_FLOW, chunk_length=5),
 }
 
 # What else EVOR could be, a change or two to `evor_small` each: 'evor_NAME_small' is a config, and
