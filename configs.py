@@ -39,6 +39,17 @@ def _common(**settings: object) -> ConfigDict:
     )
 
 
+# Phases, of agents that act by a base policy: first the policy, then its candidates at every state,
+# once, then values. The policy never sees a reward, so it serves every task, value model and seed.
+PHASES = dict(
+    frozen_policy=False,  # the base policy is trained first and then stays; else along with values
+    policy_hidden_dims=(),  # its hidden widths; (): hidden_dims
+    policy_steps=300_000,  # updates of a frozen one, where the run has to train it
+    policy_seed=0,  # of a frozen one
+    num_pool=32,  # candidates of a frozen one that are drawn at every state
+)
+
+
 def evor(**settings: object) -> ConfigDict:
     """EVOR (arXiv 2510.08218): 4 x 512 nets, 10 flow steps, 32 candidates."""
     own = dict(
@@ -60,9 +71,9 @@ def evor(**settings: object) -> ConfigDict:
         num_levels=8,  # implicit_quantile: random levels of an update
         kappa=0.05,  # quantile models: width of the Huber loss, in the net's units
         # Temporal differences.
-        next_action='policy',  # of the backup: of the 'policy' in training, of the 'dataset', or
-        # of the 'pool' of a base policy trained before (--base_policy)
+        next_action='policy',  # of the backup: of the base 'policy' or of the 'dataset'
         backup_candidates=1,  # base-policy samples it is picked from; 1 is the paper
+        backup_picker='target',  # net that picks among them: 'target' or 'online'
         backup_return_samples=8,  # reward-to-go samples of each, where there are several
         flow_steps=10,  # Euler steps of the base policy
         backup_flow_steps=5,  # steps of the reward-to-go in the backup
@@ -79,7 +90,7 @@ def evor(**settings: object) -> ConfigDict:
         tau_q=0.02,  # softmax temperature over candidates; 0: argmax, inf: base policy
         value_aggregation='mean',  # 'mean' or 'min' over the ensemble's values
     )
-    return _common(**(own | settings))
+    return _common(**(PHASES | own | settings))
 
 
 def qc(**settings: object) -> ConfigDict:
@@ -93,13 +104,12 @@ def qc(**settings: object) -> ConfigDict:
         return_map='affine',
         num_value_nets=2,  # critics
         value_aggregation='mean',  # 'mean' or 'min' over the critics
-        next_action='policy',  # candidates of the backup: of the 'policy' in training, or of the
-        # 'pool' of a base policy trained before (--base_policy)
         flow_steps=10,  # Euler steps of the base policy
         backup_candidates=32,  # candidates in the backup
+        backup_picker='online',  # critics that pick among them, 'online' or 'target'
         n_pi=32,  # candidates at evaluation
     )
-    return _common(**(own | settings))
+    return _common(**(PHASES | own | settings))
 
 
 def fql(**settings: object) -> ConfigDict:
@@ -124,7 +134,7 @@ def ifql(**settings: object) -> ConfigDict:
         flow_steps=10,  # Euler steps of the base policy
         n_pi=32,  # candidates at evaluation
     )
-    return _common(**(own | settings))
+    return _common(**(PHASES | own | settings))
 
 
 def iql(**settings: object) -> ConfigDict:
@@ -187,7 +197,7 @@ EVOR5 = dict(
 # (docs/results/temperature.md); 32 return samples on agents of earlier versions, on cube-single.
 SMALL_EVOR = SMALL_FLOW | EVOR5 | dict(backup_flow_steps=4, n_pi=16)
 SMALL_QC = SMALL_FLOW | dict(backup_candidates=4, n_pi=16)
-POOL = dict(next_action='pool', backup_candidates=8)
+POOL = dict(frozen_policy=True, backup_candidates=8)
 EVOR_POOL = POOL | EXACT | dict(chunk_length=5, num_value_nets=2, backup_return_samples=1)
 EVOR_POOL |= dict(tau_q=0.0, tau_r=INF)
 POOL_FLOW = dict(td_target='coupled', return_noise='quadrature', return_flow_steps=1)
@@ -227,8 +237,8 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'fql_puzzle': partial(fql, alpha=1000.0),
     'iql_cube': partial(iql, alpha=1.0),  # cube-single
     'iql_cube_double': partial(iql, alpha=0.3),
-    # Values learned on the pool of a base policy that was trained before (--base_policy), with the
-    # best of eight in the backup; the value model is all that differs.
+    # Values learned on candidates of a frozen base policy, with the best of eight in the backup.
+    # The value model is all that differs.
     'qc5_pool': partial(qc, **POOL, chunk_length=5),
     'evor5_pool': partial(evor, **EVOR_POOL | POOL_FLOW),
     'evor5_pool_c51': partial(evor, **EVOR_POOL, value_model='categorical'),
@@ -298,6 +308,16 @@ CONFIGS |= {
     for variants in ABLATIONS.values()
     for name, changes in variants.items()
 }
+
+
+def base_policy_of(config: ConfigDict) -> ConfigDict:
+    """Returns the `bc` that trains the base policy of an agent that freezes it."""
+    shared = ('policy_layer_norm', 'matmul_precision', 'kernel_init', 'lr', 'batch_size')
+    shared += ('chunk_length', 'flow_steps')
+    hidden_dims = config.policy_hidden_dims or config.hidden_dims
+    base = bc(hidden_dims=hidden_dims, **{name: config[name] for name in shared})
+    base.config_name = 'bc'
+    return base.lock()
 
 
 def get_config(name: str) -> ConfigDict:

@@ -6,20 +6,20 @@ The same command continues a run that was interrupted, to the same bits. Exit co
 mistake to be mended, 3 training diverged, 75 asked to stop: saved, and the same command goes on.
 """
 
-import contextlib
 import math
 import sys
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import agents
+import configs
 from agents import frozen
-from agents.frozen import FrozenPolicy
+from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils import (
     dataset_files,
     datasets,
@@ -27,21 +27,20 @@ from utils import (
     errors,
     evaluation,
     guards,
-    joint,
-    parallel,
+    phases,
     runs,
     trainer,
     wrappers,
 )
-from utils.checkpoints import Checkpoints
 from utils.errors import UserError
-from utils.metrics import RunLog
-from utils.stopping import StopRequest
-from utils.trainer import Run
+from utils.phases import Data
+from utils.stopping import StoppedError, StopRequest
 from utils.wrappers import Noise
 
 FLAGS = flags.FLAGS
 CONFIGS_FILE = Path(__file__).with_name('configs.py')
+# Keys of a record that the phases before training make.
+PHASES = ('base_policy', 'pool')
 
 flags.DEFINE_string(
     'env_name', 'cube-single-play-singletask-task1-v0', 'OGBench singletask environment.'
@@ -72,10 +71,19 @@ flags.DEFINE_enum(
     'platform', None, ['cpu', 'gpu', 'tpu'], 'Refuse to run on anything else; default: any.'
 )
 flags.DEFINE_string(
-    'base_policy', None, 'Run directory of a bc run, for agents with --agent.next_action=pool.'
+    'base_policy',
+    None,
+    'Of agents with frozen_policy: the directory of a bc run, or MODULE:FUNCTION, somebody '
+    "else's; default: the one under SAVE_DIR, which is trained if it is not there.",
 )
-flags.DEFINE_integer(
-    'num_pool', 32, 'Candidates of the base policy that are drawn at every state, once.'
+flags.DEFINE_string(
+    'pool', None, "An .npy with somebody else's candidates; PATH-val.npy is used if it is there."
+)
+flags.DEFINE_enum(
+    'pool_on',
+    'auto',
+    ['auto', 'device', 'host'],
+    'Where the pool is during training: on the device if it fits, or in its file.',
 )
 flags.DEFINE_integer('eval_envs', evaluation.MAX_ENVS, 'Environments that play at a time, at most.')
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
@@ -95,14 +103,6 @@ flags.DEFINE_float(
 flags.DEFINE_bool('wandb', False, 'Also log to Weights & Biases (pip install wandb).')
 
 
-class Data(NamedTuple):
-    """Training and held-out data of every task, in host memory, and where they came from."""
-
-    train: list[datasets.Dataset]
-    val: list[datasets.Dataset] | None
-    path: Path
-
-
 def define_agent_flag() -> None:
     """Defines --agent, which reads the config and its overrides from the command line at once."""
     try:
@@ -116,55 +116,77 @@ def define_agent_flag() -> None:
 def main(_: list[str]) -> None:
     stop = StopRequest(FLAGS.max_wall_time)
     with stop.listening(), guards.memory_errors():
-        seeds = _check_flags()
-        guards.check_platform(FLAGS.platform)
-        config = _agent_config()
-        noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
-        tasks = {name: envs.make_env(name) for name in _env_names()}
-        data = _load_data(tasks, config, noise)
-        policy = _base_policy(config, data.train[0])
-        records = {
-            runs.run_dir(FLAGS.save_dir, name, config.config_name, seeds): _record(
-                name, config, seeds, data, dataset, policy
-            )
-            for name, dataset in zip(tasks, data.train, strict=True)
-        }
-        runs.check_records(records)
-        with runs.hold(records):
-            runs.check_records(records)  # again: another process may have made one meanwhile
-            runs.write_records(records)
-            run = _on_device(list(tasks), config, seeds, data, noise, policy)
-            finished = _train(run, list(records), stop)
+        try:
+            finished = _run_phases(stop)
+        except StoppedError:
+            finished = False
     if not finished:
         print(f'stopped by {stop.reason}: saved; the same command goes on', file=sys.stderr)
         sys.exit(errors.STOPPED)
 
 
-def _train(run: Run, directories: list[Path], stop: StopRequest) -> bool:
-    """Trains from the newest checkpoint on; returns whether the run was finished."""
-    schedule = _schedule()
-    with contextlib.ExitStack() as stack:
-        status = stack.enter_context(runs.Status(directories, schedule.offline_steps))
-        checkpoints = [
-            stack.enter_context(Checkpoints(path / 'checkpoints')) for path in directories
-        ]
-        start = trainer.find_start(run, checkpoints)
-        if start.finished(schedule.offline_steps):
-            status.tell('finished', start.step)
-            print(
-                *(f'{path}: finished already, {start.step} updates' for path in directories),
-                sep='\n',
-            )
-            return True
-        outputs = [
-            trainer.Output(path, saved, stack.enter_context(_open_log(path, start, task)))
-            for task, (path, saved) in enumerate(zip(directories, checkpoints, strict=True))
-        ]
-        step, finished = trainer.train(run, start, outputs, schedule, stop, status)
-        status.tell('finished' if finished else 'stopped', step, stop.reason)
-    if finished:
-        print(*(f'{path}: done' for path in directories), sep='\n')
-    return finished
+def _run_phases(stop: StopRequest) -> bool:
+    """Makes what is missing: the base policy, its candidates, the values; says if all is done."""
+    seeds = _check_flags()
+    guards.check_platform(FLAGS.platform)
+    config = _agent_config()
+    noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
+    tasks = {name: envs.make_env(name) for name in _env_names()}
+    data = _load_data(tasks, config, noise)
+    records = {
+        runs.run_dir(FLAGS.save_dir, name, config.config_name, seeds): _record(
+            name, config, seeds, data, dataset
+        )
+        for name, dataset in zip(tasks, data.train, strict=True)
+    }
+    policy, pools = None, None
+    if agents.freezes_policy(config):
+        # Before anything is trained; what the phases before make is not known yet.
+        runs.check_records(records, without=PHASES)
+        policy, pools, made = _phases_before(config, data, noise, next(iter(tasks)), stop)
+        records = {directory: record | made for directory, record in records.items()}
+    runs.check_records(records)
+    with runs.hold(records):
+        runs.check_records(records)  # again: another process may have made one meanwhile
+        runs.write_records(records)
+        run = phases.make_run(config, list(tasks), seeds, data, noise, policy, pools)
+        wandb = config.to_dict() if FLAGS.wandb else None
+        return phases.train(run, list(records), _schedule(), stop, wandb)
+
+
+def _phases_before(
+    config: ConfigDict, data: Data, noise: Noise, env_name: str, stop: StopRequest
+) -> tuple[FrozenPolicy | ForeignPolicy, list[Any] | None, dict[str, Any]]:
+    """Returns the base policy, its pools and what the record of a run says of them."""
+    save_dir = _path('save_dir')
+    sizes = data.train[0].observations.shape[1], data.train[0].actions.shape[1]
+    if FLAGS.base_policy and frozen.FUNCTION.fullmatch(FLAGS.base_policy):
+        policy = frozen.load_function(FLAGS.base_policy)
+        name = FLAGS.base_policy.replace(':', '.')
+        directory = save_dir / phases.BASE_POLICIES / data.path.stem / name
+    elif FLAGS.base_policy:
+        policy = frozen.load(_path('base_policy'), config, *sizes)
+        directory = policy.directory
+    elif FLAGS.pool:
+        policy, directory = ForeignPolicy('', None, ''), save_dir
+    else:
+        base = configs.base_policy_of(config)
+        settings = config.policy_steps, config.policy_seed, env_name, data, noise
+        record = phases.base_policy_record(base, *settings)
+        policy = phases.ensure_base_policy(
+            save_dir, record, base, data, noise, stop, FLAGS.max_wait
+        )
+        directory = policy.directory
+    made = dict(base_policy=policy.provenance)
+    num_candidates = agents.create(config, agents.Spec(*sizes, 0.0, 1.0, -1.0, 0.0)).num_candidates
+    if not num_candidates:
+        return policy, None, made
+    if FLAGS.pool:
+        pools = phases.read_pools(_path('pool'), config, data, num_candidates)
+        made['pool'] = dict(file=_path('pool').name, checksum=zlib.crc32(pools[0]))
+    else:
+        pools = phases.make_pools(policy, directory / 'pool', config, data, stop)
+    return policy, phases.place_pools(pools, FLAGS.pool_on), made
 
 
 def _schedule() -> trainer.Schedule:
@@ -181,17 +203,6 @@ def _schedule() -> trainer.Schedule:
     )
 
 
-def _open_log(directory: Path, start: trainer.Start, task: int) -> RunLog:
-    settings = dict(
-        project='evor',
-        name=str(directory),
-        id=f'{zlib.crc32(str(directory.resolve()).encode()):08x}',
-        resume='allow',
-        config=dict(FLAGS.agent),
-    )
-    return RunLog(directory, start.step, settings if FLAGS.wandb else None, start.evaluated(task))
-
-
 def _env_names() -> list[str]:
     if FLAGS.tasks is None:
         return [FLAGS.env_name]
@@ -203,6 +214,15 @@ def _agent_config() -> ConfigDict:
         agents.check(FLAGS.agent)
     except OSError as error:  # ml_collections puts a failed load off until the config is used
         raise UserError(f'--agent: {error}. Give it as configs.py:NAME') from error
+    if not agents.freezes_policy(FLAGS.agent):
+        for name in ('base_policy', 'pool'):
+            if FLAGS[name].value:
+                raise UserError(f'--{name}: is for agents with --agent.frozen_policy=True')
+    elif FLAGS.pool and not FLAGS.base_policy and FLAGS.eval_interval:
+        raise UserError(
+            '--pool: an evaluation needs the policy too; give --base_policy=MODULE:FUNCTION, or '
+            '--eval_interval=0'
+        )
     return FLAGS.agent
 
 
@@ -220,13 +240,13 @@ def _whole_numbers(flag: str, items: list[str]) -> list[int]:
 
 def _check_flags() -> list[int]:
     seeds = _whole_numbers('seeds', FLAGS.seeds or [str(FLAGS.seed)])
-    for name in ('offline_steps', 'eval_episodes', 'eval_envs', 'num_pool'):
+    for name in ('offline_steps', 'eval_episodes', 'eval_envs'):
         if FLAGS[name].value < 1:
             raise UserError(f'--{name}: must be at least 1, not {FLAGS[name].value}')
     for name in ('log_interval', 'eval_interval', 'save_interval', 'max_wait', 'max_wall_time'):
         if not 0 <= FLAGS[name].value < math.inf:
             raise UserError(f'--{name}: must be at least 0 and finite, not {FLAGS[name].value}')
-    for name in ('save_dir', 'dataset_dir', 'dataset_path'):
+    for name in ('save_dir', 'dataset_dir', 'dataset_path', 'base_policy', 'pool'):
         _path(name)
     return seeds
 
@@ -260,96 +280,18 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
     return Data(load(path), load(val_path) if val_path.exists() else None, path)
 
 
-def _base_policy(config: ConfigDict, dataset: datasets.Dataset) -> FrozenPolicy | None:
-    if agents.needs_base_policy(config) != bool(FLAGS.base_policy):
-        raise UserError(
-            '--base_policy: give the directory of a bc run where --agent.next_action=pool, and '
-            'only there'
-        )
-    if not FLAGS.base_policy:
-        return None
-    if config.backup_candidates > FLAGS.num_pool:
-        raise UserError(
-            f'--num_pool: must be at least agent.backup_candidates={config.backup_candidates}, '
-            f'not {FLAGS.num_pool}'
-        )
-    sizes = dataset.observations.shape[1], dataset.actions.shape[1]
-    return frozen.load(_path('base_policy'), config, *sizes)
-
-
 def _record(
-    env_name: str,
-    config: ConfigDict,
-    seeds: list[int],
-    data: Data,
-    dataset: datasets.Dataset,
-    policy: FrozenPolicy | None,
+    env_name: str, config: ConfigDict, seeds: list[int], data: Data, dataset: datasets.Dataset
 ) -> dict[str, Any]:
     names = ('offline_steps', 'log_interval', 'eval_interval', 'eval_episodes', 'save_interval')
     names += Noise._fields
-    phases = {} if policy is None else dict(base_policy=policy.provenance, num_pool=FLAGS.num_pool)
     return runs.describe(
         env_name=env_name,
         **{name: FLAGS[name].value for name in names},
-        **phases,
         seeds=seeds,
         agent=config.to_dict(),
-        dataset=dict(
-            file=data.path.name,
-            transitions=len(dataset.starts),
-            checksum=zlib.crc32(dataset.observations),
-        ),
-        observation_dim=dataset.observations.shape[1],
-        action_dim=dataset.actions.shape[1],
+        **phases.describe_data(data.path, dataset),
     )
-
-
-def _on_device(
-    env_names: list[str],
-    config: ConfigDict,
-    seeds: list[int],
-    data: Data,
-    noise: Noise,
-    policy: FrozenPolicy | None,
-) -> Run:
-    train, val = (of and joint.stack(of) for of in (data.train, data.val))
-    task_agents = [
-        agents.create(config, agents.spec_of(dataset, config.discount)) for dataset in data.train
-    ]
-    if policy is not None:
-        task_agents = [frozen.freeze(agent, policy) for agent in task_agents]
-        train = _with_candidates(train, policy, frozen.TRAIN_POOL)
-        val = val and _with_candidates(val, policy, frozen.VAL_POOL)
-    agent, mesh = task_agents[0], parallel.make_mesh(len(seeds))
-
-    def sample(dataset: datasets.Dataset, key: jax.Array, batch_size: int = config.batch_size):
-        return datasets.sample(
-            dataset,
-            key,
-            batch_size,
-            config.chunk_length,
-            config.discount,
-            agent.needs_next_actions,
-            agent.num_candidates,
-        )
-
-    return Run(
-        agents=task_agents,
-        env_names=env_names,
-        seeds=seeds,
-        mesh=mesh,
-        train=parallel.place(train, mesh, parallel.EVERYWHERE),
-        val=val and jax.device_put(val),
-        sample=joint.sample(sample),
-        noise=noise,
-    )
-
-
-def _with_candidates(
-    dataset: datasets.Dataset, policy: FrozenPolicy, stream: int
-) -> datasets.Dataset:
-    checksum = zlib.crc32(dataset.observations)
-    return frozen.with_candidates(dataset, policy, FLAGS.num_pool, checksum, stream)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ __all__ = [
     'Spec',
     'check',
     'create',
-    'needs_base_policy',
+    'freezes_policy',
     'spec_of',
 ]
 
@@ -43,9 +43,9 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
     return REGISTRY[config.agent_name].create(config, spec)
 
 
-def needs_base_policy(config: ConfigDict) -> bool:
-    """Whether values are learned on the candidates of a base policy that was trained before."""
-    return config.get('next_action') == 'pool'
+def freezes_policy(config: ConfigDict) -> bool:
+    """Whether the base policy is trained first, by itself, and then stays as it is."""
+    return config.get('frozen_policy', False)
 
 
 def spec_of(dataset: Dataset, discount: float) -> Spec:

@@ -149,21 +149,25 @@ def extract(
     observations: jax.Array,
     key: jax.Array,
     settings: Settings,
+    candidates: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Samples candidates, values them and picks one for each of (n, observation_dim) observations.
+
+    `candidates`, (n, num, h * action_dim), take the place of the base policy's samples.
 
     Returns:
         candidates (n, n_pi, h * action_dim), values (n, n_pi) in the net's units, index (n,).
     """
     policy_key, value_key, pick_key = jax.random.split(key, 3)
-    candidates = base_policy.sample_many(
-        model.policy_net,
-        policy_params,
-        observations,
-        policy_key,
-        settings.n_pi,
-        settings.flow_steps,
-    )
+    if candidates is None:
+        candidates = base_policy.sample_many(
+            model.policy_net,
+            policy_params,
+            observations,
+            policy_key,
+            settings.n_pi,
+            settings.flow_steps,
+        )
     values = value_candidates(
         model, value_params, return_map, observations, candidates, value_key, settings
     )
@@ -171,7 +175,12 @@ def extract(
 
 
 def act(
-    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Settings
+    model: Model,
+    state: State,
+    observations: jax.Array,
+    key: jax.Array,
+    settings: Settings,
+    candidates: jax.Array | None = None,
 ) -> Decision:
     """Chooses an action chunk for each observation, in one call.
 
@@ -180,9 +189,18 @@ def act(
         observations: (n, observation_dim).
         key: random key.
         settings: of inference; `n_pi = 1` is behaviour cloning.
+        candidates: (n, num, h * action_dim) to choose from, of a base policy that is somebody
+            else's; None: `n_pi` samples of the agent's own.
     """
     candidates, values, index = extract(
-        model, state.policy.params, state.value.params, state.returns, observations, key, settings
+        model,
+        base_policy.params_of(state.policy),
+        state.value.params,
+        state.returns,
+        observations,
+        key,
+        settings,
+        candidates,
     )
     values = returns.to_reward_units(state.returns, values)
     return Decision.of(candidates, values, index, model.config.chunk_length)
@@ -210,48 +228,31 @@ def choose_next_actions(model: Model, state: State, batch: Batch, key: jax.Array
     """Next actions of the backup, (batch, h * action_dim).
 
     The data's own, or a sample of the base policy (the paper), or the pick among
-    `backup_candidates` samples by the rule that `act` follows, valued by the target net: then the
-    law that is learned is that of an improved policy, not of the base policy. The samples come from
-    the policy as it is in training, or from the pool of one that was trained before.
+    `backup_candidates` samples by the rule that `act` follows, valued by `backup_picker`: then the
+    law that is learned is that of an improved policy, not of the base policy. Samples of a frozen
+    policy were drawn before and come with the batch.
     """
     config = model.config
     if config.next_action == 'dataset':
         return flatten(batch.next_actions)
-    if config.next_action == 'pool':
-        return choose_from_pool(model, state, batch, key)
     if config.backup_candidates == 1:
+        if config.frozen_policy:
+            return batch.next_candidates[:, 0]
         return base_policy.sample(
             model.policy_net, state.policy.params, batch.next_observations, key, config.flow_steps
         )
+    picker = state.value.params if config.backup_picker == 'online' else state.value.target_params
     candidates, _, index = extract(
         model,
-        state.policy.params,
-        state.value.target_params,
+        base_policy.params_of(state.policy),
+        picker,
         state.returns,
         batch.next_observations,
         key,
         backup_settings(config),
+        batch.next_candidates if config.frozen_policy else None,
     )
     return extraction.take(candidates, index)
-
-
-def choose_from_pool(model: Model, state: State, batch: Batch, key: jax.Array) -> jax.Array:
-    """The pick among the batch's pool samples, (batch, h * action_dim)."""
-    candidates = batch.next_candidates
-    if candidates.shape[1] == 1:
-        return candidates[:, 0]
-    settings = backup_settings(model.config)
-    value_key, pick_key = jax.random.split(key)
-    values = value_candidates(
-        model,
-        state.value.target_params,
-        state.returns,
-        batch.next_observations,
-        candidates,
-        value_key,
-        settings,
-    )
-    return extraction.take(candidates, extraction.pick(pick_key, values, settings.tau_q))
 
 
 def value_losses(
@@ -309,7 +310,7 @@ def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[St
     value, value_metrics = update_value(
         model, state.returns, state.value, batch, next_actions, value_key
     )
-    if model.config.next_action == 'pool':
+    if model.config.frozen_policy:
         return state.replace(value=value), value_metrics
     policy, policy_metrics = base_policy.update(
         model.policy_net, state.policy, batch, policy_key, model.tx
@@ -325,6 +326,8 @@ def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metric
     _, metrics = value_losses(
         model, state.returns, value.params, value.target_params, batch, next_actions, value_key
     )
+    if model.config.frozen_policy:
+        return metrics
     policy_loss = base_policy.loss(model.policy_net, state.policy.params, batch, policy_key)
     return metrics | {'policy_loss': policy_loss}
 
@@ -341,6 +344,8 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
             'agent.value_model: categorical needs bounded returns, which agent.discount=1 has not'
         )
     model = build(config, spec)
+    reads_pool = config.frozen_policy and config.next_action == 'policy'
+    num_candidates = config.backup_candidates if reads_pool else 0
     return Agent(
         init=partial(init, model),
         update=partial(update, model),
@@ -351,7 +356,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         needs_next_actions=config.next_action == 'dataset',
         shared=('policy',),
         discount=config.discount,
-        num_candidates=config.backup_candidates if config.next_action == 'pool' else 0,
+        num_candidates=num_candidates,
     )
 
 
@@ -389,7 +394,8 @@ def backup_settings(config: ConfigDict) -> Settings:
 CHOICES = {
     'value_model': tuple(value_models.MODULES),
     'td_target': ('velocity', 'velocity_successor', 'coupled'),
-    'next_action': ('policy', 'dataset', 'pool'),
+    'next_action': ('policy', 'dataset'),
+    'backup_picker': ('target', 'online'),
     'value_net': ('mlp', 'trunk'),
     'backup_solver': tuple(flow.SOLVERS),
     'return_solver': tuple(flow.SOLVERS),
@@ -424,8 +430,9 @@ def check(config: ConfigDict) -> None:
     checks.temperatures(config, ('tau_r', 'tau_q'))
     checks.positive(config, ('kappa',))
     checks.widths(config, 'head_dims')
+    checks.phases(config)
     if config.backup_candidates > 1 and config.next_action == 'dataset':
         raise UserError(
-            'agent.backup_candidates: a choice needs agent.next_action=policy or pool; '
+            'agent.backup_candidates: a choice needs agent.next_action=policy; '
             'the data has one next action'
         )

@@ -1,36 +1,40 @@
-"""A base policy that was trained before, by a run of `bc`, and stays as it is.
+"""Base policies that were trained before and stay as they are: a run's of `bc`, or somebody else's.
 
-EVOR and QC with `next_action=pool` learn values on its candidates (`utils/pool.py`) and act by its
-samples. All seeds and tasks of a run share one policy, that of the first seed of the `bc` run.
+Agents with `frozen_policy` learn values on their candidates (`utils/pool.py`) and act by their
+samples. All seeds and tasks of a run share one policy.
 """
 
 import hashlib
+import importlib
+import inspect
 import json
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from agents import bc
 from agents.interface import Agent, Spec
 from utils import networks, pool, runs, training
 from utils.checkpoints import Checkpoints
-from utils.datasets import Dataset
 from utils.errors import UserError
 from utils.networks import VelocityField
 from utils.train_state import TrainState
 
 # Settings that make the policy what it is; a run that uses it must have the same.
-POLICY_SETTINGS = ('hidden_dims', 'policy_layer_norm', 'matmul_precision', 'chunk_length')
-POLICY_SETTINGS += ('flow_steps',)
-# Folded into the key of a seed's stream of pools, so that no two pools have the same noise.
-TRAIN_POOL, VAL_POOL = range(2)
+POLICY_SETTINGS = ('policy_layer_norm', 'matmul_precision', 'chunk_length', 'flow_steps')
+# Settings that its training reads besides.
+TRAINING_SETTINGS = ('kernel_init', 'lr', 'batch_size')
+FUNCTION = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
 
 
 class FrozenPolicy(NamedTuple):
-    """A trained base policy.
+    """A base policy that a run of `bc` has trained.
 
     Attributes:
         directory: of the `bc` run.
@@ -53,17 +57,81 @@ class FrozenPolicy(NamedTuple):
         env, seed = self.record['env_name'], self.record['seeds'][0]
         return dict(env_name=env, seed=seed, step=self.step, digest=self.digest)
 
+    def draw(self, key: jax.Array, num: int) -> pool.Draw:
+        """Returns how rows of a pool are drawn."""
+        net, params = self.net, self.policy.params
+        flow_steps = self.record['agent']['flow_steps']
+        return lambda observations, rows: pool.draw(
+            net, params, observations, rows, key, num, flow_steps
+        )
 
-def load(directory: Path, config: Any, observation_dim: int, action_dim: int) -> FrozenPolicy:
-    """Reads the newest checkpoint of a `bc` run.
+    def give_to(self, agent: Agent) -> Agent:
+        """Returns an agent that begins with the trained policy in place of a random one."""
+
+        def init(key: jax.Array) -> Any:
+            return agent.init(key).replace(policy=self.policy)
+
+        return agent._replace(init=init)
+
+
+class ForeignPolicy(NamedTuple):
+    """A base policy that is somebody else's.
+
+    Attributes:
+        name: MODULE:FUNCTION, or '' where its pool is all there is.
+        function: (observations (n, observation_dim), key, num) -> (n, num, h, action_dim), NumPy or
+            JAX; None without a name.
+        digest: SHA-256 of the module's source.
+    """
+
+    name: str
+    function: Callable | None
+    digest: str
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the record of a run that uses it says of it."""
+        return dict(function=self.name, digest=self.digest)
+
+    def draw(self, key: jax.Array, num: int) -> pool.Draw:
+        """Returns how rows of a pool are drawn: a tile has the key of its first row."""
+        return lambda observations, rows: self.function(
+            observations, jax.random.fold_in(key, rows[0]), num
+        )
+
+    def give_to(self, agent: Agent) -> Agent:
+        """Returns an agent without a policy in its state, which `act` is given the samples of."""
+
+        def init(key: jax.Array) -> Any:
+            return agent.init(key).replace(policy=None)
+
+        return agent._replace(init=init, sampler=self.function or _no_samples)
+
+
+def _no_samples(*_: object) -> None:
+    raise UserError(
+        'this run was trained on a pool alone and has no base policy to act by; train it with '
+        '--base_policy=MODULE:FUNCTION as well, or give `act` candidates'
+    )
+
+
+def load(
+    directory: Path,
+    config: ConfigDict,
+    observation_dim: int,
+    action_dim: int,
+    step: int | None = None,
+) -> FrozenPolicy:
+    """Reads a checkpoint of a `bc` run.
 
     Args:
         directory: of the run.
         config: of the run that is to use the policy.
         observation_dim, action_dim: of its data.
+        step: of the checkpoint; None: the newest.
 
     Raises:
-        UserError: it is no run of `bc`, has no checkpoint, or does not fit.
+        UserError: it is no run of `bc`, has no such checkpoint, or does not fit.
     """
     record = runs.read_record(directory)
     trained = runs.agent_config(record)
@@ -72,9 +140,10 @@ def load(directory: Path, config: Any, observation_dim: int, action_dim: int) ->
             f'--base_policy: {directory} is a run of {trained.agent_name}; train one with '
             '--agent=configs.py:bc and give its directory'
         )
-    sizes = dict(observation_dim=observation_dim, action_dim=action_dim)
-    wanted = sizes | {name: config[name] for name in POLICY_SETTINGS}
-    found = {name: record[name] for name in sizes} | {n: trained[n] for n in POLICY_SETTINGS}
+    wanted = dict(observation_dim=observation_dim, action_dim=action_dim)
+    found = {name: record[name] for name in wanted}
+    wanted |= policy_settings(config)
+    found |= policy_settings(trained)
     differing = [f'{name} ({found[name]} there)' for name in wanted if wanted[name] != found[name]]
     if differing:
         raise UserError(
@@ -83,7 +152,7 @@ def load(directory: Path, config: Any, observation_dim: int, action_dim: int) ->
         )
     agent = bc.create(trained, Spec(observation_dim, action_dim, 0.0, 1.0))
     with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
-        step = max(checkpoints.steps(), default=None)
+        step = max(checkpoints.steps(), default=None) if step is None else step
         if step is None:
             raise UserError(f'--base_policy: {directory} holds no checkpoint yet; train it first')
         shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
@@ -93,50 +162,56 @@ def load(directory: Path, config: Any, observation_dim: int, action_dim: int) ->
     return FrozenPolicy(directory, record, step, net, policy, _digest(policy.params))
 
 
+def policy_settings(config: ConfigDict) -> dict[str, Any]:
+    """Returns what a config says of its base policy, whichever agent it is of."""
+    settings = {name: config[name] for name in POLICY_SETTINGS}
+    hidden_dims = config.get('policy_hidden_dims') or config.hidden_dims
+    return settings | dict(policy_hidden_dims=tuple(hidden_dims))
+
+
+def load_function(name: str) -> ForeignPolicy:
+    """Imports somebody else's base policy.
+
+    Args:
+        name: MODULE:FUNCTION, of a module on Python's path.
+
+    Raises:
+        UserError: there is no such module or function.
+    """
+    module_name, _, function_name = name.partition(':')
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(
+            f'--base_policy: {module_name} cannot be imported ({error}); put its folder into '
+            'PYTHONPATH'
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UserError(f'--base_policy: {module_name} has no function {function_name}')
+    source = Path(inspect.getfile(module)).read_bytes()
+    return ForeignPolicy(name, function, hashlib.sha256(source).hexdigest())
+
+
+def restored(agent: Agent, record: dict[str, Any]) -> Agent:
+    """Returns the agent of a run as its checkpoints have it.
+
+    Args:
+        agent: of the run's config.
+        record: the run's `config.json`.
+
+    Raises:
+        UserError: its base policy is a function that cannot be imported.
+    """
+    name = record.get('base_policy', {}).get('function')
+    if name is None:  # it has none, or it is in the checkpoint
+        return agent
+    return (load_function(name) if name else ForeignPolicy('', None, '')).give_to(agent)
+
+
 def _digest(params: Any) -> str:
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(params):
         digest.update(json.dumps([jax.tree_util.keystr(path), leaf.shape]).encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
-
-
-def freeze(agent: Agent, frozen: FrozenPolicy) -> Agent:
-    """Returns an agent that begins with the trained policy in place of a random one."""
-
-    def init(key: jax.Array) -> Any:
-        return agent.init(key).replace(policy=frozen.policy)
-
-    return agent._replace(init=init)
-
-
-def with_candidates(
-    dataset: Dataset, frozen: FrozenPolicy, num: int, checksum: int, stream: int
-) -> Dataset:
-    """Returns a dataset with the policy's candidates at every row, drawn now or before.
-
-    Args:
-        dataset: in host memory.
-        frozen: the policy.
-        num: candidates of each row.
-        checksum: of the dataset's observations.
-        stream: `TRAIN_POOL` or `VAL_POOL`.
-
-    Raises:
-        UserError: see `pool.ensure`.
-    """
-    seed, flow_steps = frozen.record['seeds'][0], frozen.record['agent']['flow_steps']
-    key = jax.random.fold_in(training.stream(seed, training.POOL_STREAM), stream)
-    name = ('train', 'val')[stream]
-    provenance = frozen.provenance | dict(observations=checksum, flow_steps=flow_steps)
-    candidates = pool.ensure(
-        frozen.directory / 'pool' / f'{name}_{num}.npy',
-        frozen.net,
-        frozen.policy.params,
-        dataset.observations,
-        key,
-        num,
-        flow_steps,
-        provenance,
-    )
-    return dataset.replace(candidates=candidates)

@@ -67,8 +67,10 @@ def init(model: Model, key: jax.Array) -> State:
 
 
 def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
-    """One optimiser step of the base policy, the critics and the value."""
-    policy, metrics = base_policy.update(model.policy_net, state.policy, batch, key, model.tx)
+    """One optimiser step of the base policy, unless it is frozen, the critics and the value."""
+    policy, metrics = state.policy, {}
+    if not model.config.frozen_policy:
+        policy, metrics = base_policy.update(model.policy_net, state.policy, batch, key, model.tx)
     models, value_metrics = implicit_values.update(
         model.nets, model.config, state.models, state.returns, batch, model.tx
     )
@@ -78,22 +80,33 @@ def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[St
 def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metrics:
     """All losses on a held-out batch, without a step."""
     metrics = implicit_values.diagnose(model.nets, model.config, state.models, state.returns, batch)
+    if model.config.frozen_policy:
+        return metrics
     policy_loss = base_policy.loss(model.policy_net, state.policy.params, batch, key)
     return metrics | {'policy_loss': policy_loss}
 
 
 def act(
-    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Settings
+    model: Model,
+    state: State,
+    observations: jax.Array,
+    key: jax.Array,
+    settings: Settings,
+    candidates: jax.Array | None = None,
 ) -> Decision:
-    """Chooses the best of N samples for each of (n, observation_dim) observations."""
-    candidates = base_policy.sample_many(
-        model.policy_net,
-        state.policy.params,
-        observations,
-        key,
-        settings.n_pi,
-        settings.flow_steps,
-    )
+    """Chooses the best of N samples for each of (n, observation_dim) observations.
+
+    The samples are `candidates`, (n, N, h * action_dim), or of the agent's own base policy.
+    """
+    if candidates is None:
+        candidates = base_policy.sample_many(
+            model.policy_net,
+            state.policy.params,
+            observations,
+            key,
+            settings.n_pi,
+            settings.flow_steps,
+        )
     values = critics.values_of_candidates(
         model.nets.critic, state.models.critic.params, observations, candidates
     )
@@ -141,4 +154,5 @@ def check(config: ConfigDict) -> None:
     """
     checks.common(config)
     checks.at_least(config, 1, ('flow_steps', 'n_pi'))
+    checks.phases(config)
     implicit_values.check(config)

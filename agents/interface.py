@@ -66,14 +66,17 @@ class Agent(NamedTuple):
         init: (key) -> State.
         update: (state, batch, key) -> (State, metrics), one optimiser step of every model.
         diagnose: (state, batch, key) -> metrics of a held-out batch, without a step.
-        act: (state, observations, key, settings) -> Decision.
+        act: (state, observations, key, settings, candidates=None) -> Decision; `candidates` are
+            for agents that choose among samples.
         settings: what the config says of inference; a pytree whose static part selects a program.
         configure: (**changes) -> settings, with some of them changed.
         needs_next_actions: whether updates use the recorded next actions.
         shared: fields of the state that no reward touches; the tasks of a seed have them in common.
         discount: per step, of the returns that its values are of.
         num_candidates: samples of a frozen base policy's pool that an update needs at each
-            successor; 0 where the policy is trained along.
+            successor; 0: none.
+        sampler: a base policy that is somebody else's, (observations (n, observation_dim), key,
+            num) -> (n, num, h * action_dim); `act` is given its samples. None: the state has one.
     """
 
     init: Callable
@@ -86,3 +89,4 @@ class Agent(NamedTuple):
     shared: tuple[str, ...]
     discount: float
     num_candidates: int = 0
+    sampler: Callable | None = None

@@ -55,44 +55,47 @@ class Settings:
 
 
 def best_of_n(
-    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Settings
+    model: Model,
+    state: State,
+    critic_params: Params,
+    observations: jax.Array,
+    key: jax.Array,
+    settings: Settings,
+    candidates: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The best of `n_pi` base-policy samples for each of (n, observation_dim) observations.
+
+    `candidates`, (n, num, h * action_dim), take the place of the base policy's samples.
 
     Returns:
         candidates (n, n_pi, h * action_dim), values (n, n_pi) in the net's units, index (n,).
     """
-    candidates = base_policy.sample_many(
-        model.policy_net,
-        state.policy.params,
-        observations,
-        key,
-        settings.n_pi,
-        settings.flow_steps,
-    )
-    values = value_candidates(model, state, observations, candidates)
+    if candidates is None:
+        candidates = base_policy.sample_many(
+            model.policy_net,
+            state.policy.params,
+            observations,
+            key,
+            settings.n_pi,
+            settings.flow_steps,
+        )
+    values = critics.values_of_candidates(model.critic_net, critic_params, observations, candidates)
+    values = critics.aggregate(values, model.config.value_aggregation)
     return candidates, values, jnp.argmax(values, axis=1)
-
-
-def value_candidates(
-    model: Model, state: State, observations: jax.Array, candidates: jax.Array
-) -> jax.Array:
-    """Values (n, num) in the net's units of (n, num, h * action_dim) candidates."""
-    values = critics.values_of_candidates(
-        model.critic_net, state.critic.params, observations, candidates
-    )
-    return critics.aggregate(values, model.config.value_aggregation)
 
 
 def critic_targets(model: Model, state: State, batch: Batch, key: jax.Array) -> jax.Array:
     """R + g Q_bar(x', best of N), (batch,), in the net's units."""
-    config = model.config
-    if config.next_action == 'pool':
-        candidates = batch.next_candidates
-        index = jnp.argmax(value_candidates(model, state, batch.next_observations, candidates), 1)
-    else:
-        settings = settings_from(config, n_pi=config.backup_candidates)
-        candidates, _, index = best_of_n(model, state, batch.next_observations, key, settings)
+    config, critic = model.config, state.critic
+    candidates, _, index = best_of_n(
+        model,
+        state,
+        critic.params if config.backup_picker == 'online' else critic.target_params,
+        batch.next_observations,
+        key,
+        settings_from(config, n_pi=config.backup_candidates),
+        batch.next_candidates if config.frozen_policy else None,
+    )
     next_values = critics.values(
         model.critic_net,
         state.critic.target_params,
@@ -134,7 +137,7 @@ def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[St
     policy_key, next_key = jax.random.split(key)
     targets = critic_targets(model, state, batch, next_key)
     policy, metrics = state.policy, {}
-    if model.config.next_action == 'policy':
+    if not model.config.frozen_policy:
         policy, metrics = base_policy.update(
             model.policy_net, state.policy, batch, policy_key, model.tx
         )
@@ -153,15 +156,27 @@ def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metric
     policy_key, next_key = jax.random.split(key)
     targets = critic_targets(model, state, batch, next_key)
     _, metrics = critic_loss(model, state.returns, state.critic.params, batch, targets)
+    if model.config.frozen_policy:
+        return metrics
     policy_loss = base_policy.loss(model.policy_net, state.policy.params, batch, policy_key)
     return metrics | {'policy_loss': policy_loss}
 
 
 def act(
-    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Settings
+    model: Model,
+    state: State,
+    observations: jax.Array,
+    key: jax.Array,
+    settings: Settings,
+    candidates: jax.Array | None = None,
 ) -> Decision:
-    """Chooses the best of N chunks for each of (n, observation_dim) observations."""
-    candidates, values, index = best_of_n(model, state, observations, key, settings)
+    """Chooses the best of N chunks for each of (n, observation_dim) observations.
+
+    The chunks are `candidates`, (n, N, h * action_dim), or samples of the agent's own base policy.
+    """
+    candidates, values, index = best_of_n(
+        model, state, state.critic.params, observations, key, settings, candidates
+    )
     values = returns.to_reward_units(state.returns, values)
     return Decision.of(candidates, values, index, model.config.chunk_length)
 
@@ -190,7 +205,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         needs_next_actions=False,
         shared=('policy',),
         discount=config.discount,
-        num_candidates=config.backup_candidates if config.next_action == 'pool' else 0,
+        num_candidates=config.backup_candidates if config.frozen_policy else 0,
     )
 
 
@@ -201,7 +216,7 @@ def settings_from(config: ConfigDict, **changes: object) -> Settings:
     return Settings(**values)
 
 
-CHOICES = {'value_aggregation': ('mean', 'min'), 'next_action': ('policy', 'pool')}
+CHOICES = {'value_aggregation': ('mean', 'min'), 'backup_picker': ('target', 'online')}
 
 
 def check(config: ConfigDict) -> None:
@@ -213,3 +228,4 @@ def check(config: ConfigDict) -> None:
     checks.common(config)
     checks.choices(config, CHOICES)
     checks.at_least(config, 1, ('flow_steps', 'n_pi', 'backup_candidates', 'num_value_nets'))
+    checks.phases(config)

@@ -122,7 +122,9 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
     with envs.VectorEnv(trained.env_name, num_envs, trained.noise) as vector_env:
         for index, seed in enumerate(trained.record['seeds']):
             state = training.member(trained.population, index)
-            act = evaluation.bind_each(trained.agent.act, state, settings, num_episodes)
+            act = evaluation.bind_each(
+                trained.agent.act, state, settings, num_episodes, trained.agent.sampler
+            )
             key = training.stream(seed, training.EVAL_STREAM)
             swept = evaluation.sweep(
                 act, vector_env, len(settings), num_episodes, key, discount=trained.agent.discount

@@ -8,7 +8,7 @@ import jax
 
 import agents
 import configs
-from agents import Agent
+from agents import Agent, frozen
 from utils import dataset_files, datasets, envs, runs, training, wrappers
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
@@ -47,7 +47,7 @@ def restore(
             f'{directory}: made by an older version, which had no {", ".join(sorted(missing))}; '
             'train it again, or use that version'
         )
-    agent = agents.create(runs.agent_config(record), spec)
+    agent = frozen.restored(agents.create(runs.agent_config(record), spec), record)
     with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
         step = max(checkpoints.steps(), default=None) if step is None else step
         if step is None:

@@ -112,7 +112,7 @@ def _alone(agent: Agent, record: dict[str, Any], flow_steps: int) -> Any:
     Raises:
         UserError: it never does.
     """
-    if agent.num_candidates:
+    if record['agent'].get('frozen_policy'):
         raise UserError(
             '--checkpoint: its base policy was trained by a run of bc; give the directory of that'
         )

@@ -1,7 +1,6 @@
 """Candidates of a frozen base policy: drawn once, kept on disk, read by the backup."""
 
 import json
-import re
 from types import SimpleNamespace
 
 import jax
@@ -9,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import evor, frozen
-from tests.helpers import model_of, random_arrays, random_state, small_agent
-from tests.test_cli import ENV, data_dir, table, train  # noqa: F401
-from utils import critics, datasets, extraction, files, pool
+from agents import evor
+from tests.helpers import compiled, model_of, random_arrays, random_state, small_agent
+from utils import critics, datasets, extraction, files, pool, training
 from utils.errors import UserError
+from utils.host_array import HostArray
+from utils.stopping import StoppedError, StopRequest
 
 ROWS, NUM, STEPS = 70, 3, 2
 AGENT = small_agent('bc', chunk_length=2)
@@ -21,10 +21,15 @@ NET = model_of(AGENT).policy_net
 PARAMS = random_state(small_agent('qc1', chunk_length=2)).policy.params
 OBSERVATIONS = np.float32(np.random.default_rng(0).normal(size=(ROWS, 3)))
 KEY = jax.random.key(7)
+NEVER = StopRequest()
 
 
-def ensure(path, num=NUM, **provenance):
-    return pool.ensure(path, NET, PARAMS, OBSERVATIONS, KEY, num, STEPS, provenance)
+def draw_rows(observations, rows, num=NUM):
+    return pool.draw(NET, PARAMS, observations, rows, KEY, num, STEPS)
+
+
+def ensure(path, stop=NEVER, **provenance):
+    return pool.ensure(path, draw_rows, OBSERVATIONS, (NUM, 2, 2), provenance, stop)
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def small_tiles(monkeypatch):
 
 def draw(rows, num=NUM):
     rows = np.array(rows)
-    return np.asarray(pool.draw(NET, PARAMS, OBSERVATIONS[rows], rows, KEY, num, STEPS))
+    return np.asarray(draw_rows(OBSERVATIONS[rows], rows, num))
 
 
 def test_candidates_of_a_row_depend_on_the_key_and_the_row_alone():
@@ -64,7 +69,7 @@ def test_a_pool_has_the_same_bytes_whatever_its_blocks(tmp_path, monkeypatch, sm
     monkeypatch.setattr(pool, 'BLOCK_BYTES', 1)  # a tile at a time
     ensure(tmp_path / 'blocks.npy')
     assert (tmp_path / 'whole.npy').read_bytes() == (tmp_path / 'blocks.npy').read_bytes()
-    assert whole.shape == (ROWS, NUM, 4)
+    assert whole.shape == (ROWS, NUM, 2, 2)
     assert whole.dtype == np.float16
     assert isinstance(whole, np.memmap)
 
@@ -87,6 +92,17 @@ def test_an_interrupted_pool_goes_on_to_the_same_bytes(tmp_path, monkeypatch, sm
         ensure(tmp_path / 'pool.npy')
     monkeypatch.setattr(files, 'write_json', write)
     assert written == [16, 32, 48][:blocks]
+    ensure(tmp_path / 'pool.npy')
+    assert (tmp_path / 'whole.npy').read_bytes() == (tmp_path / 'pool.npy').read_bytes()
+
+
+def test_a_pool_that_was_asked_to_stop_keeps_what_it_has(tmp_path, monkeypatch, small_tiles):
+    monkeypatch.setattr(pool, 'BLOCK_BYTES', 1)
+    answers = iter([False, False, True])
+    with pytest.raises(StoppedError):
+        ensure(tmp_path / 'pool.npy', stop=lambda: next(answers))
+    assert json.loads((tmp_path / 'pool.json').read_text())['rows_done'] == 32
+    ensure(tmp_path / 'whole.npy')
     ensure(tmp_path / 'pool.npy')
     assert (tmp_path / 'whole.npy').read_bytes() == (tmp_path / 'pool.npy').read_bytes()
 
@@ -159,28 +175,25 @@ def test_without_a_pool_the_batches_are_those_they_were(key):
     assert batch.next_candidates is None
 
 
-def pool_batch(key, num):
+def pool_batch(key, num, chunk_length=1):
     arrays = random_arrays()
     rng = np.random.default_rng(1)
-    candidates = np.float16(rng.uniform(-1, 1, (75, 6, 2)))
+    candidates = np.float16(rng.uniform(-1, 1, (75, 6, 2 * chunk_length)))
     dataset = datasets.build(arrays).replace(candidates=candidates)
-    return datasets.sample(jax.tree.map(jnp.asarray, dataset), key, 32, 1, 0.9, False, num)
+    dataset = jax.tree.map(jnp.asarray, dataset)
+    return datasets.sample(dataset, key, 32, chunk_length, 0.9, False, num)
 
 
+@pytest.mark.parametrize('num', [1, 4])
+@pytest.mark.parametrize('picker', ['online', 'target'])
 @pytest.mark.parametrize(
-    ('name', 'changes'),
-    [
-        ('qc1', dict(backup_candidates=4)),
-        ('evor_c51', dict(backup_candidates=1)),
-        ('evor_c51', dict(backup_candidates=4, backup_return_samples=1)),
-        ('evor_coupled', dict(backup_candidates=4, backup_return_samples=2)),
-    ],
+    'name', ['qc1', 'evor_c51', 'evor_coupled', 'evor_scalar', 'evor_qr', 'evor_iqn']
 )
-def test_values_learn_from_the_pool_and_the_policy_stays_as_it_is(key, name, changes):
-    agent = small_agent(name, next_action='pool', **changes)
-    assert agent.num_candidates == changes['backup_candidates']
-    state = random_state(agent)
-    after, metrics = jax.jit(agent.update)(state, pool_batch(key, agent.num_candidates), key)
+def test_values_learn_from_the_pool_and_the_policy_stays_as_it_is(key, name, picker, num):
+    agent = small_agent(name, frozen_policy=True, backup_candidates=num, backup_picker=picker)
+    assert agent.num_candidates == num
+    state, agent = random_state(agent), compiled(agent)
+    after, metrics = agent.update(state, pool_batch(key, num), key)
     jax.tree.map(np.testing.assert_array_equal, after.policy, state.policy)
     value = 'critic' if name == 'qc1' else 'value'
     moved = jax.tree.map(
@@ -190,127 +203,160 @@ def test_values_learn_from_the_pool_and_the_policy_stays_as_it_is(key, name, cha
     )
     assert all(jax.tree.leaves(moved))
     assert 'policy_loss' not in metrics
+    assert 'policy_loss' not in agent.diagnose(state, pool_batch(key, num), key)
     assert np.isfinite(metrics['value_loss'])
 
 
-def test_the_backup_of_qc_takes_the_best_of_the_pool(key):
-    agent = small_agent('qc1', next_action='pool', backup_candidates=4, return_map='none')
-    state, batch = random_state(agent), pool_batch(key, 4)
-    model = model_of(agent)
-    online = np.asarray(
-        critics.values_of_candidates(
-            model.critic_net, state.critic.params, batch.next_observations, batch.next_candidates
-        ).mean(axis=0)
+@pytest.mark.parametrize(
+    ('name', 'changes'),
+    [('evor_c51', dict(next_action='dataset')), ('ifql', {})],
+)
+def test_values_that_need_no_candidates_freeze_the_policy_too(key, name, changes):
+    agent = small_agent(name, frozen_policy=True, **changes)
+    assert agent.num_candidates == 0
+    state, agent = random_state(agent), compiled(agent)
+    batch = datasets.sample(datasets.build(random_arrays()), key, 32, 1, 0.9, True)
+    after, metrics = agent.update(state, batch, key)
+    jax.tree.map(np.testing.assert_array_equal, after.policy, state.policy)
+    assert 'policy_loss' not in metrics
+
+
+@pytest.mark.parametrize('picker', ['online', 'target'])
+def test_the_backup_of_qc_takes_the_best_of_the_pool(key, picker):
+    agent = small_agent(
+        'qc1', frozen_policy=True, backup_candidates=4, backup_picker=picker, return_map='none'
     )
-    best = np.asarray(batch.next_candidates)[np.arange(32), online.argmax(axis=1)]
+    state, batch = random_state(agent), pool_batch(key, 4)
+    model, critic = model_of(agent), state.critic
+    params = critic.params if picker == 'online' else critic.target_params
+    values = critics.values_of_candidates(
+        model.critic_net, params, batch.next_observations, batch.next_candidates
+    )
+    index = np.asarray(values.mean(axis=0)).argmax(axis=1)
+    best = np.asarray(batch.next_candidates)[np.arange(32), index]
     target = critics.values(
-        model.critic_net, state.critic.target_params, batch.next_observations, best
+        model.critic_net, critic.target_params, batch.next_observations, best
     ).mean(axis=0)
     _, metrics = agent.update(state, batch, key)
     expected = np.mean(batch.rewards + batch.discounts * target)
     np.testing.assert_allclose(metrics['return_mean'], expected, rtol=1e-4)
 
 
-def test_the_backup_of_evor_picks_by_the_rule_that_acts(key):
-    """Greedy: the candidate of the greatest value of the target net."""
+@pytest.mark.parametrize('picker', ['online', 'target'])
+def test_the_backup_of_evor_picks_by_the_rule_that_acts(key, picker):
+    """Greedy: the candidate of the greatest value."""
     agent = small_agent(
-        'evor_scalar', next_action='pool', backup_candidates=4, backup_return_samples=1, tau_q=0.0
+        'evor_scalar',
+        frozen_policy=True,
+        backup_candidates=4,
+        backup_picker=picker,
+        backup_return_samples=1,
+        tau_q=0.0,
     )
     state, batch = random_state(agent), pool_batch(key, 4)
     model = model_of(agent)
-    settings = evor.backup_settings(model.config)
     values = evor.value_candidates(
         model,
-        state.value.target_params,
+        state.value.params if picker == 'online' else state.value.target_params,
         state.returns,
         batch.next_observations,
         batch.next_candidates,
         key,
-        settings,
+        evor.backup_settings(model.config),
     )
     picked = evor.choose_next_actions(model, state, batch, key)
     best = extraction.take(batch.next_candidates, jnp.argmax(values, axis=1))
     np.testing.assert_array_equal(picked, best)
 
 
-# The three phases from the command line.
+@pytest.mark.parametrize('name', ['evor_c51', 'qc1', 'ifql'])
+def test_an_agent_chooses_among_candidates_that_it_is_given(key, name):
+    agent = small_agent(name, tau_q=0.0) if name == 'evor_c51' else small_agent(name)
+    state = random_state(agent).replace(policy=None)
+    candidates = np.random.default_rng(0).uniform(-1, 1, (5, 7, 2)).astype(np.float32)
+    observations = OBSERVATIONS[:5]
+    decision = jax.jit(agent.act)(state, observations, key, agent.settings, candidates)
+    np.testing.assert_array_equal(decision.candidates[:, :, 0], candidates)
+    best = np.asarray(decision.values).argmax(axis=1)
+    np.testing.assert_array_equal(decision.actions[:, 0], candidates[np.arange(5), best])
 
 
-@pytest.fixture(scope='module')
-def base_policy(data_dir, tmp_path_factory):  # noqa: F811
-    save_dir = tmp_path_factory.mktemp('base')
-    result = train(data_dir, save_dir, tiny=('--agent=configs.py:bc', *CHUNKS, *BC))
-    assert result.returncode == 0, result.stderr
-    return save_dir / ENV / 'bc' / 'seeds_0'
+# Where the pool is.
 
 
-BC = ('--agent.hidden_dims=(8,)', '--agent.batch_size=16', '--agent.flow_steps=2')
-CHUNKS = ('--agent.chunk_length=3',)
-FEW = '--agent.backup_candidates=3', '--agent.n_pi=2'
+def test_a_pool_on_the_host_gives_the_candidates_that_it_gives_on_the_device(key):
+    array = np.float16(np.random.default_rng(0).normal(size=(20, 6, 4)))
+    rows = jnp.arange(12).reshape(3, 4)
+    drawn = [
+        jax.jit(jax.vmap(lambda rows, of=of: datasets.draw_candidates(of, rows, key, 2)))(rows)
+        for of in (jnp.asarray(array), HostArray(array))
+    ]
+    assert drawn[0].shape == (3, 4, 2, 4)
+    np.testing.assert_array_equal(*drawn)
 
 
-def train_values(data_dir, save_dir, base, *arguments):  # noqa: F811
-    return train(
-        data_dir,
-        save_dir,
-        f'--base_policy={base}',
-        '--num_pool=4',
-        *arguments,
-        tiny=('--agent=configs.py:qc5_pool', *CHUNKS, *BC, *FEW),
-    )
+@pytest.mark.usefixtures('optimised')
+@pytest.mark.parametrize('batch_seeds', [False, True])
+def test_weights_do_not_depend_on_where_the_pool_is(batch_seeds):
+    agent = small_agent('qc1', frozen_policy=True, backup_candidates=4)
+    dataset = jax.tree.map(jnp.asarray, datasets.build(random_arrays()))
+    array = np.float16(np.random.default_rng(0).uniform(-1, 1, (75, 6, 2)))
+
+    def sample(dataset, key):
+        return datasets.sample(dataset, key, 32, 1, 0.9, False, 4)
+
+    chunk = training.make_train_chunk(agent.update, sample, batch_seeds=batch_seeds)
+    keys = training.streams([0, 1], training.TRAIN_STREAM)
+    trained = [
+        chunk(
+            training.init_population(agent.init, [0, 1]),
+            None,
+            keys,
+            dataset.replace(candidates=of),
+            0,
+            5,
+        )
+        for of in (jnp.asarray(array), HostArray(array))
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *trained)
 
 
-def test_values_are_trained_on_a_base_policy_that_was_trained_before(
-    data_dir,  # noqa: F811
-    base_policy,
-    tmp_path,
-):
-    result = train_values(data_dir, tmp_path, base_policy, '--tasks=1,2')
-    assert result.returncode == 0, result.stderr
-    made = {path.name for path in (base_policy / 'pool').iterdir()}
-    assert {'train_4.npy', 'train_4.json', 'val_4.npy', 'val_4.json'} <= made
-    for task in (1, 2):
-        directory = tmp_path / ENV.replace('task1', f'task{task}') / 'qc5_pool' / 'seeds_0'
-        record = json.loads((directory / 'config.json').read_text())
-        assert record['num_pool'] == 4
-        assert record['base_policy']['step'] == 12
-        losses = [float(row['value_loss']) for row in table(directory / 'train.csv')]
-        assert np.isfinite(losses).all()
-    # Alone, task 2 reads the same pool, and learns the same.
-    alone = tmp_path / 'alone'
-    result = train_values(data_dir, alone, base_policy, '--tasks=2')
-    assert result.returncode == 0, result.stderr
-    name = ENV.replace('task1', 'task2')
-    rows = [table(folder / name / 'qc5_pool/seeds_0/train.csv') for folder in (tmp_path, alone)]
-    for joint_row, row in zip(*rows, strict=True):
-        assert float(joint_row['value_loss']) == pytest.approx(float(row['value_loss']), rel=1e-4)
+# Pools that somebody else has made.
+
+
+def others_pool(tmp_path, array):
+    np.save(tmp_path / 'theirs.npy', array)
+    return pool.read(tmp_path / 'theirs.npy', 6, 3, (2, 4))
+
+
+@pytest.mark.parametrize('dtype', [np.float16, np.float32])
+def test_a_pool_may_be_somebody_elses(tmp_path, dtype):
+    array = np.random.default_rng(0).uniform(-1, 1, (6, 3, 2, 4)).astype(dtype)
+    read = others_pool(tmp_path, array)
+    assert isinstance(read, np.memmap)
+    np.testing.assert_array_equal(read, array)
+    np.testing.assert_array_equal(pool.flattened(read)[5, 2], array[5, 2].ravel())
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'message'),
+    ('array', 'message'),
     [
-        (('--num_pool=2',), '--num_pool: must be at least agent.backup_candidates=3, not 2'),
-        (('--base_policy=',), '--base_policy: give the directory of a bc run'),
-        (('--base_policy=nowhere',), 'nowhere: no run here'),
-        (('--agent.chunk_length=2',), r'other settings: chunk_length \(3 there\)'),
+        (
+            np.zeros((5, 3, 2, 4), np.float32),
+            r'expected \(rows, candidates, h, action_dim\) = \(6, ',
+        ),
+        (np.zeros((6, 2, 2, 4), np.float32), 'at least 3'),
+        (np.zeros((6, 3, 8), np.float32), r'has shape \(6, 3, 8\)'),
+        (np.zeros((6, 3, 2, 4)), 'dtype float64'),
+        (np.full((6, 3, 2, 4), np.float32(1.5)), r'row 0 leave \[-1, 1\]'),
+        (np.full((6, 3, 2, 4), np.float32(np.nan)), r'row 0 leave \[-1, 1\]'),
     ],
 )
-def test_what_does_not_fit_a_base_policy_is_refused(
-    data_dir,  # noqa: F811
-    base_policy,
-    tmp_path,
-    arguments,
-    message,
-):
-    result = train_values(data_dir, tmp_path, base_policy, *arguments)
-    assert result.returncode == 2
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert re.search(message, result.stderr), result.stderr
+def test_what_is_no_pool_of_the_dataset_is_refused(tmp_path, array, message):
+    with pytest.raises(UserError, match=message):
+        others_pool(tmp_path, array)
 
 
-def test_only_a_run_of_bc_is_a_base_policy(base_policy, tmp_path):
-    record = json.loads((base_policy / 'config.json').read_text())
-    record['agent']['agent_name'] = 'qc'
-    (tmp_path / 'config.json').write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r'is a run of qc; train one with --agent=configs\.py:bc'):
-        frozen.load(tmp_path, None, 3, 2)
+def test_a_pool_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r'theirs\.npy: damaged or missing'):
+        pool.read(tmp_path / 'theirs.npy', 6, 3, (2, 4))

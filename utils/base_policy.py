@@ -19,6 +19,11 @@ def init(net: VelocityField, key: jax.Array, observation_dim: int) -> Params:
     return net.init(key, action, t, jnp.zeros((1, observation_dim)))
 
 
+def params_of(policy: TrainState | None) -> Params | None:
+    """Returns a policy's parameters; None for one that is somebody else's."""
+    return None if policy is None else policy.params
+
+
 def loss(net: VelocityField, params: Params, batch: Batch, key: jax.Array) -> jax.Array:
     """Flow matching: E || v(x, a_t, t) - (a - a_0) ||^2, per number that counts.
 

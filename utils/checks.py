@@ -90,6 +90,21 @@ def common(config: ConfigDict) -> None:
     positive(config, ('lr',))
 
 
+def phases(config: ConfigDict) -> None:
+    """Checks the settings of agents whose base policy can be trained first, by itself."""
+    switches(config, ('frozen_policy',))
+    at_least(config, 1, ('policy_steps', 'num_pool'))
+    at_least(config, 0, ('policy_seed',))
+    if config.policy_hidden_dims != ():
+        widths(config, 'policy_hidden_dims')
+    needed = config.get('backup_candidates', 1)
+    if config.frozen_policy and config.num_pool < needed:
+        raise UserError(
+            f'agent.num_pool: must be at least agent.backup_candidates={needed}, '
+            f'not {config.num_pool}'
+        )
+
+
 def _finite(config: ConfigDict, name: str) -> None:
     if not math.isfinite(config[name]):
         raise UserError(f'agent.{name}: must be finite, not {config[name]!r}')

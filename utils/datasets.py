@@ -6,6 +6,7 @@ import numpy as np
 from flax import struct
 
 from utils.errors import UserError
+from utils.host_array import HostArray
 
 # Weight that may lie beyond a recording's cut where a return counts as nearly complete.
 TAIL = 0.01
@@ -28,8 +29,8 @@ class Dataset:
         ends: (rows,) int32, the last row of each row's trajectory.
         lasts: (rows,) int32, the last transition of each row's trajectory.
         starts: (transitions,) int32, the rows that are transitions.
-        candidates: (rows, num, h * action_dim) float16, samples of a frozen base policy at every
-            row (`pool`), or None.
+        candidates: (rows, num, h * action_dim), samples of a frozen base policy at every row
+            (`pool`), on the device or not, or None.
     """
 
     observations: jax.Array
@@ -39,7 +40,7 @@ class Dataset:
     ends: jax.Array
     lasts: jax.Array
     starts: jax.Array
-    candidates: jax.Array | None = None
+    candidates: jax.Array | HostArray | None = None
 
 
 @struct.dataclass
@@ -148,7 +149,9 @@ def sample(
     )
 
 
-def draw_candidates(candidates: jax.Array, rows: jax.Array, key: jax.Array, num: int) -> jax.Array:
+def draw_candidates(
+    candidates: jax.Array | HostArray, rows: jax.Array, key: jax.Array, num: int
+) -> jax.Array:
     """Takes `num` different ones of each row's pool, from a random one on.
 
     Args:
@@ -163,7 +166,11 @@ def draw_candidates(candidates: jax.Array, rows: jax.Array, key: jax.Array, num:
     size = candidates.shape[1]
     first = jax.random.randint(key, (rows.shape[0], 1), 0, size)
     columns = (first + jnp.arange(num)[None]) % size
-    return candidates[rows[:, None], columns].astype(jnp.float32)
+    if isinstance(candidates, HostArray):
+        taken = candidates.take(jnp.broadcast_to(rows[:, None], columns.shape), columns)
+    else:
+        taken = candidates[rows[:, None], columns]
+    return taken.astype(jnp.float32)
 
 
 def gather(

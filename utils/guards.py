@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from utils import npz
 from utils.errors import UserError
 
 
@@ -44,6 +45,14 @@ def check_space(directory: Path, num_bytes: int, what: str = 'checkpoints need')
             f'{directory}: {what} {num_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are '
             'free; make room or choose another --save_dir'
         )
+
+
+def free_memory() -> int:
+    """Returns the bytes that are free on the device; of a CPU, in the machine."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and 'bytes_limit' in stats:
+        return stats['bytes_limit'] - stats['bytes_in_use']
+    return npz.available_memory()
 
 
 @contextlib.contextmanager

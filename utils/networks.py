@@ -288,4 +288,5 @@ def policy_field(config: ConfigDict, action_dim: int) -> VelocityField:
     """Returns the base policy's velocity of flat chunks of a config."""
     kind = config.policy_layer_norm, config.matmul_precision, config.kernel_init
     chunk_dim = config.chunk_length * action_dim
-    return VelocityField(tuple(config.hidden_dims), chunk_dim, *kind)
+    hidden_dims = config.get('policy_hidden_dims') or config.hidden_dims
+    return VelocityField(tuple(hidden_dims), chunk_dim, *kind)

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from utils import files
 from utils.errors import UserError
+from utils.stopping import StoppedError, StopRequest
 
 VERSIONED = (
     'jax',
@@ -99,6 +100,37 @@ def hold(directories: Iterable[Path]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def hold_in_turn(lock_path: Path, stop: StopRequest) -> Iterator[None]:
+    """Waits until no other process holds a lock, and holds it.
+
+    Of many processes that need one thing, one makes it, and the others find it made.
+
+    Raises:
+        StoppedError: `stop` said so meanwhile.
+        UserError: the lock cannot be written.
+    """
+    lock, waits = filelock.FileLock(lock_path), False
+    while True:
+        try:
+            lock.acquire(timeout=1.0)
+            break
+        except filelock.Timeout:
+            if not waits:
+                print(f'waits for another process that makes {lock_path.parent}', flush=True)
+            waits = True
+        except OSError as error:
+            raise UserError(
+                f'{lock_path}: cannot be written to ({error.strerror}); choose another folder'
+            ) from error
+        if stop():
+            raise StoppedError
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def is_locked(directory: Path) -> bool:
     """Returns whether a process works on the run in `directory`."""
     if not (directory / LOCK).exists():
@@ -111,8 +143,12 @@ def is_locked(directory: Path) -> bool:
         return True
 
 
-def check_records(records: dict[Path, dict[str, Any]]) -> None:
+def check_records(records: dict[Path, dict[str, Any]], without: Iterable[str] = ()) -> None:
     """Checks that directories hold no other runs than these; writes nothing.
+
+    Args:
+        records: of the runs, by their directories.
+        without: keys of records that are not known yet.
 
     Raises:
         UserError: a directory holds a run of another configuration.
@@ -120,7 +156,9 @@ def check_records(records: dict[Path, dict[str, Any]]) -> None:
     for directory, record in records.items():
         if not (directory / RECORD).exists():
             continue
-        differing = sorted(_differences(_read_json(directory / RECORD), record))
+        stored = _read_json(directory / RECORD)
+        stored = {name: value for name, value in stored.items() if name not in without}
+        differing = sorted(_differences(stored, record))
         if differing:
             raise UserError(
                 f'{directory} holds a run of another configuration; these differ: '
@@ -239,7 +277,7 @@ def agent_config(record: dict[str, Any]) -> ConfigDict:
         UserError: it has a name that no setting can have.
     """
     config = {name: _number(value) for name, value in record['agent'].items()}
-    for name in ('hidden_dims', 'head_dims'):
+    for name in ('hidden_dims', 'policy_hidden_dims', 'head_dims'):
         if isinstance(config.get(name), list):
             config[name] = tuple(config[name])
     try:

@@ -40,6 +40,7 @@ class Schedule(NamedTuple):
         eval_envs: that play them at a time, at most.
         max_wait: seconds of updates between two looks at signals.
         overlaps: whether to evaluate and save on the host while training goes on.
+        label: of the progress bar; '': the name of the config.
     """
 
     offline_steps: int
@@ -50,6 +51,7 @@ class Schedule(NamedTuple):
     eval_envs: int
     max_wait: float
     overlaps: bool
+    label: str = ''
 
     def next_stop(self, step: int) -> int:
         """Returns the next update after which there is something to do."""
@@ -231,7 +233,7 @@ class _Training:
         # A chunk of no steps compiles the program, so that the first rate is that of updates.
         self._advance(0)
         num_steps = 1  # until it is known how long one takes
-        name = self._outputs[0].directory.parent.name
+        name = schedule.label or self._outputs[0].directory.parent.name
         total = schedule.offline_steps
         with tqdm.tqdm(total=total, initial=self._step, desc=name, unit='update') as bar:
             while self._step < total and not stop():
@@ -312,7 +314,7 @@ class _Training:
                 # The stream is the evaluation's own, the same whenever the evaluation takes place.
                 key = training.stream(seed, training.EVAL_STREAM)
                 state = training.member(population, index)
-                act = evaluation.bind(run.agent.act, state, run.agent.settings)
+                act = evaluation.bind(run.agent.act, state, run.agent.settings, run.agent.sampler)
                 try:
                     episodes = evaluation.evaluate(
                         act,
