@@ -29,6 +29,7 @@ from utils import (
     guards,
     phases,
     runs,
+    sparse,
     trainer,
     wrappers,
 )
@@ -49,6 +50,12 @@ flags.DEFINE_integer('seed', 0, 'Seed of a single run.')
 flags.DEFINE_list('seeds', None, 'Seeds trained together, e.g. 0,1,2; overrides --seed.')
 flags.DEFINE_list(
     'tasks', None, "Tasks trained together, e.g. 1,2,3; they replace --env_name's own."
+)
+flags.DEFINE_bool(
+    'sparse',
+    False,
+    "Rewards of -1 until the task is solved, then 0, in place of OGBench's count of unsolved "
+    'sub-goals; short for a name such as scene-play-sparse-singletask-task1-v0.',
 )
 flags.DEFINE_string('save_dir', 'exp', 'Runs go to SAVE_DIR/ENV/CONFIG/seeds_....')
 flags.DEFINE_integer('offline_steps', 1_000_000, 'Number of updates.')
@@ -204,9 +211,10 @@ def _schedule() -> trainer.Schedule:
 
 
 def _env_names() -> list[str]:
+    env_name = sparse.sparse_name(FLAGS.env_name) if FLAGS.sparse else FLAGS.env_name
     if FLAGS.tasks is None:
-        return [FLAGS.env_name]
-    return envs.task_names(FLAGS.env_name, _whole_numbers('tasks', FLAGS.tasks))
+        return [env_name]
+    return envs.task_names(env_name, _whole_numbers('tasks', FLAGS.tasks))
 
 
 def _agent_config() -> ConfigDict:

@@ -21,4 +21,6 @@ def chosen_datasets() -> list[str]:
         raise UserError('name datasets by --dataset, or a suite by --suite; one of the two')
     if FLAGS.dataset:
         return FLAGS.dataset
-    return [envs.dataset_name(name) for name in configs.get_suite(FLAGS.suite).env_names]
+    env_names = configs.get_suite(FLAGS.suite).env_names
+    # Environments that differ in their rewards alone share a dataset.
+    return list(dict.fromkeys(map(envs.dataset_name, env_names)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from utils import files, npz, wrappers
+from utils import files, npz, sparse, wrappers
 from utils.errors import UserError
 from utils.npz import Header
 from utils.wrappers import Noise
@@ -228,15 +228,22 @@ def relabel(arrays: Arrays, path: Path, env_name: str, env: object) -> Arrays:
     Args:
         arrays: from `read`.
         path: named in errors.
-        env_name: of the singletask environment.
+        env_name: of the singletask environment; it says whether rewards are sparse.
         env: that environment.
 
     Raises:
-        UserError: the file lacks what the rewards are derived from.
+        UserError: the file lacks what the rewards are derived from, or its own are not as the name
+            says.
     """
     from ogbench.relabel_utils import relabel_dataset
 
+    base, is_sparse = sparse.parse(env_name)
     if 'rewards' in arrays:
+        if is_sparse and not np.isin(arrays['rewards'], (-1, 0)).all():
+            raise UserError(
+                f"{path}: has 'rewards' of its own other than -1 and 0, which are those of "
+                f'{env_name}; use a name that is not sparse'
+            )
         return arrays
     needs_buttons = 'scene' in env_name or 'puzzle' in env_name
     for name in ('qpos', 'button_states') if needs_buttons else ('qpos',):
@@ -257,6 +264,8 @@ def relabel(arrays: Arrays, path: Path, env_name: str, env: object) -> Arrays:
             )
     labelled = dict(arrays)
     with np.errstate(over='ignore'):  # of distances; what is that far away is no success
-        relabel_dataset(env_name, env, labelled)
+        relabel_dataset(base, env, labelled)
+    if is_sparse:
+        labelled['rewards'] = sparse.rewards(labelled['rewards'])
     labelled['masks'] = np.where(arrays['terminals'], np.float32(1.0), labelled['masks'])
     return labelled

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from utils import stopping, wrappers
+from utils import sparse, stopping, wrappers
 from utils.errors import UserError, did_you_mean
 from utils.wrappers import Noise
 
@@ -23,7 +23,7 @@ def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE) -> gymnasium.Env:
     """Makes a state-based OGBench singletask environment.
 
     Args:
-        env_name: e.g. 'cube-single-play-singletask-task1-v0'.
+        env_name: e.g. 'cube-single-play-singletask-task1-v0'; for sparse rewards see `sparse`.
         noise: makes a stochastic variant of it.
 
     Raises:
@@ -35,7 +35,8 @@ def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE) -> gymnasium.Env:
     with stopping.deaf_children():  # it asks a process of its own for a window library
         import ogbench
 
-    parts = env_name.split('-')
+    base = sparse.parse(env_name).base
+    parts = base.split('-')
     if 'singletask' not in parts:
         raise UserError(
             f"--env_name: '{env_name}' is not an OGBench singletask environment, such as "
@@ -51,7 +52,9 @@ def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE) -> gymnasium.Env:
             f"--env_name: OGBench has no state-based environment '{env_name}' "
             f"(its id without the dataset's type is '{typed}').{hint}"
         )
-    return wrappers.wrap(ogbench.make_env_and_datasets(env_name, env_only=True), noise)
+    sparse.check_name(env_name)
+    env = sparse.wrap(ogbench.make_env_and_datasets(base, env_only=True), env_name)
+    return wrappers.wrap(env, noise)
 
 
 def task_names(env_name: str, tasks: list[int]) -> list[str]:
@@ -61,8 +64,11 @@ def task_names(env_name: str, tasks: list[int]) -> list[str]:
 
 
 def dataset_name(env_name: str) -> str:
-    """Returns the dataset shared by the tasks of an environment: 'cube-single-play-v0'."""
-    parts = env_name.split('-')
+    """Returns the dataset shared by the tasks of an environment: 'cube-single-play-v0'.
+
+    Sparse rewards are computed from the same file.
+    """
+    parts = sparse.parse(env_name).base.split('-')
     return '-'.join([*parts[: parts.index('singletask')], parts[-1]])
 
 

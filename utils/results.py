@@ -29,7 +29,7 @@ class Run(NamedTuple):
     Attributes:
         directory: SAVE_DIR/ENV/CONFIG/seeds_0_1_2.
         environment: what the environment's tasks have in common, such as 'cube-single-play'; with
-            noise, 'cube-single-play, action_noise_0.2'.
+            noise, 'cube-single-play, action_noise_0.2'; with sparse rewards, 'scene-play-sparse'.
         task: '1' to '5', or 'default' where the environment's name has none.
         config_name: of the agent.
         seeds: of its members.

@@ -16,7 +16,7 @@ from utils.errors import UserError
 JOINT = ('none', 'seeds', 'all')
 STATES = ('done', 'running', 'queued', 'stopped', 'failed', 'killed', 'missing')
 # What a suite decides, and what has a flag of its own.
-RESERVED = ('env_name', 'agent', 'task', 'tasks', 'seed', 'seeds')
+RESERVED = ('env_name', 'sparse', 'agent', 'task', 'tasks', 'seed', 'seeds')
 OWN = ('save_dir', 'dataset_dir', 'dataset_url')
 # How SLURM says that a job is not over yet.
 SLURM_RUNNING = ('RUNNING', 'COMPLETING', 'SUSPENDED', 'STOPPED', 'SIGNALING', 'STAGE_OUT')
@@ -40,7 +40,8 @@ class Suite(NamedTuple):
 
     Attributes:
         agents: names of `configs.CONFIGS`.
-        env_names: singletask environments without their task, 'cube-single-play-singletask-v0'.
+        env_names: singletask environments without their task, 'cube-single-play-singletask-v0';
+            those with sparse rewards have names of their own, see `sparse`.
         tasks: numbers of the tasks of every environment.
         seeds: of every task.
         flags: of main.py, such as `offline_steps`, by their names.
