@@ -137,10 +137,10 @@ def pooled_dataset(size=5):
     return jax.tree.map(jnp.asarray, dataset.replace(candidates=np.float16(names)))
 
 
-@pytest.mark.parametrize('num', [1, 3, 5])
-def test_a_batch_has_different_candidates_of_each_successor(key, num):
+@pytest.mark.parametrize(('num', 'n_step'), [(1, 0), (3, 0), (5, 0), (3, 4)])
+def test_a_batch_has_different_candidates_of_each_successor(key, num, n_step):
     dataset = pooled_dataset()
-    batch = datasets.sample(dataset, key, 64, 2, 0.9, False, num)
+    batch = datasets.sample(dataset, key, 64, 2, n_step, 0.9, False, num)
     rows, columns = np.moveaxis(np.asarray(batch.next_candidates), -1, 0)
     for row, successor in zip(rows, np.asarray(batch.next_observations), strict=True):
         np.testing.assert_array_equal(dataset.observations[int(row[0])], successor)
@@ -151,7 +151,7 @@ def test_a_batch_has_different_candidates_of_each_successor(key, num):
 
 def test_without_a_pool_the_batches_are_those_they_were(key):
     dataset = datasets.build(random_arrays())
-    batch = datasets.sample(dataset, key, 16, 2, 0.9, False)
+    batch = datasets.sample(dataset, key, 16, 2, 0, 0.9, False)
     choice = jax.random.randint(key, (16,), 0, len(dataset.starts))
     np.testing.assert_array_equal(
         batch.observations, dataset.observations[dataset.starts[np.asarray(choice)]]
@@ -164,7 +164,7 @@ def pool_batch(key, num):
     rng = np.random.default_rng(1)
     candidates = np.float16(rng.uniform(-1, 1, (75, 6, 2)))
     dataset = datasets.build(arrays).replace(candidates=candidates)
-    return datasets.sample(jax.tree.map(jnp.asarray, dataset), key, 32, 1, 0.9, False, num)
+    return datasets.sample(jax.tree.map(jnp.asarray, dataset), key, 32, 1, 0, 0.9, False, num)
 
 
 @pytest.mark.parametrize(
