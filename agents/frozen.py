@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from agents import bc
 from agents.interface import Agent, Spec
@@ -72,6 +73,8 @@ def load(directory: Path, config: Any, observation_dim: int, action_dim: int) ->
             f'--base_policy: {directory} is a run of {trained.agent_name}; train one with '
             '--agent=configs.py:bc and give its directory'
         )
+    # A policy may be older than this setting of rewards, for which it has no use.
+    trained = ConfigDict({'n_step': 0} | dict(trained))
     sizes = dict(observation_dim=observation_dim, action_dim=action_dim)
     wanted = sizes | {name: config[name] for name in POLICY_SETTINGS}
     found = {name: record[name] for name in sizes} | {n: trained[n] for n in POLICY_SETTINGS}

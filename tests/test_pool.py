@@ -12,7 +12,7 @@ import pytest
 from agents import evor, frozen
 from tests.helpers import model_of, random_arrays, random_state, small_agent
 from tests.test_cli import ENV, data_dir, table, train  # noqa: F401
-from utils import critics, datasets, extraction, files, pool
+from utils import critics, datasets, extraction, files, pool, runs
 from utils.errors import UserError
 
 ROWS, NUM, STEPS = 70, 3, 2
@@ -306,6 +306,17 @@ def test_what_does_not_fit_a_base_policy_is_refused(
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1
     assert re.search(message, result.stderr), result.stderr
+
+
+def test_a_base_policy_may_be_older_than_steps_of_reward(base_policy, tmp_path):
+    record = json.loads((base_policy / 'config.json').read_text())
+    config = runs.agent_config(record)
+    del record['agent']['n_step']
+    (tmp_path / 'config.json').write_text(json.dumps(record))
+    (tmp_path / 'checkpoints').symlink_to(base_policy / 'checkpoints')
+    sizes = record['observation_dim'], record['action_dim']
+    older, policy = (frozen.load(path, config, *sizes) for path in (tmp_path, base_policy))
+    assert older.digest == policy.digest
 
 
 def test_only_a_run_of_bc_is_a_base_policy(base_policy, tmp_path):
