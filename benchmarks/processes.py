@@ -18,6 +18,10 @@ from benchmarks import laws
 from benchmarks.laws import Law
 from utils.datasets import Batch
 
+# Folded into the key of a batch for its later steps: far from the numbers that `split` counts by,
+# so that no key is used twice.
+LATER = 1 << 20
+
 
 class Query(NamedTuple):
     """A state and action whose return law is known."""
@@ -83,10 +87,6 @@ class Process(NamedTuple):
             next_actions=following.next_actions[:, None],
             td_mask=jnp.ones(size),
         )
-
-
-# Far from the numbers that `split` counts by, so that no key is used twice.
-LATER = 1 << 20
 
 
 def _then(before: Step, step: Dynamics, key: jax.Array) -> Step:
