@@ -32,6 +32,7 @@ def _common(**settings: object) -> ConfigDict:
             discount=0.99,
             tau=0.005,  # Polyak step of target nets
             chunk_length=1,  # actions chosen and played at a time
+            n_step=0,  # steps of reward before the bootstrap; 0: the chunk's
             clip_returns=False,  # whether bootstrapped returns are kept within what rewards allow
             return_map='none',  # returns enter the nets as they are, or standardised: 'affine'
         )

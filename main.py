@@ -282,7 +282,7 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
 
     def load(path: Path) -> list[datasets.Dataset]:
         built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks)]
-        datasets.check_chunks(built[0], config.chunk_length, path)
+        datasets.check_chunks(built[0], config.chunk_length, config.n_step, path)
         return built
 
     return Data(load(path), load(val_path) if val_path.exists() else None, path)

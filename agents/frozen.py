@@ -140,6 +140,8 @@ def load(
             f'--base_policy: {directory} is a run of {trained.agent_name}; train one with '
             '--agent=configs.py:bc and give its directory'
         )
+    # A policy may be older than this setting of rewards, for which it has no use.
+    trained = ConfigDict({'n_step': 0} | dict(trained))
     wanted = dict(observation_dim=observation_dim, action_dim=action_dim)
     found = {name: record[name] for name in wanted}
     wanted |= policy_settings(config)

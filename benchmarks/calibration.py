@@ -56,7 +56,8 @@ def train(model: evor.Model, dataset: Dataset, val: Dataset) -> tuple[evor.State
     train_data, val_data = jax.device_put(dataset), jax.device_put(val)
 
     def sample(data: Dataset, key: jax.Array, size: int = config.batch_size) -> datasets.Batch:
-        return datasets.sample(data, key, size, config.chunk_length, config.discount, True)
+        steps = config.chunk_length, config.n_step
+        return datasets.sample(data, key, size, *steps, config.discount, True)
 
     def update(state: evor.State, batch: datasets.Batch, key: jax.Array):
         next_actions = datasets.flatten(batch.next_actions)

@@ -2,6 +2,8 @@
 
 A process hands out transitions like a dataset would, one batch per key, and knows the law of the
 true return. Rewards and returns are in units of reward.
+
+`start` and `step` of a process are given one key; what they draw from it is independent.
 """
 
 from collections.abc import Callable
@@ -16,6 +18,10 @@ from benchmarks import laws
 from benchmarks.laws import Law
 from utils.datasets import Batch
 
+# Folded into the key of a batch for its later steps: far from the numbers that `split` counts by,
+# so that no key is used twice.
+LATER = 1 << 20
+
 
 class Query(NamedTuple):
     """A state and action whose return law is known."""
@@ -25,41 +31,70 @@ class Query(NamedTuple):
     law: Law
 
 
+class Step(NamedTuple):
+    """What follows on states and actions.
+
+    Attributes:
+        rewards: (batch,).
+        discounts: (batch,); 0 where the process ends.
+        next_observations: (batch, observation_dim); anything of this shape after an end.
+        next_actions: (batch, action_dim) that the policy takes there.
+    """
+
+    rewards: jax.Array
+    discounts: jax.Array
+    next_observations: jax.Array
+    next_actions: jax.Array
+
+
+Start = Callable[[jax.Array, int], tuple[jax.Array, jax.Array]]
+Dynamics = Callable[[jax.Array, jax.Array, jax.Array], Step]
+
+
 class Process(NamedTuple):
     """A reward process over a few states, told apart by their observation.
 
     Attributes:
         name: for tables.
-        sample: (key, batch_size) -> Batch with chunks of one action.
+        start: (key, batch_size) -> observations and actions, (batch, d) each.
+        step: (key, observations, actions) -> Step.
         queries: states and actions whose law is known.
         bounds: of the returns of all states; of all but 1 in 10,000 where there are none.
     """
 
     name: str
-    sample: Callable[[jax.Array, int], Batch]
+    start: Start
+    step: Dynamics
     queries: list[Query]
     bounds: tuple[float, float]
 
+    def sample(self, key: jax.Array, size: int, n_step: int = 1) -> Batch:
+        """Draws a batch of `size` chunks of one action, with rewards of `n_step` steps.
 
-def make_batch(
-    observations: jax.Array,
-    actions: jax.Array,
-    rewards: jax.Array,
-    discounts: jax.Array,
-    next_observations: jax.Array,
-    next_actions: jax.Array,
-) -> Batch:
-    """Assembles (batch, d) observations and actions and (batch,) rewards and discounts."""
-    size = rewards.shape[0]
-    return Batch(
-        observations=observations,
-        actions=actions[:, None],
-        action_mask=jnp.ones((size, 1)),
-        rewards=rewards,
-        discounts=discounts,
-        next_observations=next_observations,
-        next_actions=next_actions[:, None],
-        td_mask=jnp.ones(size),
+        The policy goes on for the later steps, so the law of the return stays what it is.
+        """
+        observations, actions = self.start(key, size)
+        following = self.step(key, observations, actions)
+        for later_key in jax.random.split(jax.random.fold_in(key, LATER), n_step - 1):
+            following = _then(following, self.step, later_key)
+        return Batch(
+            observations=observations,
+            actions=actions[:, None],
+            action_mask=jnp.ones((size, 1)),
+            rewards=following.rewards,
+            discounts=following.discounts,
+            next_observations=following.next_observations,
+            next_actions=following.next_actions[:, None],
+            td_mask=jnp.ones(size),
+        )
+
+
+def _then(before: Step, step: Dynamics, key: jax.Array) -> Step:
+    """Goes one step on; after an end rewards and discounts stay what they are."""
+    after = step(key, before.next_observations, before.next_actions)
+    return after._replace(
+        rewards=before.rewards + before.discounts * after.rewards,
+        discounts=before.discounts * after.discounts,
     )
 
 
@@ -72,14 +107,15 @@ def _one_state(
 ) -> Process:
     """A process with one state and one action: independent rewards and discounts."""
 
-    def sample(key: jax.Array, size: int) -> Batch:
-        reward_key, discount_key = jax.random.split(key)
-        still = jnp.zeros((size, 1))
-        return make_batch(
-            still, still, rewards(reward_key, size), discounts(discount_key, size), still, still
-        )
+    def start(key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+        return jnp.zeros((size, 1)), jnp.zeros((size, 1))
 
-    return Process(name, sample, [Query([0.0], [0.0], law)], bounds)
+    def step(key: jax.Array, observations: jax.Array, actions: jax.Array) -> Step:
+        reward_key, discount_key = jax.random.split(key)
+        size = len(observations)
+        return Step(rewards(reward_key, size), discounts(discount_key, size), observations, actions)
+
+    return Process(name, start, step, [Query([0.0], [0.0], law)], bounds)
 
 
 def _always(discount: float) -> Callable[[jax.Array, int], jax.Array]:
@@ -152,22 +188,29 @@ def two_point() -> Process:
     Observation 0 is the start, which pays nothing; -1 and 1 are the two lanes.
     """
 
-    def sample(key: jax.Array, size: int) -> Batch:
+    def draw_lane(key: jax.Array, size: int) -> jax.Array:
+        return jnp.where(jax.random.bernoulli(key, 0.5, (size,)), 1.0, -1.0)
+
+    def start(key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
         stage_key, coin_key = jax.random.split(key)
         first = jax.random.bernoulli(stage_key, 0.5, (size,))
-        lane = jnp.where(jax.random.bernoulli(coin_key, 0.5, (size,)), 1.0, -1.0)
-        still = jnp.zeros((size, 1))
-        return make_batch(
-            observations=jnp.where(first, 0.0, lane)[:, None],
-            actions=still,
-            rewards=jnp.where(first | (lane < 0), 0.0, 1.0),
+        # The same coin as that of `step`, which counts where this one does not.
+        lane = draw_lane(coin_key, size)
+        return jnp.where(first, 0.0, lane)[:, None], jnp.zeros((size, 1))
+
+    def step(key: jax.Array, observations: jax.Array, actions: jax.Array) -> Step:
+        _, coin_key = jax.random.split(key)
+        here, size = observations[:, 0], len(observations)
+        lane = jnp.where(here == 0, draw_lane(coin_key, size), here)
+        return Step(
+            rewards=jnp.where(here > 0, 1.0, 0.0),
             discounts=jnp.full(size, 0.5),
             next_observations=lane[:, None],
-            next_actions=still,
+            next_actions=actions,
         )
 
     law = laws.discrete([0.0, 1.0], [0.5, 0.5])
-    return Process('two_point', sample, [Query([0.0], [0.0], law)], (0.0, 2.0))
+    return Process('two_point', start, step, [Query([0.0], [0.0], law)], (0.0, 2.0))
 
 
 def tied_actions() -> Process:
@@ -185,27 +228,32 @@ def better_action() -> Process:
 
 
 def _paid_later(name: str, safe: tuple[float, float], risky: tuple[float, float]) -> Process:
-    def sample(key: jax.Array, size: int) -> Batch:
-        choice_key, stage_key, pay_key = jax.random.split(key, 3)
+    def start(key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+        choice_key, stage_key, _ = jax.random.split(key, 3)
         choice = jnp.where(jax.random.bernoulli(choice_key, 0.5, (size,)), 1.0, -1.0)
         first = jax.random.bernoulli(stage_key, 0.5, (size,))
+        return jnp.where(first, 0.0, choice)[:, None], jnp.where(first, choice, 0.0)[:, None]
+
+    def step(key: jax.Array, observations: jax.Array, actions: jax.Array) -> Step:
+        *_, pay_key = jax.random.split(key, 3)
+        here = observations[:, 0]
+        first = here == 0
+        choice = jnp.where(first, actions[:, 0], here)
         low = jnp.where(choice > 0, risky[0], safe[0])
         high = jnp.where(choice > 0, risky[1], safe[1])
-        paid = low + (high - low) * jax.random.uniform(pay_key, (size,))
-        return make_batch(
-            observations=jnp.where(first, 0.0, choice)[:, None],
-            actions=jnp.where(first, choice, 0.0)[:, None],
+        paid = low + (high - low) * jax.random.uniform(pay_key, here.shape)
+        return Step(
             rewards=jnp.where(first, 0.0, paid),
             discounts=jnp.where(first, 1.0, 0.0),
             next_observations=choice[:, None],
-            next_actions=jnp.zeros((size, 1)),
+            next_actions=jnp.zeros_like(actions),
         )
 
     queries = [
         Query([0.0], [-1.0], laws.uniform(*safe)),
         Query([0.0], [1.0], laws.uniform(*risky)),
     ]
-    return Process(name, sample, queries, (0.0, 1.0))
+    return Process(name, start, step, queries, (0.0, 1.0))
 
 
 def noisy_walk() -> Process:
@@ -215,7 +263,7 @@ def noisy_walk() -> Process:
     """
     law = laws.discrete([-1.0, 0.0, 1.0], [0.25, 0.5, 0.25])
     queries = [Query([0.0, 0.0], [action], law) for action in (-1.0, 1.0)]
-    return Process('noisy_walk', _walk(steered=False), queries, (-1.0, 1.0))
+    return Process('noisy_walk', _start_walk, _walk(steered=False), queries, (-1.0, 1.0))
 
 
 def steered_walk() -> Process:
@@ -228,28 +276,37 @@ def steered_walk() -> Process:
         Query([0.0, 0.0], [-1.0], laws.discrete([-1.0, 0.0], [0.5, 0.5])),
         Query([0.0, 0.0], [1.0], laws.discrete([0.0, 1.0], [0.5, 0.5])),
     ]
-    return Process('steered_walk', _walk(steered=True), queries, (-1.0, 1.0))
+    return Process('steered_walk', _start_walk, _walk(steered=True), queries, (-1.0, 1.0))
 
 
-def _walk(steered: bool) -> Callable[[jax.Array, int], Batch]:
-    def sample(key: jax.Array, size: int) -> Batch:
-        stage_key, key = jax.random.split(key)
-        stage = jax.random.randint(stage_key, (size,), 0, 3)
-        signs = jnp.where(jax.random.bernoulli(key, 0.5, (5, size)), 1.0, -1.0)
-        past, actions, next_actions, chances = signs[:2], signs[2], signs[3], signs[4]
-        position = 0.5 * (past[0] * (stage > 0) + past[1] * (stage > 1))
-        move = 0.5 * (actions if steered else chances)
+def _signs(key: jax.Array, size: int) -> jax.Array:
+    """Five coins each: of two past moves, the action, the next action and the move by chance."""
+    return jnp.where(jax.random.bernoulli(key, 0.5, (5, size)), 1.0, -1.0)
+
+
+def _start_walk(key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    stage_key, key = jax.random.split(key)
+    stage = jax.random.randint(stage_key, (size,), 0, 3)
+    one, other, actions, _, _ = _signs(key, size)
+    position = 0.5 * (one * (stage > 0) + other * (stage > 1))
+    return jnp.stack([stage.astype(jnp.float32), position], axis=1), actions[:, None]
+
+
+def _walk(steered: bool) -> Dynamics:
+    def step(key: jax.Array, observations: jax.Array, actions: jax.Array) -> Step:
+        _, key = jax.random.split(key)
+        stage, position = observations.T
+        *_, next_actions, chances = _signs(key, len(observations))
+        move = 0.5 * (actions[:, 0] if steered else chances)
         last = stage == 2
-        return make_batch(
-            observations=jnp.stack([stage.astype(jnp.float32), position], axis=1),
-            actions=actions[:, None],
+        return Step(
             rewards=jnp.where(last, position, 0.0),
             discounts=jnp.where(last, 0.0, 1.0),
             next_observations=jnp.stack([stage + 1.0, position + move], axis=1),
             next_actions=next_actions[:, None],
         )
 
-    return sample
+    return step
 
 
 STEPS, NEEDED = 20, 14  # of `rare_success`
@@ -268,20 +325,22 @@ def rare_success() -> Process:
     def observe(thrown: jax.Array, heads: jax.Array) -> jax.Array:
         return jnp.stack([thrown, heads], axis=-1) / (0.5 * STEPS) - 1.0
 
-    def sample(key: jax.Array, size: int) -> Batch:
-        thrown_key, heads_key, coin_key = jax.random.split(key, 3)
+    def start(key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+        thrown_key, heads_key, _ = jax.random.split(key, 3)
         thrown = jax.random.randint(thrown_key, (size,), 0, STEPS)
         heads = jax.random.randint(heads_key, (size,), 0, thrown + 1)
-        next_heads = heads + jax.random.bernoulli(coin_key, 0.5, (size,))
+        return observe(thrown, heads), jnp.zeros((size, 1))
+
+    def step(key: jax.Array, observations: jax.Array, actions: jax.Array) -> Step:
+        *_, coin_key = jax.random.split(key, 3)
+        thrown, heads = jnp.round((observations + 1.0) * (0.5 * STEPS)).astype(int).T
+        next_heads = heads + jax.random.bernoulli(coin_key, 0.5, heads.shape)
         last = thrown == STEPS - 1
-        still = jnp.zeros((size, 1))
-        return make_batch(
-            observations=observe(thrown, heads),
-            actions=still,
+        return Step(
             rewards=jnp.where(last & (next_heads >= NEEDED), 1.0, 0.0),
             discounts=jnp.where(last, 0.0, 1.0),
             next_observations=observe(thrown + 1, next_heads),
-            next_actions=still,
+            next_actions=actions,
         )
 
     queries = []
@@ -290,7 +349,7 @@ def rare_success() -> Process:
         observation = np.asarray(observe(*map(jnp.float32, (thrown, heads)))).tolist()
         law = laws.discrete([0.0, 1.0], [1.0 - chance, chance])
         queries.append(Query(observation, [0.0], law))
-    return Process('rare_success', sample, queries, (0.0, 1.0))
+    return Process('rare_success', start, step, queries, (0.0, 1.0))
 
 
 ALL = {

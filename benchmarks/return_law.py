@@ -29,6 +29,9 @@ from utils.networks import PRECISIONS
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('steps', 5000, 'Updates of each value model.', lower_bound=1)
 flags.DEFINE_integer('flow_steps', 20, 'Euler steps in the backup.', lower_bound=1)
+flags.DEFINE_integer(
+    'n_step', 1, 'Steps of the process whose rewards come before the bootstrap.', lower_bound=1
+)
 flags.DEFINE_integer('seeds', 3, 'Members trained together, with seeds 0, 1, ...', lower_bound=1)
 flags.DEFINE_multi_enum(
     'processes', list(processes.ALL)[:9], list(processes.ALL), 'Which processes.'
@@ -45,7 +48,7 @@ CHECKPOINTS = 5
 def run(process: Process, name: str, steps: int, seeds: int, flow_steps: int) -> list[dict]:
     """Trains one model on one process and returns its rows, with a cost for each."""
     settings = dict(backup_solver='euler', backup_flow_steps=flow_steps)
-    settings |= dict(matmul_precision=FLAGS.matmul_precision)
+    settings |= dict(matmul_precision=FLAGS.matmul_precision, n_step=FLAGS.n_step)
     model = value_training.build(process, steps, **settings, **MODELS[name])
     population = training.init_population(partial(evor.init, model), list(range(seeds)))
     train_chunk = value_training.make_train(model, process, seeds)
@@ -67,7 +70,7 @@ def _measure(trained: Trained, name: str, updates: int, seeds: int) -> list[dict
     for seed, (number, query) in itertools.product(
         range(seeds), enumerate(trained.process.queries)
     ):
-        tags = dict(process=trained.process.name, model=name, query=number)
+        tags = dict(process=trained.process.name, model=name, query=number, n_step=FLAGS.n_step)
         tags |= dict(true_mean=query.law.mean, true_std=query.law.std, updates=updates, seed=seed)
         rows.append(tags | value_training.measure(trained, query, seed))
     return rows
@@ -88,7 +91,8 @@ def main(_: list[str]) -> None:
             rows += new
             CsvTable(csv).append(new)
             print(f'{process_name}, {name}: W1 {new[-1]["wasserstein"]:.3f}', flush=True)
-    settings = f'{FLAGS.steps} updates, {FLAGS.flow_steps} Euler steps in the backup, '
+    settings = f'{FLAGS.steps} updates of {FLAGS.n_step}-step returns, '
+    settings += f'{FLAGS.flow_steps} Euler steps in the backup, '
     settings += f'{FLAGS.seeds} seeds, {FLAGS.matmul_precision} products'
     text = reports.return_law_tables(rows, settings)
     (out / 'return_law.md').write_text(text)

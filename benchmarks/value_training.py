@@ -65,7 +65,7 @@ def make_train(model: evor.Model, process: Process, seeds: int):
 
     def step(state: evor.State, key: jax.Array) -> evor.State:
         batch_key, update_key = jax.random.split(key)
-        batch = process.sample(batch_key, model.config.batch_size)
+        batch = process.sample(batch_key, model.config.batch_size, model.config.n_step or 1)
         next_actions = batch.next_actions[:, 0]
         value, _ = evor.update_value(
             model, state.returns, state.value, batch, next_actions, update_key
@@ -113,7 +113,7 @@ def train(process: Process, steps: int, seeds: int = 1, **settings: object) -> T
         process: the ground truth.
         steps: number of updates of 256 transitions.
         seeds: members that are trained together.
-        **settings: changes to the config.
+        **settings: changes to the config; `n_step` are steps of the process before the bootstrap.
     """
     model = build(process, steps, **settings)
     population = training.init_population(lambda k: evor.init(model, k), list(range(seeds)))

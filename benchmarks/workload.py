@@ -124,7 +124,7 @@ def _functions(agent: Agent, config: ConfigDict) -> tuple[Callable, Callable]:
     """Returns the joint `sample` and `update` of an agent."""
 
     def sample_one(dataset: datasets.Dataset, key: jax.Array) -> datasets.Batch:
-        chunks = config.chunk_length, config.discount, agent.needs_next_actions
+        chunks = config.chunk_length, config.n_step, config.discount, agent.needs_next_actions
         return datasets.sample(dataset, key, config.batch_size, *chunks, agent.num_candidates)
 
     return joint.sample(sample_one), joint.update(agent.update, agent.shared)

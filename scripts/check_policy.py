@@ -134,8 +134,9 @@ def _distances(
 ) -> dict[str, float]:
     config = record['agent']
     keys = jax.random.split(training.stream(seed, training.DIAGNOSE_STREAM), 3)
+    # Only actions are compared: the chunk's own rewards do.
     batch = datasets.sample(
-        val, keys[0], FLAGS.samples, config['chunk_length'], config['discount'], True
+        val, keys[0], FLAGS.samples, config['chunk_length'], 0, config['discount'], True
     )
     batch = jax.tree.map(lambda leaf: leaf[batch.action_mask.all(axis=1)], batch)
     metrics = jax.jit(agent.diagnose)(state, batch, keys[1])

@@ -82,7 +82,7 @@ def quarters(
         seed: of the random stream.
     """
     key, act_key = jax.random.split(training.stream(seed, training.DIAGNOSE_STREAM))
-    observations = datasets.sample(val, key, FLAGS.samples, 1, 1.0, False).observations
+    observations = datasets.sample(val, key, FLAGS.samples, 1, 0, 1.0, False).observations
     # The same policy and keys give the same candidates, which the other value model values.
     policy = {name: getattr(state, name) for name in agent.shared}
     values, other_values = (

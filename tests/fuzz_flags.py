@@ -208,7 +208,7 @@ def assert_config(config):
         what = f'{name}: {value!r}'
         assert type(value) is TYPES[name], what
         if type(value) is int:
-            assert 1 <= value <= INT32, what
+            assert (name != 'n_step') <= value <= INT32, what
         elif type(value) is float:
             low, high = BOUNDS[name]
             assert low <= value <= high, what

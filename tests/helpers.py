@@ -100,12 +100,12 @@ def random_arrays(lengths=(30, 20, 25), observation_dim=3, action_dim=2, seed=0)
     )
 
 
-sample = jax.jit(datasets.sample, static_argnums=(2, 3, 4, 5))
+sample = jax.jit(datasets.sample, static_argnums=(2, 3, 4, 5, 6))
 
 
-def random_batch(key, chunk_length=1, size=32):
+def random_batch(key, chunk_length=1, size=32, n_step=0):
     """Chunks of `random_arrays`, some of them cut."""
-    return sample(datasets.build(random_arrays()), key, size, chunk_length, 0.9, True)
+    return sample(datasets.build(random_arrays()), key, size, chunk_length, n_step, 0.9, True)
 
 
 def batch_by_hand(**changes):

@@ -110,6 +110,20 @@ def test_diagnose_reports_the_losses_that_a_step_starts_from(key, name):
 
 
 @EVERY_AGENT
+def test_more_steps_of_reward_change_what_values_learn_and_nothing_of_behaviour_cloning(key, name):
+    run = trained(name)
+    batch = random_batch(jax.random.key(0), run.chunk_length, n_step=run.chunk_length + 2)
+    chex.assert_trees_all_equal(batch.actions, run.batch.actions)
+    after, metrics = run.agent.update(run.before, batch, jax.random.key(0))
+    chex.assert_tree_all_finite(after)
+    chex.assert_tree_all_finite(metrics)
+    if name == 'bc':
+        chex.assert_trees_all_equal(after, run.one_step)
+    else:
+        assert metrics['value_loss'] != run.first['value_loss']
+
+
+@EVERY_AGENT
 def test_act_gives_one_chunk_of_each_observation(key, name):
     run = trained(name)
     decision = run.agent.act(run.after, OBSERVATIONS, key, run.agent.settings)

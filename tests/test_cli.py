@@ -334,6 +334,7 @@ BAD_FLAGS = {
         'no state-based environment',
     ),
     'chunk': (['--agent.chunk_length=500'], 'longer than any trajectory'),
+    'n_step': (['--agent.n_step=500'], 'agent.n_step: 500 is longer than any trajectory'),
     'wait': (['--max_wait=-1'], '--max_wait: must be at least 0'),
     'platform': (['--platform=tpu'], '--platform=tpu: JAX only finds a cpu'),
     'stray word': (['again'], "unexpected argument 'again'"),

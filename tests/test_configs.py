@@ -72,6 +72,13 @@ BAD_SETTINGS = {
     'infinite weights': ('iql', dict(alpha=math.inf), 'agent.alpha: must be finite, not inf'),
     'below zero': ('iql', dict(alpha=-1.0), 'agent.alpha: must be at least 0, not -1.0'),
     'not a number': ('ifql', dict(expectile=math.nan), 'agent.expectile: must lie in'),
+    'less than none': ('iql', dict(n_step=-1), 'agent.n_step: must be at least 0, not -1'),
+    'half a step': ('evor', dict(n_step=1.5), 'agent.n_step: must be at least 0, not 1.5'),
+    'less than a chunk': (
+        'qc5',
+        dict(n_step=4),
+        r'agent.n_step: must be 0 \(the chunk length\) or at least agent.chunk_length=5, not 4',
+    ),
     'perhaps': ('bc', dict(policy_layer_norm='perhaps'), 'agent.policy_layer_norm: must be true'),
     'another agent': ('bc', dict(agent_name='evor'), 'the config lacks settings of evor'),
     'no agent': ('bc', dict(agent_name=None), "agent.agent_name: 'None' is not an agent"),
@@ -87,6 +94,15 @@ def test_a_bad_setting_is_named_before_anything_is_built(name, changes, message)
     for refuse in (agents.check, lambda config: agents.create(config, SPEC)):
         with pytest.raises(UserError, match=message):
             refuse(config)
+
+
+@pytest.mark.parametrize('name', ['evor5', 'qc5', 'fql', 'ifql', 'iql', 'bc'])
+def test_rewards_may_be_summed_over_the_chunk_or_longer(name):
+    config = configs.get_config(name)
+    assert config.n_step == 0
+    for n_step in (0, config.chunk_length, config.chunk_length + 3):
+        config.n_step = n_step
+        agents.check(config)
 
 
 @pytest.mark.parametrize('tau', ['tau_r', 'tau_q'])

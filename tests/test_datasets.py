@@ -28,9 +28,9 @@ def trajectory_dataset(lengths, masks=None):
     )
 
 
-def gather(dataset, row, length, needs_next_actions=False, discount=1.0):
+def gather(dataset, row, length, needs_next_actions=False, discount=1.0, n_step=0):
     dataset = jax.tree.map(jnp.asarray, dataset)
-    batch = datasets.gather(dataset, jnp.array([row]), length, discount, needs_next_actions)
+    batch = datasets.gather(dataset, jnp.array([row]), length, n_step, discount, needs_next_actions)
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0], batch)
 
 
@@ -93,31 +93,70 @@ def test_next_actions_are_asked_for_only_where_needed(needs_next_actions, counts
     assert batch.td_mask == counts
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers(1, 4), st.data())
-def test_batches_equal_a_slow_reference(lengths, h, data):
+def test_rewards_of_more_steps_than_the_chunk_by_hand():
+    batch = gather(trajectory_dataset([7, 4]), 1, 2, True, DISCOUNT, n_step=3)
+    np.testing.assert_allclose(batch.rewards, 10.0 + 0.9 * 100.0 + 0.81 * 1000.0, rtol=1e-6)
+    np.testing.assert_allclose(batch.discounts, 0.9**3, rtol=1e-6)
+    np.testing.assert_allclose(batch.actions[:, 0], [0.02, 0.03])
+    np.testing.assert_allclose(batch.next_actions[:, 0], [0.05, 0.06])
+    assert batch.next_observations == [4.0]
+    assert batch.td_mask == 1.0
+
+
+def test_a_cut_within_the_steps_of_reward_leaves_the_chunk_to_learn_from():
+    batch = gather(trajectory_dataset([4, 4]), 1, 2, n_step=3)
+    assert batch.action_mask.tolist() == [1.0, 1.0]
+    assert batch.td_mask == 0.0
+
+
+@pytest.mark.parametrize('h', [1, 3])
+def test_as_many_steps_of_reward_as_actions_are_the_chunk_itself(key, h):
+    dataset = jax.tree.map(jnp.asarray, datasets.build(random_arrays()))
+    plain, named = (
+        datasets.sample(dataset, key, 200, h, n_step, DISCOUNT, True) for n_step in (0, h)
+    )
+    jax.tree.map(np.testing.assert_array_equal, plain, named)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    st.integers(1, 4),
+    st.integers(0, 4),
+    st.booleans(),
+    st.data(),
+)
+def test_batches_equal_a_slow_reference(lengths, h, beyond, needs_next_actions, data):
     arrays = random_arrays([length + 1 for length in lengths], seed=data.draw(st.integers(0, 99)))
     dataset = datasets.build(arrays)
-    row = data.draw(st.sampled_from(dataset.starts.tolist()))
-    batch = gather(dataset, row, h, True, DISCOUNT)
+    row, n = data.draw(st.sampled_from(dataset.starts.tolist())), h + beyond
+    batch = gather(dataset, row, h, needs_next_actions, DISCOUNT, n_step=n if beyond else 0)
     end = int(dataset.ends[row])
     reward, alive, seen = 0.0, 1.0, 0
-    for step in range(h):
+    for step in range(n):
         at = row + step
         if at > end or (at == end and arrays['masks'][at] == 1):
             break
-        seen += 1
+        seen += step < h
         reward += alive * DISCOUNT**step * arrays['rewards'][at]
         alive *= arrays['masks'][at]
     np.testing.assert_allclose(batch.rewards, reward, rtol=1e-5)
-    np.testing.assert_allclose(batch.discounts, alive * DISCOUNT**h, rtol=1e-5)
-    assert batch.action_mask.sum() == seen
-    assert batch.td_mask == (alive == 0 or row + 2 * h - 1 <= end)
+    np.testing.assert_allclose(batch.discounts, alive * DISCOUNT**n, rtol=1e-5)
+    assert batch.action_mask.tolist() == [1.0] * seen + [0.0] * (h - seen)
+    np.testing.assert_array_equal(batch.actions[:seen], arrays['actions'][row : row + seen])
+    assert not batch.actions[seen:].any()
+    last_needed = row + n + (h - 1 if needs_next_actions else 0)
+    assert batch.td_mask == (alive == 0 or last_needed <= end)
+    if row + n <= end:
+        following = arrays['actions'][row + n : min(row + n + h, end + 1)]
+        np.testing.assert_array_equal(batch.next_observations, arrays['observations'][row + n])
+        np.testing.assert_array_equal(batch.next_actions[: len(following)], following)
+        assert not batch.next_actions[len(following) :].any()
 
 
 def test_samples_are_uniform_over_transitions(key):
     dataset = jax.tree.map(jnp.asarray, trajectory_dataset([3, 4]))
-    batch = datasets.sample(dataset, key, 10_000, 1, 1.0, False)
+    batch = datasets.sample(dataset, key, 10_000, 1, 0, 1.0, False)
     rows, counts = np.unique(np.asarray(batch.observations), return_counts=True)
     assert rows.tolist() == [0, 1, 3, 4, 5]
     np.testing.assert_allclose(counts / 10_000, 0.2, atol=0.02)
@@ -197,9 +236,16 @@ def test_equal_returns_have_scale_one():
 
 def test_a_chunk_longer_than_any_trajectory_is_refused():
     dataset = trajectory_dataset([4, 3])
-    datasets.check_chunks(dataset, 3, 'my.npz')
+    datasets.check_chunks(dataset, 3, 0, 'my.npz')
     with pytest.raises(UserError, match=r'chunk_length: 4 is longer .* my.npz .* 3 transitions'):
-        datasets.check_chunks(dataset, 4, 'my.npz')
+        datasets.check_chunks(dataset, 4, 0, 'my.npz')
+
+
+def test_more_steps_of_reward_than_any_trajectory_has_are_refused():
+    dataset = trajectory_dataset([4, 3])
+    datasets.check_chunks(dataset, 1, 3, 'my.npz')
+    with pytest.raises(UserError, match=r'^agent\.n_step: 4 is longer .* my.npz .* 3 transitions'):
+        datasets.check_chunks(dataset, 1, 4, 'my.npz')
 
 
 def test_trajectories_of_one_row_are_refused():

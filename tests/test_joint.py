@@ -34,7 +34,7 @@ def task_arrays(task):
 
 def sampler(agent, chunk_length):
     def sample(dataset, key):
-        return datasets.sample(dataset, key, 16, chunk_length, 0.9, agent.needs_next_actions)
+        return datasets.sample(dataset, key, 16, chunk_length, 0, 0.9, agent.needs_next_actions)
 
     return sample
 

@@ -25,7 +25,7 @@ dataset = datasets.build(random_arrays((40, 30)))
 
 def train(mesh):
     def sample(dataset, key):
-        return datasets.sample(dataset, key, 32, 1, 0.9, agent.needs_next_actions)
+        return datasets.sample(dataset, key, 32, 1, 0, 0.9, agent.needs_next_actions)
 
     train_chunk = training.make_train_chunk(agent.update, sample, mesh)
     padded = parallel.pad(seeds, mesh)

@@ -153,10 +153,10 @@ def pooled_dataset(size=5):
     return jax.tree.map(jnp.asarray, dataset.replace(candidates=np.float16(names)))
 
 
-@pytest.mark.parametrize('num', [1, 3, 5])
-def test_a_batch_has_different_candidates_of_each_successor(key, num):
+@pytest.mark.parametrize(('num', 'n_step'), [(1, 0), (3, 0), (5, 0), (3, 4)])
+def test_a_batch_has_different_candidates_of_each_successor(key, num, n_step):
     dataset = pooled_dataset()
-    batch = datasets.sample(dataset, key, 64, 2, 0.9, False, num)
+    batch = datasets.sample(dataset, key, 64, 2, n_step, 0.9, False, num)
     rows, columns = np.moveaxis(np.asarray(batch.next_candidates), -1, 0)
     for row, successor in zip(rows, np.asarray(batch.next_observations), strict=True):
         np.testing.assert_array_equal(dataset.observations[int(row[0])], successor)
@@ -167,7 +167,7 @@ def test_a_batch_has_different_candidates_of_each_successor(key, num):
 
 def test_without_a_pool_the_batches_are_those_they_were(key):
     dataset = datasets.build(random_arrays())
-    batch = datasets.sample(dataset, key, 16, 2, 0.9, False)
+    batch = datasets.sample(dataset, key, 16, 2, 0, 0.9, False)
     choice = jax.random.randint(key, (16,), 0, len(dataset.starts))
     np.testing.assert_array_equal(
         batch.observations, dataset.observations[dataset.starts[np.asarray(choice)]]
@@ -181,7 +181,7 @@ def pool_batch(key, num, chunk_length=1):
     candidates = np.float16(rng.uniform(-1, 1, (75, 6, 2 * chunk_length)))
     dataset = datasets.build(arrays).replace(candidates=candidates)
     dataset = jax.tree.map(jnp.asarray, dataset)
-    return datasets.sample(dataset, key, 32, chunk_length, 0.9, False, num)
+    return datasets.sample(dataset, key, 32, chunk_length, 0, 0.9, False, num)
 
 
 @pytest.mark.parametrize('num', [1, 4])
@@ -215,7 +215,7 @@ def test_values_that_need_no_candidates_freeze_the_policy_too(key, name, changes
     agent = small_agent(name, frozen_policy=True, **changes)
     assert agent.num_candidates == 0
     state, agent = random_state(agent), compiled(agent)
-    batch = datasets.sample(datasets.build(random_arrays()), key, 32, 1, 0.9, True)
+    batch = datasets.sample(datasets.build(random_arrays()), key, 32, 1, 0, 0.9, True)
     after, metrics = agent.update(state, batch, key)
     jax.tree.map(np.testing.assert_array_equal, after.policy, state.policy)
     assert 'policy_loss' not in metrics
@@ -303,7 +303,7 @@ def test_weights_do_not_depend_on_where_the_pool_is(batch_seeds):
     array = np.float16(np.random.default_rng(0).uniform(-1, 1, (75, 6, 2)))
 
     def sample(dataset, key):
-        return datasets.sample(dataset, key, 32, 1, 0.9, False, 4)
+        return datasets.sample(dataset, key, 32, 1, 0, 0.9, False, 4)
 
     chunk = training.make_train_chunk(agent.update, sample, batch_seeds=batch_seeds)
     keys = training.streams([0, 1], training.TRAIN_STREAM)

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, stats
 
 from benchmarks import laws, processes
 
@@ -36,9 +36,9 @@ def test_the_exponential_law_has_no_soft_value_below_its_mean():
     assert law.soft_value(tau) == pytest.approx(tau * np.log(moment), rel=1e-6)
 
 
-def simulate(process, size=100_000, sweeps=40):
+def simulate(process, n_step=1, size=100_000, sweeps=40):
     """Returns by following sampled transitions, each to a random one of the successor's."""
-    batch = jax.tree.map(np.asarray, process.sample(jax.random.key(0), size))
+    batch = jax.tree.map(np.asarray, process.sample(jax.random.key(0), size, n_step))
     here = np.concatenate([batch.observations, batch.actions[:, 0]], axis=1)
     there = np.concatenate([batch.next_observations, batch.next_actions[:, 0]], axis=1)
     names, index = np.unique(here, axis=0, return_inverse=True)
@@ -79,10 +79,12 @@ def test_the_chance_of_a_rare_success_is_that_of_its_transitions():
         assert 0.01 < query.law.mean < 0.06
 
 
+@pytest.mark.parametrize('n_step', [1, 4])
 @pytest.mark.parametrize('name', [name for name in processes.ALL if name != 'rare_success'])
-def test_the_law_of_a_process_is_that_of_its_simulated_returns(name):
+def test_the_law_of_a_process_is_that_of_its_simulated_returns(name, n_step):
+    """However many steps lie before the bootstrap: the policy goes on, so the law stays."""
     process = processes.ALL[name]()
-    simulated = simulate(process)
+    simulated = simulate(process, n_step)
     for query in process.queries:
         returns = simulated(query)
         distance = np.abs(np.quantile(returns, LEVELS) - query.law.quantile(LEVELS)).mean()
@@ -91,6 +93,40 @@ def test_the_law_of_a_process_is_that_of_its_simulated_returns(name):
         # At most the 1 in 10,000 that bounds of unbounded laws leave out, and its sampling error.
         outside = (returns < process.bounds[0] - 1e-6) | (returns > process.bounds[1] + 1e-6)
         assert outside.mean() <= 5e-4
+
+
+@pytest.mark.parametrize('n_step', [1, 4])
+def test_rare_success_bootstraps_from_the_true_chance_to_the_true_chance(n_step):
+    batch = processes.rare_success().sample(jax.random.key(1), 200_000, n_step)
+    batch = jax.tree.map(np.asarray, batch)
+
+    def coins(observations):
+        return np.round(10 * (np.asarray(observations) + 1)).T
+
+    def chance(observations):
+        thrown, heads = coins(observations)
+        left = np.maximum(processes.STEPS - thrown, 0)
+        return stats.binom.sf(processes.NEEDED - heads - 1, left, 0.5)
+
+    errors = batch.rewards + batch.discounts * chance(batch.next_observations)
+    errors -= chance(batch.observations)
+    thrown = coins(batch.observations)[0]
+    assert np.array_equal(batch.discounts, thrown + n_step < processes.STEPS)
+    for number in range(processes.STEPS):
+        here = errors[thrown == number]
+        assert abs(here.mean()) <= 4.0 * here.std() / np.sqrt(len(here))
+
+
+def test_a_sum_of_rewards_stops_where_the_process_ends():
+    """Reward 1 a step, gamma 1/2, an end with chance 1/2 each: 1, 1.5 or 1.75 in three steps."""
+    batch = processes.geometric().sample(jax.random.key(0), 100_000, 3)
+    goes_on = np.asarray(batch.discounts) > 0
+    assert set(np.asarray(batch.discounts)[goes_on].tolist()) == {0.125}
+    assert (np.asarray(batch.rewards)[goes_on] == 1.75).all()
+    sums, counts = np.unique(np.asarray(batch.rewards), return_counts=True)
+    assert sums.tolist() == [1.0, 1.5, 1.75]
+    np.testing.assert_allclose(counts / 100_000, [0.5, 0.25, 0.25], atol=0.01)
+    assert np.mean(goes_on) == pytest.approx(0.125, abs=0.01)
 
 
 def test_the_twins_share_the_law_of_their_start():

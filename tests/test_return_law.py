@@ -55,6 +55,22 @@ def measured(name, model):
     return [value_training.measure(fitted, query) for query in fitted.process.queries]
 
 
+def test_a_process_takes_the_steps_of_the_setting():
+    process, taken = processes.uniform(), []
+
+    def step(*arguments):
+        taken.append(arguments)
+        return process.step(*arguments)
+
+    def steps_of(n_step):
+        taken.clear()
+        watched = process._replace(step=step)
+        value_training.train(watched, 1, n_step=n_step, value_model='scalar', hidden_dims=(8,))
+        return len(taken)
+
+    assert steps_of(3) == 3 * steps_of(0) > 0
+
+
 @pytest.mark.parametrize('model', ['lam 0', 'lam 0.5'])
 @pytest.mark.parametrize('name', PROCESSES)
 def test_coupled_target_learns_the_law(name, model):

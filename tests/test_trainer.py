@@ -50,7 +50,7 @@ def run():
     shards = [datasets.build(random_arrays())] * 2
 
     def sample(dataset, key, batch_size=16):
-        return datasets.sample(dataset, key, batch_size, 1, 0.9, True)
+        return datasets.sample(dataset, key, batch_size, 1, 0, 0.9, True)
 
     mesh = parallel.make_mesh(len(SEEDS))
     dataset = parallel.place(joint.stack(shards), mesh, parallel.EVERYWHERE)

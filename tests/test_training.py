@@ -15,7 +15,7 @@ def dataset():
 
 def make_chunk(agent, **options):
     def sample(dataset, key):
-        return datasets.sample(dataset, key, 32, 1, 0.9, agent.needs_next_actions)
+        return datasets.sample(dataset, key, 32, 1, 0, 0.9, agent.needs_next_actions)
 
     return training.make_train_chunk(agent.update, sample, **options)
 

@@ -83,8 +83,8 @@ def held_out(
 
 def chunks_at(dataset: Dataset, rows: np.ndarray, chunk_length: int) -> np.ndarray:
     """Returns the flat chunks of actions that the data took, (rows, h * action_dim)."""
-    gather = jax.jit(datasets.gather, static_argnums=(2, 3, 4))
-    batch = gather(jax.device_put(dataset), rows, chunk_length, 1.0, False)
+    gather = jax.jit(datasets.gather, static_argnums=(2, 3, 4, 5))
+    batch = gather(jax.device_put(dataset), rows, chunk_length, 0, 1.0, False)
     return np.asarray(datasets.flatten(batch.actions))
 
 

@@ -82,6 +82,7 @@ def widths(config: ConfigDict, name: str) -> None:
 def common(config: ConfigDict) -> None:
     """Checks the settings that every agent has: nets, optimiser, discount and chunks."""
     at_least(config, 1, ('batch_size', 'chunk_length'))
+    _return_steps(config)
     ranges(config, {'discount': (0.0, 1.0), 'tau': (0.0, 1.0)})
     known = {'matmul_precision': tuple(PRECISIONS), 'kernel_init': tuple(KERNEL_INITS)}
     choices(config, known | {'return_map': ('affine', 'none')})
@@ -102,6 +103,16 @@ def phases(config: ConfigDict) -> None:
         raise UserError(
             f'agent.num_pool: must be at least agent.backup_candidates={needed}, '
             f'not {config.num_pool}'
+        )
+
+
+def _return_steps(config: ConfigDict) -> None:
+    """Checks that the bootstrap does not lie within the chunk whose value it completes."""
+    at_least(config, 0, ('n_step',))
+    if 0 < config.n_step < config.chunk_length:
+        raise UserError(
+            f'agent.n_step: must be 0 (the chunk length) or at least '
+            f'agent.chunk_length={config.chunk_length}, not {config.n_step}'
         )
 
 

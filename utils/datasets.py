@@ -45,15 +45,17 @@ class Dataset:
 
 @struct.dataclass
 class Batch:
-    """Transitions over chunks of `h` actions.
+    """Transitions over chunks of `h` actions, with rewards of `n >= h` steps.
+
+    Where n > h, what follows the chunk is the data's own actions, whatever policy is evaluated.
 
     Attributes:
         observations: (batch, observation_dim).
         actions: (batch, h, action_dim); zero after a trajectory's cut.
         action_mask: (batch, h); 1 for steps before the cut.
-        rewards: (batch,) discounted reward sum of the chunk, stopped at the first mask of 0.
-        discounts: (batch,) factor of the bootstrap: discount ** h, or 0 after a mask of 0.
-        next_observations: (batch, observation_dim) after the chunk.
+        rewards: (batch,) discounted reward sum of the n steps, stopped at the first mask of 0.
+        discounts: (batch,) factor of the bootstrap: discount ** n, or 0 after a mask of 0.
+        next_observations: (batch, observation_dim) after the n steps.
         next_actions: (batch, h, action_dim) that the data took there.
         td_mask: (batch,); 1 where reward, successor and (if asked for) next actions lie within the
             trajectory.
@@ -105,18 +107,19 @@ def build(arrays: dict[str, np.ndarray]) -> Dataset:
     )
 
 
-def check_chunks(dataset: Dataset, chunk_length: int, name: object) -> None:
-    """Checks that a chunk fits in a trajectory.
+def check_chunks(dataset: Dataset, chunk_length: int, n_step: int, name: object) -> None:
+    """Checks that a chunk, and the steps of reward before a bootstrap, fit in a trajectory.
 
     Raises:
-        UserError: every trajectory is shorter than `chunk_length`.
+        UserError: every trajectory is shorter than `chunk_length` or `n_step`.
     """
     _, transitions = np.unique(dataset.ends[dataset.starts], return_counts=True)
-    if chunk_length > transitions.max():
-        raise UserError(
-            f'agent.chunk_length: {chunk_length} is longer than any trajectory of {name} '
-            f'(the longest has {transitions.max()} transitions)'
-        )
+    for setting, steps in dict(chunk_length=chunk_length, n_step=n_step).items():
+        if steps > transitions.max():
+            raise UserError(
+                f'agent.{setting}: {steps} is longer than any trajectory of {name} '
+                f'(the longest has {transitions.max()} transitions)'
+            )
 
 
 def sample(
@@ -124,6 +127,7 @@ def sample(
     key: jax.Array,
     batch_size: int,
     chunk_length: int,
+    n_step: int,
     discount: float,
     needs_next_actions: bool,
     num_candidates: int = 0,
@@ -134,16 +138,18 @@ def sample(
         dataset: on the device.
         key: random key.
         batch_size, chunk_length, discount: static.
+        n_step: steps of reward before the bootstrap, at least `chunk_length`; 0: `chunk_length`;
+            static.
         needs_next_actions: whether `td_mask` asks for a full chunk of recorded next actions.
         num_candidates: of the pool, at each successor; static.
     """
     choice_key, pool_key = jax.random.split(key) if num_candidates else (key, key)
     choice = jax.random.randint(choice_key, (batch_size,), 0, dataset.starts.shape[0])
     rows = dataset.starts[choice]
-    batch = gather(dataset, rows, chunk_length, discount, needs_next_actions)
+    batch = gather(dataset, rows, chunk_length, n_step, discount, needs_next_actions)
     if not num_candidates:
         return batch
-    next_rows = jnp.minimum(rows + chunk_length, dataset.ends[rows])
+    next_rows = jnp.minimum(rows + (n_step or chunk_length), dataset.ends[rows])
     return batch.replace(
         next_candidates=draw_candidates(dataset.candidates, next_rows, pool_key, num_candidates)
     )
@@ -177,32 +183,35 @@ def gather(
     dataset: Dataset,
     rows: jax.Array,
     chunk_length: int,
+    n_step: int,
     discount: float,
     needs_next_actions: bool,
 ) -> Batch:
     """Returns the chunks that start at `rows`, (batch,) int32; see `sample`."""
-    steps = jnp.arange(chunk_length)
+    n_step = n_step or chunk_length
+    steps = jnp.arange(n_step)
     ends = dataset.ends[rows][:, None]
-    chunk = rows[:, None] + steps[None]
-    inside = jnp.minimum(chunk, ends)
+    window = rows[:, None] + steps[None]
+    inside = jnp.minimum(window, ends)
     masks = dataset.masks[inside]
-    exists = chunk <= dataset.lasts[rows][:, None]
+    exists = window <= dataset.lasts[rows][:, None]
     goes_on = jnp.where(exists, masks, 1.0)
     survived = jnp.cumprod(goes_on, axis=1)
-    # Reward of step j counts while no earlier step of the chunk ended the episode.
+    # Reward of step j counts while no earlier step ended the episode.
     before = jnp.concatenate([jnp.ones_like(survived[:, :1]), survived[:, :-1]], axis=1)
     rewards = before * exists * dataset.rewards[inside] * discount ** steps[None]
     alive = survived[:, -1]
-    next_chunk = chunk + chunk_length
+    next_chunk = window[:, :chunk_length] + n_step
     last_needed = next_chunk[:, -1] if needs_next_actions else next_chunk[:, 0]
     complete = last_needed <= ends[:, 0]
     next_inside = jnp.minimum(next_chunk, ends)
+    in_chunk = exists[:, :chunk_length]
     return Batch(
         observations=dataset.observations[rows],
-        actions=dataset.actions[inside] * exists[..., None],
-        action_mask=exists.astype(jnp.float32),
+        actions=dataset.actions[inside[:, :chunk_length]] * in_chunk[..., None],
+        action_mask=in_chunk.astype(jnp.float32),
         rewards=jnp.sum(rewards, axis=1),
-        discounts=discount**chunk_length * alive,
+        discounts=discount**n_step * alive,
         next_observations=dataset.observations[next_inside[:, 0]],
         next_actions=dataset.actions[next_inside] * (next_chunk <= ends)[..., None],
         td_mask=jnp.where(alive == 0, 1.0, complete.astype(jnp.float32)),

@@ -19,7 +19,18 @@ from ml_collections import ConfigDict
 import agents
 from agents import frozen
 from agents.frozen import ForeignPolicy, FrozenPolicy
-from utils import datasets, envs, guards, joint, parallel, pool, runs, trainer, training
+from utils import (
+    datasets,
+    envs,
+    guards,
+    joint,
+    parallel,
+    pool,
+    runs,
+    sparse,
+    trainer,
+    training,
+)
 from utils.checkpoints import Checkpoints
 from utils.datasets import Dataset
 from utils.errors import UserError
@@ -84,6 +95,7 @@ def make_run(
             key,
             batch_size,
             config.chunk_length,
+            config.n_step,
             config.discount,
             agent.needs_next_actions,
             agent.num_candidates,
@@ -169,7 +181,7 @@ def base_policy_record(
         data, noise: what it is trained on.
     """
     return runs.describe(
-        env_name=envs.task_names(env_name, [1])[0],
+        env_name=envs.task_names(sparse.parse(env_name).base, [1])[0],
         offline_steps=steps,
         log_interval=LOG_INTERVAL,
         save_interval=SAVE_INTERVAL,
