@@ -4,7 +4,8 @@
 
 Two tasks and two seeds are trained together, once undisturbed and once killed at random moments and
 at chosen ones: while a checkpoint is written, while an evaluation runs, after a log line. Final
-weights and all rows but their timing must be equal to the bit.
+weights and all rows but their timing must be equal to the bit. With --phases the base policy is
+frozen: it and its pool are made first, are killed as well, and must be equal too.
 """
 
 import contextlib
@@ -25,6 +26,14 @@ ENV = 'pointmaze-medium-stitch-singletask-task{}-v0'
 DATASET = 'pointmaze-medium-stitch-v0'
 TASKS = (1, 2)
 MOMENTS = ('any', 'checkpoint', 'evaluation', 'log', 'any')
+# Before these: a checkpoint of the base policy, and a pool that has begun.
+FIRST_MOMENTS = ('checkpoint', 'pool')
+POLICY_STEPS = 300
+PHASES = (
+    '--agent.frozen_policy=True',
+    '--agent.num_pool=4',
+    f'--agent.policy_steps={POLICY_STEPS}',
+)
 
 
 def command(data_dir: Path, save_dir: Path, steps: int) -> list[str]:
@@ -64,6 +73,8 @@ def wait_for(moment: str, process: subprocess.Popen, save_dir: Path, delay: floa
     def reached() -> bool:
         if moment == 'checkpoint':
             return any(save_dir.glob('*/*/*/checkpoints/*.orbax-checkpoint-tmp*'))
+        if moment == 'pool':
+            return any(save_dir.glob('base_policies/*/*/pool/*.npy'))
         if moment == 'evaluation':
             return _evaluates(process.pid)
         if moment == 'log':
@@ -77,7 +88,7 @@ def wait_for(moment: str, process: subprocess.Popen, save_dir: Path, delay: floa
     # Where within the moment the signal falls is what is tried.
     if moment == 'evaluation':
         _wait(process, min(delay, 5.0))
-    elif moment == 'checkpoint':
+    elif moment in ('checkpoint', 'pool'):
         _wait(process, delay % 0.05)
 
 
@@ -101,7 +112,9 @@ def _evaluates(pid: int) -> bool:
     return any(b'spawn_main' in line for line in lines)
 
 
-def kill_again_and_again(arguments: list[str], save_dir: Path, kills: int, seed: int) -> None:
+def kill_again_and_again(
+    arguments: list[str], save_dir: Path, kills: int, seed: int, first: tuple[str, ...] = ()
+) -> None:
     """Runs a command until it has been killed `kills` times, then to its end.
 
     Raises:
@@ -111,7 +124,7 @@ def kill_again_and_again(arguments: list[str], save_dir: Path, kills: int, seed:
     done = 0
     while done < kills:
         process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
-        moment = MOMENTS[done % len(MOMENTS)]
+        moment = first[done] if done < len(first) else MOMENTS[done % len(MOMENTS)]
         wait_for(moment, process, save_dir, rng.uniform(0.0, 30.0))
         if process.poll() is not None:
             error = process.communicate()[1]
@@ -130,18 +143,30 @@ def kill_again_and_again(arguments: list[str], save_dir: Path, kills: int, seed:
 def main(_: list[str]) -> None:
     out = Path(FLAGS.out).resolve()
     generation.generate(DATASET, out / 'data', episodes=4, workers=1, seed=0)
-    whole = command(out / 'data', out / 'whole', FLAGS.steps)
+    extra = PHASES if FLAGS.phases else ()
+    whole = [*command(out / 'data', out / 'whole', FLAGS.steps), *extra]
     subprocess.run(whole, stderr=subprocess.PIPE, check=True)
-    killed = command(out / 'data', out / 'killed', FLAGS.steps)
-    kill_again_and_again(killed, out / 'killed', FLAGS.kills, FLAGS.seed)
+    killed = [*command(out / 'data', out / 'killed', FLAGS.steps), *extra]
+    first = FIRST_MOMENTS if FLAGS.phases else ()
+    kill_again_and_again(killed, out / 'killed', FLAGS.kills, FLAGS.seed, first)
     for task in TASKS:
         pair = (run_dir(out / name, task) for name in ('whole', 'killed'))
         print(f'task {task}:', assert_equal_runs(*pair, FLAGS.steps))
+    if FLAGS.phases:
+        print('base policy:', _assert_equal_policies(out))
+
+
+def _assert_equal_policies(out: Path) -> str:
+    one, other = (next((out / name).glob('base_policies/*/*')) for name in ('whole', 'killed'))
+    for pool in (one / 'pool').glob('*.npy'):
+        assert pool.read_bytes() == (other / 'pool' / pool.name).read_bytes(), pool.name
+    return assert_equal_runs(one, other, POLICY_STEPS, ()) + ', and pools'
 
 
 if __name__ == '__main__':
     # Not on import, by tests that also import main.py: both have a --seed.
     flags.DEFINE_integer('kills', 25, 'How often the run is killed.', lower_bound=1)
+    flags.DEFINE_bool('phases', False, 'Whether the base policy is trained first and frozen.')
     flags.DEFINE_integer('steps', 120, 'Updates of the run.', lower_bound=1)
     flags.DEFINE_integer('seed', 0, 'Of the moments.')
     flags.DEFINE_string('out', None, 'Folder of the data and both runs.', required=True)
