@@ -28,6 +28,8 @@ OWN_FLAGS = sorted(flag.name for flag in flags.FLAGS.flags_by_module_dict()['mai
 INT32 = 2**31 - 1
 # Settings for which infinity has a meaning.
 TEMPERATURES = ('tau_r', 'tau_q')
+# Whole numbers that may be 0.
+FROM_ZERO = ('n_step', 'policy_seed')
 UNIT, POSITIVE = (0.0, 1.0), (0.0, math.inf)
 BOUNDS = dict(discount=UNIT, tau=UNIT, lam=UNIT, mean_share=UNIT, expectile=UNIT)
 BOUNDS |= dict(lr=POSITIVE, alpha=POSITIVE, kappa=POSITIVE, tau_r=POSITIVE, tau_q=POSITIVE)
@@ -208,11 +210,11 @@ def assert_config(config):
         what = f'{name}: {value!r}'
         assert type(value) is TYPES[name], what
         if type(value) is int:
-            assert (name != 'n_step') <= value <= INT32, what
+            assert (name not in FROM_ZERO) <= value <= INT32, what
         elif type(value) is float:
             low, high = BOUNDS[name]
             assert low <= value <= high, what
             assert math.isfinite(value) or name in TEMPERATURES, what
         elif type(value) is tuple:
-            assert value, what
+            assert value or name == 'policy_hidden_dims', what
             assert all(type(item) is int and 1 <= item <= INT32 for item in value), what
