@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from benchmarks import flops, profiles, reports, scores, value_training
+from benchmarks import flops, phases, profiles, reports, scores, value_training
 from tests import recompute
 from utils import calibration
 from utils.metrics import CsvTable
@@ -197,3 +197,18 @@ def test_moments_are_shared_by_the_operations_in_progress():
     shares = profiles.shares(events, {'a': profiles.PRODUCTS, 'b': profiles.REST})
     expected = {profiles.PRODUCTS: 0.3, profiles.REST: 0.5, profiles.WAITING: 0.2}
     assert {name: share for name, share in shares.items() if share} == pytest.approx(expected)
+
+
+def test_five_tasks_by_phases_against_five_runs_of_one_loop():
+    """300,000 updates of 1 ms, 3,600,000 states of 1 ms, a million updates of 10; five of 40."""
+    updates = [
+        dict(size='small', what='base policy', m=0, tasks=1, ms_per_update=1.0),
+        dict(size='small', what='qc, values', m=8, tasks=5, ms_per_update=10.0),
+        dict(size='small', what='qc, one loop', m=8, tasks=1, ms_per_update=40.0),
+    ]
+    updates = [row | dict(gflop_per_update=1.0) for row in updates]
+    pools = [dict(size='small', ms_per_state=1.0)]
+    text = phases.tables(dict(updates=updates, pools=pools, rows=3_600_000))
+    hours = 1.0, (300 + 3600 + 10_000) / 3600, 5 * 40_000 / 3600
+    cells = [f'{hour:.1f}' for hour in hours]
+    assert f'| small | qc | 8 | {" | ".join(cells)} | {hours[1] / hours[2]:.2f} |' in text
