@@ -201,7 +201,8 @@ def test_every_setting_is_that_of_configs_py(made):
             if setting not in config:
                 assert cells[name] == ''
             elif isinstance(config[setting], tuple):
-                assert ast.literal_eval(f'({cells[name].replace(" x ", ",")},)') == config[setting]
+                numbers = cells[name].replace(' x ', ',')
+                assert ast.literal_eval(f'({numbers},)' if numbers else '()') == config[setting]
             else:
                 assert cells[name] == str(config[setting])
         assert set(config) <= set(settings)

@@ -4,7 +4,6 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -259,20 +258,24 @@ def test_main_refuses_a_second_name_in_one_line(tmp_path, arguments):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sparse_name_makes_no_new_data(tmp_path, monkeypatch):
+def test_a_sparse_name_makes_no_new_data(tmp_path):
     arguments = ['--dataset=scene-play-sparse-v0', f'--dataset_dir={tmp_path}']
     assert_one_line(run('scripts/generate_data.py', *arguments), "Did you mean 'scene-play-v0'")
     assert 'scene-play-sparse-v0' not in generation.SOURCES
-    monkeypatch.syspath_prepend(str(ROOT / 'scripts'))
-    import _datasets
-
-    import configs
-
-    names = 'scene-play-singletask-v0', 'scene-play-sparse-singletask-v0'
-    suite = sweep.Suite(('evor',), names, (1,), (0,), {})
-    monkeypatch.setitem(configs.SUITES, 'both', suite)
-    monkeypatch.setattr(_datasets, 'FLAGS', SimpleNamespace(dataset=[], suite='both'))
-    assert _datasets.chosen_datasets() == ['scene-play-v0']
+    # In a process of its own, since importing a script defines its flags.
+    code = """
+import sys
+sys.path.insert(0, 'scripts')
+import _datasets, configs
+from utils import sweep
+names = 'scene-play-singletask-v0', 'scene-play-sparse-singletask-v0'
+configs.SUITES['both'] = sweep.Suite(('evor',), names, (1,), (0,), {})
+_datasets.FLAGS(['test', '--suite=both'])
+print(_datasets.chosen_datasets())
+"""
+    command = [sys.executable, '-c', code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "['scene-play-v0']\n"
 
 
 def test_tables_keep_both_apart_and_beside_their_own_published_numbers(tmp_path):
