@@ -27,14 +27,15 @@ from utils import (
     errors,
     evaluation,
     guards,
+    locks,
     phases,
     runs,
     sparse,
-    trainer,
     wrappers,
 )
 from utils.errors import UserError
 from utils.phases import Data
+from utils.schedule import Schedule
 from utils.stopping import StoppedError, StopRequest
 from utils.wrappers import Noise
 
@@ -153,7 +154,7 @@ def _run_phases(stop: StopRequest) -> bool:
         policy, pools, made = _phases_before(config, data, noise, next(iter(tasks)), stop)
         records = {directory: record | made for directory, record in records.items()}
     runs.check_records(records)
-    with runs.hold(records):
+    with locks.hold(records):
         runs.check_records(records)  # again: another process may have made one meanwhile
         runs.write_records(records)
         run = phases.make_run(config, list(tasks), seeds, data, noise, policy, pools)
@@ -196,9 +197,9 @@ def _phases_before(
     return policy, phases.place_pools(pools, FLAGS.pool_on), made
 
 
-def _schedule() -> trainer.Schedule:
+def _schedule() -> Schedule:
     overlaps = FLAGS.overlap_evaluation
-    return trainer.Schedule(
+    return Schedule(
         offline_steps=FLAGS.offline_steps,
         log_interval=FLAGS.log_interval,
         eval_interval=FLAGS.eval_interval,

@@ -8,8 +8,8 @@ import time
 import jax
 import numpy as np
 
-from utils import envs, evaluation
-from utils.envs import VectorEnv
+from utils import acting, envs, evaluation
+from utils.env_processes import VectorEnv
 
 
 def steps_per_second(env_name: str, num_envs: int, num_steps: int = 200) -> float:
@@ -39,14 +39,14 @@ def steps_per_second(env_name: str, num_envs: int, num_steps: int = 200) -> floa
 
 
 def evaluation_rate(
-    act: evaluation.Act, vector_env: VectorEnv, num_episodes: int, key: jax.Array
+    act: acting.Act, vector_env: VectorEnv, num_episodes: int, key: jax.Array
 ) -> float:
     """Measures an evaluation from its first start to its last step, resets included.
 
     One episode is played beforehand, so that `act` is compiled.
 
     Args:
-        act: as `evaluation.bind` returns it.
+        act: as `acting.bind` returns it.
         vector_env: running environments.
         num_episodes: several times `vector_env.num_envs`, or the end, when few environments are
             still busy, weighs heavily.

@@ -25,7 +25,7 @@ import agents
 import configs
 from agents import Agent
 from benchmarks import reports, stepping, workload
-from utils import envs, errors, evaluation, runs
+from utils import acting, env_processes, errors, runs
 from utils.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -164,11 +164,11 @@ def evaluation_cost(agent: Agent) -> dict[str, float]:
     """Steps per second of environments alone and when the base policy acts, alternated."""
     base = {'n_pi': 1} if 'n_pi' in agent.settings.__dataclass_fields__ else {}
     state = jax.jit(agent.init)(jax.random.key(0))
-    act = evaluation.bind(agent.act, state, agent.configure(**base))
+    act = acting.bind(agent.act, state, agent.configure(**base))
     alone, evaluated = [], []
     for repeat in range(FLAGS.repeats):
         alone.append(stepping.steps_per_second(FLAGS.env_name, FLAGS.eval_envs))
-        with envs.VectorEnv(FLAGS.env_name, FLAGS.eval_envs) as vector_env:
+        with env_processes.VectorEnv(FLAGS.env_name, FLAGS.eval_envs) as vector_env:
             key = jax.random.key(repeat)
             rate = stepping.evaluation_rate(act, vector_env, 2 * FLAGS.eval_envs, key)
         evaluated.append(rate)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import _path
 
-from utils import runs, slurm, sweep
+from utils import locks, runs, slurm, sweep
 from utils.errors import UserError
 from utils.sweep import Element, Found, State
 
@@ -59,7 +59,7 @@ class Array(NamedTuple):
         """How an element is doing; `job` is what SLURM says of it."""
         directories = sweep.directories(self.elements[index], self.flags['save_dir'])
         # Locks first: a run that ends meanwhile has told so by the time it is asked.
-        locked = any(runs.is_locked(directory) for directory in directories)
+        locked = any(locks.is_locked(directory) for directory in directories)
         statuses = [runs.read_status(directory) for directory in directories]
         error = self._last_error(index, statuses)
         return sweep.state(Found(statuses, locked, job, error), self.steps)

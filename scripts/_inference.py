@@ -10,7 +10,7 @@ from _restore import restore
 from absl import flags
 
 from agents import Agent
-from utils import envs, evaluation, runs, training, wrappers
+from utils import acting, env_processes, evaluation, runs, training, wrappers
 from utils.errors import UserError
 from utils.evaluation import Episodes
 from utils.metrics import CsvTable
@@ -119,10 +119,10 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
     print("95% Wilson intervals: of each seed's own agent, not of training it again", flush=True)
     played = []
     num_envs = min(len(settings) * num_episodes, evaluation.MAX_ENVS)
-    with envs.VectorEnv(trained.env_name, num_envs, trained.noise) as vector_env:
+    with env_processes.VectorEnv(trained.env_name, num_envs, trained.noise) as vector_env:
         for index, seed in enumerate(trained.record['seeds']):
             state = training.member(trained.population, index)
-            act = evaluation.bind_each(
+            act = acting.bind_each(
                 trained.agent.act, state, settings, num_episodes, trained.agent.sampler
             )
             key = training.stream(seed, training.EVAL_STREAM)

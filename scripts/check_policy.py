@@ -28,9 +28,11 @@ from absl import flags
 
 from agents import Agent
 from utils import (
+    acting,
     behaviour_measures,
     dataset_files,
     datasets,
+    env_processes,
     envs,
     errors,
     evaluation,
@@ -64,12 +66,12 @@ def main(_: list[str]) -> None:
     stride = record['agent']['chunk_length']
     recorded = behaviour_measures.recorded(val, stride)
     num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
-    with envs.VectorEnv(env_name, num_envs, noise) as vector_env:
+    with env_processes.VectorEnv(env_name, num_envs, noise) as vector_env:
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
             state = training.member(population, index)
             result = _distances(agent, state, settings, val, record, seed)
             played = {}
-            bound = evaluation.bind(agent.act, state, settings)
+            bound = acting.bind(agent.act, state, settings)
             bound = behaviour_measures.watched(bound, played)
             key = training.stream(seed, training.EVAL_STREAM)
             episodes = evaluation.evaluate(

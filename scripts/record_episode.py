@@ -16,7 +16,7 @@ import _path  # noqa: F401
 from _restore import restore
 from absl import flags
 
-from utils import envs, errors, evaluation, rendering, runs, training, wrappers
+from utils import acting, envs, errors, rendering, runs, training, wrappers
 from utils.errors import UserError
 from utils.metrics import CsvTable
 
@@ -51,7 +51,7 @@ def main(_: list[str]) -> None:
     env_name, config_name = record['env_name'], record['agent']['config_name']
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
     state = training.member(population, record['seeds'].index(seed))
-    act = evaluation.bind(agent.act, state, agent.settings, agent.sampler)
+    act = acting.bind(agent.act, state, agent.settings, agent.sampler)
     env = envs.make_env(env_name, noise)
     every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
     key = training.stream(seed, training.EVAL_STREAM)

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 import configs
 from agents import sac
-from utils import errors, experts, guards, online, runs
+from utils import errors, experts, guards, locks, online, runs
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 from utils.metrics import CsvTable
@@ -53,7 +53,7 @@ def main(_: list[str]) -> None:
             env=ENV_ID, steps=FLAGS.steps, seed=FLAGS.seed, config=config.to_dict()
         )
         runs.check_records({out: record})
-        with runs.hold([out]):
+        with locks.hold([out]):
             runs.write_records({out: record})
             env = experts.make_direction_env(ENV_ID)
             learning = _train(config, env, out, stop)

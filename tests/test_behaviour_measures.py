@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_arrays
-from utils import behaviour_measures, datasets, envs, evaluation
+from utils import acting, behaviour_measures, datasets, env_processes, envs, evaluation
 from utils.behaviour_measures import Amount
 
 MAZE = 'pointmaze-medium-navigate-singletask-task1-v0'
@@ -163,10 +163,10 @@ def test_a_watched_policy_acts_as_before_and_is_seen_at_every_chunk_of_every_epi
 
     def act(observations, key, episodes, chunks):
         still = np.zeros((len(observations), 5, 5), np.float32)
-        return evaluation.Acts(still, np.full(len(observations), np.nan))
+        return acting.Acts(still, np.full(len(observations), np.nan))
 
     seen = {}
-    with envs.VectorEnv(name, 2) as vector_env:
+    with env_processes.VectorEnv(name, 2) as vector_env:
         plain = evaluation.evaluate(act, vector_env, 3, jax.random.key(0))
         watched = behaviour_measures.watched(act, seen)
         episodes = evaluation.evaluate(watched, vector_env, 3, jax.random.key(0))

@@ -14,8 +14,8 @@ import configs
 from agents import Decision
 from benchmarks import stepping
 from tests.helpers import random_state, small_agent
-from utils import envs, evaluation, metrics, results
-from utils.envs import Played
+from utils import acting, env_processes, envs, evaluation, metrics, results
+from utils.env_processes import Played
 from utils.errors import UserError
 
 ENV = 'pointmaze-medium-navigate-singletask-task1-v0'
@@ -36,7 +36,7 @@ def noisy(state, observations, key, settings):
     return Chosen(actions, observations.sum(axis=1))
 
 
-controller = evaluation.bind(noisy, 0.5, None)
+controller = acting.bind(noisy, 0.5, None)
 
 
 def agent_of(config_name):
@@ -97,7 +97,7 @@ class CountingEnvs:
 
 @pytest.fixture(scope='module')
 def vector_env():
-    with envs.VectorEnv(ENV, 3) as running:
+    with env_processes.VectorEnv(ENV, 3) as running:
         yield running
 
 
@@ -246,7 +246,7 @@ def test_an_episode_ends_with_its_success(vector_env):
         subgoals = [env.unwrapped.get_oracle_subgoal(xy, goal)[0] for xy in observations]
         steps = np.array(subgoals) - observations
         steps /= np.linalg.norm(steps, axis=1, keepdims=True) + 1e-6
-        return evaluation.Acts(np.repeat(steps[:, None], 2, axis=1), np.zeros(len(steps)))
+        return acting.Acts(np.repeat(steps[:, None], 2, axis=1), np.zeros(len(steps)))
 
     episodes = evaluation.evaluate(walk, vector_env, 3, KEY)
     assert episodes.success.all()
@@ -265,7 +265,7 @@ def test_every_row_is_acted_on_as_if_it_were_alone():
     observations = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     episodes, chunks = np.array([5, 5, 2, 2]), np.array([0, 1, 0, 0])
     observations[3] = observations[2]
-    act = evaluation.bind(agent.act, state, agent.settings)
+    act = acting.bind(agent.act, state, agent.settings)
     actions, promised = act(observations, KEY, episodes, chunks)
     alone = jax.jit(agent.act)
     for row in range(4):
@@ -283,7 +283,7 @@ def test_every_agent_can_be_evaluated(name):
     agent = small_agent(next(c for c in configs.CONFIGS if agent_of(c) == name))
 
     def act(key, observations, numbers):
-        bound = evaluation.bind(agent.act, agent.init(key), agent.settings)
+        bound = acting.bind(agent.act, agent.init(key), agent.settings)
         return bound(observations, key, numbers, numbers)
 
     acts = jax.eval_shape(act, KEY, np.zeros((4, 3), np.float32), np.arange(4))
@@ -300,7 +300,7 @@ def test_an_agent_is_compiled_once_for_all_states_and_episodes():
 
     for state, temperature in ((0.5, 0.1), (0.4, 0.2)):
         counting = CountingEnvs(5, lengths=[2, 1, 3] * 3)
-        bound = evaluation.bind(act, state, temperature)
+        bound = acting.bind(act, state, temperature)
         for num_episodes in (9, 2):
             evaluation.evaluate(bound, counting, num_episodes, KEY)
     assert len(traced) == 1
@@ -330,13 +330,13 @@ PUSHES = [Push(force, times) for force in (0.0, 10.0, 200.0) for times in (1, 3)
 def test_a_sweep_yields_what_each_setting_gives_alone_and_in_order(num_envs):
     lengths = [3, 1, 4, 1, 5]
     counting = CountingEnvs(num_envs, lengths)
-    act = evaluation.bind_each(pushing, 0.5, PUSHES, 5)
+    act = acting.bind_each(pushing, 0.5, PUSHES, 5)
     swept = list(evaluation.sweep(act, counting, len(PUSHES), 5, KEY))
     assert sorted(counting.started) == sorted(list(range(5)) * len(PUSHES))
     assert not counting.reports  # nothing is left to collect
     assert len(swept) == len(PUSHES)
     for one, episodes in zip(PUSHES, swept, strict=True):
-        alone = evaluation.bind(pushing, 0.5, one)
+        alone = acting.bind(pushing, 0.5, one)
         expected = evaluation.evaluate(alone, CountingEnvs(2, lengths), 5, KEY)
         np.testing.assert_allclose(episodes.returns, expected.returns, rtol=1e-5)
         assert_same((episodes.success, episodes.lengths), (expected.success, expected.lengths))
@@ -346,7 +346,7 @@ def test_a_sweep_yields_what_each_setting_gives_alone_and_in_order(num_envs):
 def test_a_setting_is_yielded_as_soon_as_it_and_those_before_it_are_played():
     """With one environment: before the next one begins."""
     counting = CountingEnvs(1, lengths=[2, 1])
-    act = evaluation.bind_each(pushing, 0.5, PUSHES[:3], 2)
+    act = acting.bind_each(pushing, 0.5, PUSHES[:3], 2)
     swept = evaluation.sweep(act, counting, 3, 2, KEY)
     begun = [len(counting.started) for _ in swept]
     assert begun == [3, 5, 6]  # the one that follows has started, but was not played
@@ -361,7 +361,7 @@ def test_rows_with_nothing_to_do_cost_nothing(num_rows):
         jax.debug.callback(lambda row: sizes.append(row), observations[0, 0])
         return pushing(state, observations, key, settings)
 
-    act = evaluation.bind_each(counted, 0.0, PUSHES[:1], 20)
+    act = acting.bind_each(counted, 0.0, PUSHES[:1], 20)
     rollouts = np.full(40, evaluation.IDLE)
     rollouts[:num_rows] = np.arange(num_rows)
     actions = act(np.zeros((40, 2), np.float32), KEY, rollouts, np.zeros(40, int)).actions
@@ -378,7 +378,7 @@ def test_settings_of_one_static_part_share_a_program():
         traced.append(settings.times)
         return pushing(state, observations, key, settings)
 
-    bound = evaluation.bind_each(act, 0.5, PUSHES, 4)
+    bound = acting.bind_each(act, 0.5, PUSHES, 4)
     list(evaluation.sweep(bound, CountingEnvs(50, [2, 1, 3, 1]), len(PUSHES), 4, KEY))
     assert sorted(traced) == [1, 3]
 
@@ -394,11 +394,11 @@ def test_an_agent_acts_the_same_in_a_sweep_and_alone():
     asked = rng.normal(size=(25, 3)).astype(np.float32), KEY
     chunks = rng.integers(0, 5, 25)
     state = random_state(agent)
-    bound = evaluation.bind_each(agent.act, state, settings, 10)
+    bound = acting.bind_each(agent.act, state, settings, 10)
     acts = bound(*asked, rollouts, chunks)
     for number, one in enumerate(settings):
         rows = np.flatnonzero(rollouts // 10 == number)
-        alone = evaluation.bind_each(agent.act, state, [one], 10)
+        alone = acting.bind_each(agent.act, state, [one], 10)
         expected = alone(*asked, rollouts % 10, chunks)
         for field, other in zip(acts, expected, strict=True):
             np.testing.assert_allclose(field[rows], other[rows], rtol=1e-4, atol=1e-5)
@@ -449,15 +449,15 @@ class ScriptedEnvs:
     def start(self, environments, episodes):
         for number, episode in zip(environments, episodes, strict=True):
             self.running[number] = Scripted(int(episode))
-            report = envs._report(self.running[number].observe(), [], False, False)
+            report = env_processes._report(self.running[number].observe(), [], False, False)
             self.reports[number] = report.tobytes()
 
     def play(self, environments, actions):
         for number, chunk in zip(environments, actions, strict=True):
-            self.reports[number] = envs._play(self.running[number], chunk).tobytes()
+            self.reports[number] = env_processes._play(self.running[number], chunk).tobytes()
 
     def collect(self, environments):
-        return envs._read([self.reports.pop(number) for number in environments])
+        return env_processes._read([self.reports.pop(number) for number in environments])
 
 
 def promising(state, observations, key, settings):
@@ -475,7 +475,7 @@ def promising(state, observations, key, settings):
 @pytest.mark.parametrize('num_envs', [1, 3])
 @pytest.mark.parametrize('chunk_length', [1, 3])
 def test_promised_and_obtained_are_those_of_a_calculation_by_hand(chunk_length, num_envs):
-    act = evaluation.bind(promising, None, Push(0.0, chunk_length))
+    act = acting.bind(promising, None, Push(0.0, chunk_length))
     episodes = evaluation.evaluate(act, ScriptedEnvs(num_envs), 4, KEY, discount=0.5)
     np.testing.assert_array_equal(episodes.start_values, PROMISED)
     np.testing.assert_array_equal(episodes.discounted_returns, OBTAINED)
@@ -485,20 +485,20 @@ def test_promised_and_obtained_are_those_of_a_calculation_by_hand(chunk_length, 
 
 
 def test_without_a_discount_rewards_are_summed_and_nothing_is_added():
-    act = evaluation.bind(promising, None, Push(0.0, 3))
+    act = acting.bind(promising, None, Push(0.0, 3))
     episodes = evaluation.evaluate(act, ScriptedEnvs(2), 4, KEY)
     np.testing.assert_array_equal(episodes.discounted_returns, episodes.returns)
 
 
 def test_each_setting_of_a_sweep_has_its_own_promises():
-    act = evaluation.bind_each(promising, None, [Push(force, 3) for force in (0.0, 1.0)], 4)
+    act = acting.bind_each(promising, None, [Push(force, 3) for force in (0.0, 1.0)], 4)
     for episodes in evaluation.sweep(act, ScriptedEnvs(3), 2, 4, KEY, discount=0.5):
         np.testing.assert_array_equal(episodes.start_values, PROMISED)
         np.testing.assert_array_equal(episodes.discounted_returns, OBTAINED)
 
 
 def test_tables_show_means_of_promised_and_obtained_and_an_interval_of_their_difference():
-    act = evaluation.bind(promising, None, Push(0.0, 1))
+    act = acting.bind(promising, None, Push(0.0, 1))
     episodes = evaluation.evaluate(act, ScriptedEnvs(2), 4, KEY, discount=0.5)
     summary = evaluation.summary(episodes)
     assert summary['start_value'] == 65.0
@@ -516,7 +516,7 @@ def test_tables_show_means_of_promised_and_obtained_and_an_interval_of_their_dif
 
 
 def test_a_single_episode_has_no_interval():
-    act = evaluation.bind(promising, None, Push(0.0, 1))
+    act = acting.bind(promising, None, Push(0.0, 1))
     episodes = evaluation.evaluate(act, ScriptedEnvs(1), 1, KEY, discount=0.5)
     summary = evaluation.summary(episodes)
     assert summary['start_value_error'] == 1.875
@@ -527,7 +527,7 @@ def test_a_single_episode_has_no_interval():
 def test_agents_that_weigh_nothing_promise_nan_and_others_a_number(name):
     agent = small_agent(name)
     state = random_state(agent) if name == 'qc1' else jax.jit(agent.init)(KEY)
-    act = evaluation.bind(agent.act, state, agent.settings)
+    act = acting.bind(agent.act, state, agent.settings)
     acts = act(np.zeros((2, 3), np.float32), KEY, np.arange(2), np.zeros(2, int))
     assert np.isfinite(acts.actions).all()
     assert (np.isfinite(acts.promised) if name == 'qc1' else np.isnan(acts.promised)).all()
@@ -548,7 +548,7 @@ def test_what_was_not_promised_has_no_error_but_a_return():
 
 
 def test_a_dead_process_is_a_user_error():
-    with envs.VectorEnv(ENV, 2) as running:
+    with env_processes.VectorEnv(ENV, 2) as running:
         started(running, np.arange(2))
         pid = running._process.pid
         children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
@@ -560,7 +560,7 @@ def test_a_dead_process_is_a_user_error():
 
 def test_leaving_in_the_middle_of_a_chunk_is_quiet(capfd):
     """As when `act` raises while the other group steps."""
-    with envs.VectorEnv(ENV, 2) as running:
+    with env_processes.VectorEnv(ENV, 2) as running:
         started(running, np.arange(2))
         running.play(np.arange(2), np.zeros((2, 100, 2)))
     assert capfd.readouterr().err == ''

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils import envs, evaluation, rendering
+from utils import acting, env_processes, envs, evaluation, rendering
 
 ENV = 'pointmaze-medium-navigate-singletask-task1-v0'
 
@@ -45,8 +45,8 @@ class Counting(gymnasium.Wrapper):
 
 
 def test_an_episode_is_drawn_as_an_evaluation_plays_it():
-    act, key = evaluation.bind(noisy, 0.3, None), jax.random.key(1)
-    with envs.VectorEnv(ENV, 2) as vector_env:
+    act, key = acting.bind(noisy, 0.3, None), jax.random.key(1)
+    with env_processes.VectorEnv(ENV, 2) as vector_env:
         played = evaluation.evaluate(act, vector_env, 2, key)
     env = Counting(envs.make_env(ENV))
     for episode in range(2):

@@ -10,7 +10,7 @@ import pytest
 
 import configs
 from tests.run_folders import write_run
-from utils import evaluation, runs, training
+from utils import evaluation, locks, runs, training
 from utils.errors import DivergedError, UserError
 from utils.evaluation import Episodes
 from utils.metrics import LATER, CsvTable, RunLog
@@ -179,15 +179,15 @@ def test_a_window_comes_back_to_the_bit():
 
 
 def test_a_run_is_held_by_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, 'LOCK_TIMEOUT', 0.1)
-    assert not runs.is_locked(tmp_path / 'run')
-    with runs.hold([tmp_path / 'run']):
-        assert runs.is_locked(tmp_path / 'run')
+    monkeypatch.setattr(locks, 'LOCK_TIMEOUT', 0.1)
+    assert not locks.is_locked(tmp_path / 'run')
+    with locks.hold([tmp_path / 'run']):
+        assert locks.is_locked(tmp_path / 'run')
         with pytest.raises(UserError, match='another process works on this run'):
-            with runs.hold([tmp_path / 'other', tmp_path / 'run']):
+            with locks.hold([tmp_path / 'other', tmp_path / 'run']):
                 pass
-        assert not runs.is_locked(tmp_path / 'other')
-    assert not runs.is_locked(tmp_path / 'run')
+        assert not locks.is_locked(tmp_path / 'other')
+    assert not locks.is_locked(tmp_path / 'run')
 
 
 def test_a_status_tells_how_it_goes_and_how_it_failed(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from tests.run_folders import write_run
 from tests.test_cli import TINY, assert_one_line, run, table
-from utils import dataset_files, envs, generation, results, sparse, sweep
+from utils import dataset_files, env_processes, envs, generation, results, sparse, sweep
 from utils.errors import UserError
 from utils.wrappers import Noise
 
@@ -196,7 +196,7 @@ def test_a_step_differs_in_its_reward_alone(noise):
 
 
 def test_processes_play_for_sparse_rewards():
-    with envs.VectorEnv(SPARSE, 1) as vector_env:
+    with env_processes.VectorEnv(SPARSE, 1) as vector_env:
         vector_env.start(np.arange(1), np.arange(1))
         vector_env.collect(np.arange(1))
         vector_env.play(np.arange(1), np.zeros((1, 4, 5)))

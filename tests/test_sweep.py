@@ -19,7 +19,7 @@ import pytest
 from hypothesis import strategies as st
 
 import configs
-from utils import envs, generation, runs, slurm, sweep
+from utils import envs, generation, locks, runs, slurm, sweep
 from utils.errors import STOPPED, UserError
 from utils.sweep import Element, Found, Job, State, Suite
 
@@ -421,7 +421,7 @@ def test_an_element_of_an_array_saves_itself_and_goes_back_into_the_queue(local,
     process.send_signal(signal.SIGUSR1)
     output = process.communicate()[0]
     assert process.returncode == STOPPED, output
-    assert not runs.is_locked(folders[0])
+    assert not locks.is_locked(folders[0])
     told = runs.read_status(folders[0])
     assert (told['state'], told['reason']) == ('stopped', 'SIGUSR1')
     assert output.splitlines()[-1] == f'requeueing at {told["step"]} updates'

@@ -14,10 +14,11 @@ from utils import datasets, joint, parallel, runs, trainer, training
 from utils.checkpoints import Checkpoints
 from utils.errors import DivergedError, UserError
 from utils.metrics import RunLog
+from utils.schedule import Schedule
 from utils.stopping import StopRequest
 
 SEEDS, STEPS = [0, 1], 24
-SCHEDULE = trainer.Schedule(
+SCHEDULE = Schedule(
     offline_steps=STEPS,
     log_interval=5,
     eval_interval=0,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from utils import envs, wrappers
+from utils import env_processes, envs, wrappers
 from utils.errors import UserError
 from utils.wrappers import Noise, NoisyActions
 
@@ -150,7 +150,7 @@ def test_processes_have_the_same_noise():
     noise = Noise(0.2, 0.3)
     expected = [rollout(envs.make_env(MAZE, noise), episode)[-1] for episode in (0, 4)]
     actions = np.random.default_rng(0).uniform(-1, 1, (30, 2))
-    with envs.VectorEnv(MAZE, 2, noise) as vector_env:
+    with env_processes.VectorEnv(MAZE, 2, noise) as vector_env:
         vector_env.start(np.arange(2), np.array([0, 4]))
         vector_env.collect(np.arange(2))
         vector_env.play(np.arange(2), np.stack([actions, actions]))

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from utils import behaviours
+from utils.acting import IDLE, Act, Acts
 from utils.datasets import Dataset
-from utils.evaluation import IDLE, Act, Acts
 
 WINDOW_SECONDS = 5.0  # of simulated time
 LIFT_STEPS = 200  # the length of an episode of one cube

@@ -14,41 +14,19 @@ that is what it is worth if all stays as it is.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from utils import statistics
-from utils.envs import Played, VectorEnv
+from utils.acting import IDLE, Act
+from utils.env_processes import Played, VectorEnv
 from utils.stopping import StoppedError
 
 # Further episodes start as earlier ones end; each environment is a process.
 MAX_ENVS = 100
-# Number of a rollout where there is none.
-IDLE = -1
-# Batch of `bind_each`: of candidates and samples, a few rows make large products already.
-BATCH_ROWS = 8
-
-
-class Acts(NamedTuple):
-    """What is done in each of n rows.
-
-    Attributes:
-        actions: (n, h, action_dim).
-        promised: (n,) value that the agent gave to them, in units of reward; nan for an agent that
-            weighs nothing.
-    """
-
-    actions: np.ndarray | jax.Array
-    promised: np.ndarray | jax.Array
-
-
-# (observations (n, observation_dim), key, rollouts (n,), chunks (n,)) -> Acts; see `bind`.
-Act = Callable[[np.ndarray, jax.Array, np.ndarray, np.ndarray], Acts]
 
 
 class Episodes(NamedTuple):
@@ -242,112 +220,6 @@ def _add(pool: _Pool, rollouts: np.ndarray, played: Played) -> None:
         weights = discount ** outcomes.lengths[rollouts[cut]] / (1.0 - discount)
         outcomes.discounted_returns[rollouts[cut]] += weights * last
     np.subtract.at(pool.left, rollouts[played.done] // pool.num_episodes, 1)
-
-
-def bind(act: Callable, state: Any, settings: Any, sampler: Callable | None = None) -> Act:
-    """Returns an agent's `act` as `evaluate` calls it: compiled, with state and settings filled in.
-
-    Chunk `c` of episode `e` is drawn with the key `fold_in(fold_in(key, e), c)`.
-
-    Args:
-        act: an agent's, (state, observations, key, settings) -> Decision. It is compiled once for
-            each static part of the settings, however often it is bound.
-        state: of the agent.
-        settings: of inference, the same for all episodes: arrays in it are scalar.
-        sampler: of the agent, see `Agent.sampler`.
-    """
-
-    def act_on(observations, key, episodes, chunks) -> Acts:
-        where = observations, key, episodes, chunks
-        return _act_for_each(act, state, *where, settings, _sampled(sampler, *where, settings))
-
-    return act_on
-
-
-def _sampled(
-    sampler: Callable | None,
-    observations: np.ndarray,
-    key: jax.Array,
-    episodes: np.ndarray,
-    chunks: np.ndarray,
-    settings: Any,
-) -> np.ndarray | None:
-    """Candidates (n, n_pi, h * action_dim) of a sampler, row by row: an outcome is its own."""
-    if sampler is None:
-        return None
-    rows = []
-    for observation, episode, chunk in zip(observations, episodes, chunks, strict=True):
-        own_key = jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
-        drawn = np.asarray(sampler(observation[None], own_key, settings.n_pi), np.float32)
-        rows.append(drawn.reshape(settings.n_pi, -1))
-    return np.stack(rows)
-
-
-def bind_each(
-    act: Callable,
-    state: Any,
-    settings: Sequence[Any],
-    num_episodes: int,
-    sampler: Callable | None = None,
-) -> Act:
-    """Returns an agent's `act` as `sweep` calls it: each rollout is played with its own settings.
-
-    The keys are those of `bind`, so that all settings meet the same noise in a chunk of an episode.
-    Rows whose settings have the static part in common are acted on together, in batches of one
-    size: what is computed for a row does not depend on what else is swept.
-
-    Args:
-        act, state: as for `bind`.
-        settings: of inference, of each setting in turn.
-        num_episodes: of each.
-        sampler: of the agent, see `Agent.sampler`.
-    """
-    settings = jax.device_get(settings)
-    programs: dict[Any, list[int]] = {}
-    for number, one in enumerate(settings):
-        programs.setdefault(jax.tree.structure(one), []).append(number)
-
-    def act_on(observations, key, rollouts, chunks) -> Acts:
-        numbers, episodes = np.divmod(rollouts, num_episodes)
-        parts = []
-        for members in programs.values():
-            rows = np.flatnonzero(np.isin(numbers, members))
-            for batch in np.split(rows, range(BATCH_ROWS, len(rows), BATCH_ROWS)):
-                if len(batch):
-                    padded = np.resize(batch, BATCH_ROWS)
-                    own = [settings[number] for number in numbers[padded]]
-                    own = jax.tree.map(lambda *leaves: np.stack(leaves), *own)
-                    what = observations[padded], key, episodes[padded], chunks[padded]
-                    sampled = _sampled(sampler, *what, own)
-                    parts.append((batch, _act_for_each(act, state, *what, own, sampled)))
-        actions = np.zeros((len(rollouts), *parts[0][1].actions.shape[1:]), np.float32)
-        promised = np.full(len(rollouts), np.nan, np.float32)
-        for batch, acts in parts:
-            actions[batch] = acts.actions[: len(batch)]
-            promised[batch] = acts.promised[: len(batch)]
-        return Acts(actions, promised)
-
-    return act_on
-
-
-@partial(jax.jit, static_argnums=0)
-def _act_for_each(
-    act, state, observations, key, episodes, chunks, settings, candidates=None
-) -> Acts:
-    """Acts on each observation as if it were alone, with a key of its own; one call for all.
-
-    Arrays in the settings are scalar, or have an entry for each observation. `candidates`, if there
-    are any, are (n, num, h * action_dim).
-    """
-    settings = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, len(observations)), settings)
-
-    def act_alone(observation, episode, chunk, own_settings, candidates) -> Acts:
-        own_key = jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
-        given = () if candidates is None else (candidates[None],)
-        decision = act(state, observation[None], own_key, own_settings, *given)
-        return Acts(decision.actions[0], decision.promised[0])
-
-    return jax.vmap(act_alone)(observations, episodes, chunks, settings, candidates)
 
 
 def summary(episodes: Episodes) -> dict[str, float]:

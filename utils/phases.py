@@ -24,6 +24,7 @@ from utils import (
     envs,
     guards,
     joint,
+    locks,
     parallel,
     pool,
     runs,
@@ -253,7 +254,7 @@ def ensure_base_policy(
             return frozen.load(place, config, *sizes, steps)
     print(f'base policy: {steps} updates, goes to: {directory}', flush=True)
     directory.mkdir(parents=True, exist_ok=True)
-    with runs.hold_in_turn(directory / runs.LOCK, stop):
+    with locks.hold_in_turn(directory / locks.LOCK, stop):
         runs.check_records({directory: record})
         runs.write_records({directory: record})
         schedule = Schedule(

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from utils import base_policy, draws, files, guards, runs
+from utils import base_policy, draws, files, guards, locks
 from utils.errors import UserError
 from utils.networks import VelocityField
 from utils.stopping import StoppedError, StopRequest
@@ -101,7 +101,7 @@ def ensure(
     size = f'{shape[0]} candidates at each of {whole[0]} states, {_num_bytes(whole) / 1e6:.0f} MB'
     path.parent.mkdir(parents=True, exist_ok=True)
     # Of several runs that miss the same pool one makes it and the others wait.
-    with runs.hold_in_turn(path.with_suffix('.lock'), stop):
+    with locks.hold_in_turn(path.with_suffix('.lock'), stop):
         done = _rows_done(path, note, record)
         print(f'pool: {size}, {"is there" if done == whole[0] else "goes to"}: {path}', flush=True)
         if done < whole[0]:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from utils import envs
-from utils.evaluation import Act
+from utils.acting import Act
 
 BACKENDS = ('egl', 'osmesa')
 PROBE_TIMEOUT = 120.0  # seconds
@@ -91,7 +91,7 @@ def record(env: gymnasium.Env, act: Act, key: jax.Array, episode: int, every: in
 
     Args:
         env: draws by `env.render()`.
-        act: of `evaluation.bind`.
+        act: of `acting.bind`.
         key: the evaluation's.
         episode: its number, by which its start state and the agent's random numbers are fixed.
         every: steps from picture to picture.

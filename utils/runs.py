@@ -7,17 +7,15 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 from ml_collections import ConfigDict
 
 from utils import files
 from utils.errors import UserError
-from utils.stopping import StoppedError, StopRequest
 
 VERSIONED = (
     'jax',
@@ -30,9 +28,7 @@ VERSIONED = (
     'mujoco',
     'gymnasium',
 )
-RECORD, STATUS, LOCK = 'config.json', 'status.json', '.lock'
-# Seconds: longer than an onlooker holds a lock, or a process takes to die.
-LOCK_TIMEOUT = 3.0
+RECORD, STATUS = 'config.json', 'status.json'
 MACHINE = ('versions', 'python', 'devices', 'processor', 'cores')
 # What may change between the parts of a run without changing what it computes.
 FREE = (*MACHINE, 'offline_steps')
@@ -72,75 +68,6 @@ def hardware(record: dict[str, Any]) -> str:
     if devices == ['cpu'] and record.keys() >= {'processor', 'cores'}:
         return f'{record["processor"]}, {record["cores"]} cores'
     return ', '.join(devices)
-
-
-@contextlib.contextmanager
-def hold(directories: Iterable[Path]) -> Iterator[None]:
-    """Makes the directories and keeps other processes from working on them.
-
-    Raises:
-        UserError: another process works on one of them, or it cannot be written to.
-    """
-    with contextlib.ExitStack() as stack:
-        for directory in directories:
-            try:
-                directory.mkdir(parents=True, exist_ok=True)
-                lock = filelock.FileLock(directory / LOCK, timeout=LOCK_TIMEOUT)
-                stack.enter_context(lock)
-            except filelock.Timeout as error:
-                raise UserError(
-                    f'{directory}: another process works on this run; wait for it or choose '
-                    'another --save_dir'
-                ) from error
-            except OSError as error:
-                raise UserError(
-                    f'{directory}: cannot be written to ({error.strerror}); choose another '
-                    '--save_dir'
-                ) from error
-        yield
-
-
-@contextlib.contextmanager
-def hold_in_turn(lock_path: Path, stop: StopRequest) -> Iterator[None]:
-    """Waits until no other process holds a lock, and holds it.
-
-    Of many processes that need one thing, one makes it, and the others find it made.
-
-    Raises:
-        StoppedError: `stop` said so meanwhile.
-        UserError: the lock cannot be written.
-    """
-    lock, waits = filelock.FileLock(lock_path), False
-    while True:
-        try:
-            lock.acquire(timeout=1.0)
-            break
-        except filelock.Timeout:
-            if not waits:
-                print(f'waits for another process that makes {lock_path.parent}', flush=True)
-            waits = True
-        except OSError as error:
-            raise UserError(
-                f'{lock_path}: cannot be written to ({error.strerror}); choose another folder'
-            ) from error
-        if stop():
-            raise StoppedError
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def is_locked(directory: Path) -> bool:
-    """Returns whether a process works on the run in `directory`."""
-    if not (directory / LOCK).exists():
-        return False
-    lock = filelock.FileLock(directory / LOCK)
-    try:
-        with lock.acquire(blocking=False):
-            return False
-    except filelock.Timeout:
-        return True
 
 
 def check_records(records: dict[Path, dict[str, Any]], without: Iterable[str] = ()) -> None:

@@ -16,65 +16,26 @@ import numpy as np
 import tqdm
 from jax.sharding import Mesh
 
-from utils import envs, evaluation, guards, joint, parallel, runs, training, wrappers
+from utils import (
+    acting,
+    env_processes,
+    evaluation,
+    guards,
+    joint,
+    parallel,
+    runs,
+    training,
+    wrappers,
+)
 from utils.background import Background, on_host
 from utils.checkpoints import KEEP, Checkpoints, DamagedError, Progress
 from utils.datasets import Dataset
 from utils.errors import UserError
 from utils.metrics import RunLog
 from utils.monitor import Monitor, restore_window
+from utils.schedule import PROGRESS_STEPS, Schedule
 from utils.stopping import StoppedError, StopRequest
 from utils.wrappers import Noise
-
-# The progress bar moves this often; chunks may be cut anywhere without changing the result.
-PROGRESS_STEPS = 500
-
-
-class Schedule(NamedTuple):
-    """When something leaves the device, in updates; an interval of 0 means never.
-
-    Attributes:
-        offline_steps: updates in all.
-        log_interval, eval_interval, save_interval: between two log lines, evaluations, checkpoints.
-        eval_episodes: of an evaluation.
-        eval_envs: that play them at a time, at most.
-        max_wait: seconds of updates between two looks at signals.
-        overlaps: whether to evaluate and save on the host while training goes on.
-        label: of the progress bar; '': the name of the config.
-    """
-
-    offline_steps: int
-    log_interval: int
-    eval_interval: int
-    save_interval: int
-    eval_episodes: int
-    eval_envs: int
-    max_wait: float
-    overlaps: bool
-    label: str = ''
-
-    def next_stop(self, step: int) -> int:
-        """Returns the next update after which there is something to do."""
-        intervals = (PROGRESS_STEPS, self.log_interval, self.eval_interval, self.save_interval)
-        stops = [(step // interval + 1) * interval for interval in intervals if interval]
-        return min(*stops, self.offline_steps)
-
-    def logs(self, step: int) -> bool:
-        """Returns whether a log line is due."""
-        return _is_due(step, self.log_interval)
-
-    def evaluates(self, step: int) -> bool:
-        """Returns whether an evaluation is due; the last update has one, if any has."""
-        last = step == self.offline_steps
-        return self.eval_interval > 0 and (last or _is_due(step, self.eval_interval))
-
-    def saves(self, step: int) -> bool:
-        """Returns whether a checkpoint is due; the last update always has one."""
-        return step == self.offline_steps or _is_due(step, self.save_interval)
-
-
-def _is_due(step: int, interval: int) -> bool:
-    return interval > 0 and step % interval == 0
 
 
 class Run(NamedTuple):
@@ -309,12 +270,12 @@ class _Training:
         run, log = self._run, self._outputs[task].log
         num_episodes = self._schedule.eval_episodes
         num_envs = min(num_episodes, self._schedule.eval_envs)
-        with envs.VectorEnv(run.env_names[task], num_envs, run.noise) as vector_env:
+        with env_processes.VectorEnv(run.env_names[task], num_envs, run.noise) as vector_env:
             for index, seed in enumerate(run.seeds):
                 # The stream is the evaluation's own, the same whenever the evaluation takes place.
                 key = training.stream(seed, training.EVAL_STREAM)
                 state = training.member(population, index)
-                act = evaluation.bind(run.agent.act, state, run.agent.settings, run.agent.sampler)
+                act = acting.bind(run.agent.act, state, run.agent.settings, run.agent.sampler)
                 try:
                     episodes = evaluation.evaluate(
                         act,
