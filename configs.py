@@ -207,7 +207,7 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'evor': evor,
     # The paper's EVOR with the target that keeps the return's law, and nothing else changed.
     'evor_coupled': partial(evor, td_target='coupled'),
-    # What won at laptop size (README), at the paper's.
+    # What won at laptop size (docs/results/before-the-audit.md), at the paper's.
     'evor5': partial(evor, **EVOR5),
     # The law-keeping target at a fraction of the cost: see the benches of steps and of throughput.
     'evor_trunk': partial(
@@ -309,16 +309,6 @@ CONFIGS |= {
     for variants in ABLATIONS.values()
     for name, changes in variants.items()
 }
-
-
-def base_policy_of(config: ConfigDict) -> ConfigDict:
-    """Returns the `bc` that trains the base policy of an agent that freezes it."""
-    shared = ('policy_layer_norm', 'matmul_precision', 'kernel_init', 'lr', 'batch_size')
-    shared += ('chunk_length', 'flow_steps')
-    hidden_dims = config.policy_hidden_dims or config.hidden_dims
-    base = bc(hidden_dims=hidden_dims, **{name: config[name] for name in shared})
-    base.config_name = 'bc'
-    return base.lock()
 
 
 def get_config(name: str) -> ConfigDict:

@@ -21,6 +21,7 @@ import configs
 from agents import frozen
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils import (
+    assembly,
     dataset_files,
     datasets,
     envs,
@@ -33,8 +34,8 @@ from utils import (
     sparse,
     wrappers,
 )
+from utils.assembly import Data, Pools
 from utils.errors import UserError
-from utils.phases import Data
 from utils.schedule import Schedule
 from utils.stopping import StoppedError, StopRequest
 from utils.wrappers import Noise
@@ -157,44 +158,50 @@ def _run_phases(stop: StopRequest) -> bool:
     with locks.hold(records):
         runs.check_records(records)  # again: another process may have made one meanwhile
         runs.write_records(records)
-        run = phases.make_run(config, list(tasks), seeds, data, noise, policy, pools)
+        run = assembly.make_run(config, list(tasks), seeds, data, noise, policy, pools)
         wandb = config.to_dict() if FLAGS.wandb else None
-        return phases.train(run, list(records), _schedule(), stop, wandb)
+        return assembly.train(run, list(records), _schedule(), stop, wandb)
 
 
 def _phases_before(
     config: ConfigDict, data: Data, noise: Noise, env_name: str, stop: StopRequest
-) -> tuple[FrozenPolicy | ForeignPolicy, list[Any] | None, dict[str, Any]]:
+) -> tuple[FrozenPolicy | ForeignPolicy, Pools | None, dict[str, Any]]:
     """Returns the base policy, its pools and what the record of a run says of them."""
-    save_dir = _path('save_dir')
-    sizes = data.train[0].observations.shape[1], data.train[0].actions.shape[1]
-    if FLAGS.base_policy and frozen.FUNCTION.fullmatch(FLAGS.base_policy):
-        policy = frozen.load_function(FLAGS.base_policy)
-        name = FLAGS.base_policy.replace(':', '.')
-        directory = save_dir / phases.BASE_POLICIES / data.path.stem / name
-    elif FLAGS.base_policy:
-        policy = frozen.load(_path('base_policy'), config, *sizes)
-        directory = policy.directory
-    elif FLAGS.pool:
-        policy, directory = ForeignPolicy('', None, ''), save_dir
+    policy, directory = _base_policy(config, data, noise, env_name, stop)
+    made, num_candidates = dict(base_policy=policy.provenance), agents.num_candidates(config)
+    if not num_candidates:
+        return policy, None, made
+    if FLAGS.pool:
+        pools = phases.read_pools(_path('pool'), config, data, num_candidates)
+        made['pool'] = dict(file=_path('pool').name, checksum=zlib.crc32(pools.train))
     else:
-        base = configs.base_policy_of(config)
+        pools = phases.make_pools(policy, directory / 'pool', config, data, stop)
+    return policy, phases.place_pools(pools, FLAGS.pool_on), made
+
+
+def _base_policy(
+    config: ConfigDict, data: Data, noise: Noise, env_name: str, stop: StopRequest
+) -> tuple[FrozenPolicy | ForeignPolicy, Path]:
+    """Returns the base policy and its directory: given, found, or trained now."""
+    save_dir, given = _path('save_dir'), FLAGS.base_policy or ''
+    sizes = data.train[0].observations.shape[1], data.train[0].actions.shape[1]
+    chunk_shape = config.chunk_length, sizes[1]
+    if frozen.FUNCTION.fullmatch(given):
+        policy = frozen.load_function(given, chunk_shape)
+        home = save_dir / phases.BASE_POLICIES / data.path.stem
+        return policy, home / given.replace(':', '.')
+    if given:
+        policy = frozen.load(_path('base_policy'), config, *sizes)
+    elif FLAGS.pool:
+        return frozen.pool_alone(chunk_shape), save_dir
+    else:
+        base = configs.bc(**frozen.settings_of(config, frozen.TRAINING_SETTINGS), config_name='bc')
         settings = config.policy_steps, config.policy_seed, env_name, data, noise
         record = phases.base_policy_record(base, *settings)
         policy = phases.ensure_base_policy(
             save_dir, record, base, data, noise, stop, FLAGS.max_wait
         )
-        directory = policy.directory
-    made = dict(base_policy=policy.provenance)
-    num_candidates = agents.create(config, agents.Spec(*sizes, 0.0, 1.0, -1.0, 0.0)).num_candidates
-    if not num_candidates:
-        return policy, None, made
-    if FLAGS.pool:
-        pools = phases.read_pools(_path('pool'), config, data, num_candidates)
-        made['pool'] = dict(file=_path('pool').name, checksum=zlib.crc32(pools[0]))
-    else:
-        pools = phases.make_pools(policy, directory / 'pool', config, data, stop)
-    return policy, phases.place_pools(pools, FLAGS.pool_on), made
+    return policy, policy.directory
 
 
 def _schedule() -> Schedule:
@@ -227,6 +234,8 @@ def _agent_config() -> ConfigDict:
         for name in ('base_policy', 'pool'):
             if FLAGS[name].value:
                 raise UserError(f'--{name}: is for agents with --agent.frozen_policy=True')
+    elif FLAGS.pool and not agents.num_candidates(FLAGS.agent):
+        raise UserError('--pool: updates of this agent read no candidates')
     elif FLAGS.pool and not FLAGS.base_policy and FLAGS.eval_interval:
         raise UserError(
             '--pool: an evaluation needs the policy too; give --base_policy=MODULE:FUNCTION, or '
@@ -281,12 +290,7 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
             noise,
         )
 
-    def load(path: Path) -> list[datasets.Dataset]:
-        built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks)]
-        datasets.check_chunks(built[0], config.chunk_length, config.n_step, path)
-        return built
-
-    return Data(load(path), load(val_path) if val_path.exists() else None, path)
+    return assembly.load_data(path, val_path, tasks, config)
 
 
 def _record(
@@ -299,7 +303,7 @@ def _record(
         **{name: FLAGS[name].value for name in names},
         seeds=seeds,
         agent=config.to_dict(),
-        **phases.describe_data(data.path, dataset),
+        **assembly.describe_data(data.path, dataset),
     )
 
 

@@ -6,7 +6,7 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from agents import bc, evor, fql, ifql, iql, qc
-from agents.interface import Agent, Decision, Spec
+from agents.interface import Agent, Decision, Spec, num_candidates
 from utils import datasets
 from utils.datasets import Dataset
 from utils.errors import UserError, did_you_mean
@@ -19,6 +19,7 @@ __all__ = [
     'check',
     'create',
     'freezes_policy',
+    'num_candidates',
     'spec_of',
 ]
 

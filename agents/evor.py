@@ -24,7 +24,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from agents.interface import Agent, Decision, Spec
+from agents.interface import Agent, Decision, Spec, num_candidates
 from utils import (
     base_policy,
     checks,
@@ -143,7 +143,7 @@ def value_candidates(
 
 def extract(
     model: Model,
-    policy_params: Params,
+    policy: TrainState | None,
     value_params: Params,
     return_map: ReturnMap,
     observations: jax.Array,
@@ -159,15 +159,9 @@ def extract(
         candidates (n, n_pi, h * action_dim), values (n, n_pi) in the net's units, index (n,).
     """
     policy_key, value_key, pick_key = jax.random.split(key, 3)
-    if candidates is None:
-        candidates = base_policy.sample_many(
-            model.policy_net,
-            policy_params,
-            observations,
-            policy_key,
-            settings.n_pi,
-            settings.flow_steps,
-        )
+    candidates = base_policy.candidates(
+        model.policy_net, policy, observations, policy_key, settings, candidates
+    )
     values = value_candidates(
         model, value_params, return_map, observations, candidates, value_key, settings
     )
@@ -194,7 +188,7 @@ def act(
     """
     candidates, values, index = extract(
         model,
-        base_policy.params_of(state.policy),
+        state.policy,
         state.value.params,
         state.returns,
         observations,
@@ -244,7 +238,7 @@ def choose_next_actions(model: Model, state: State, batch: Batch, key: jax.Array
     picker = state.value.params if config.backup_picker == 'online' else state.value.target_params
     candidates, _, index = extract(
         model,
-        base_policy.params_of(state.policy),
+        state.policy,
         picker,
         state.returns,
         batch.next_observations,
@@ -344,8 +338,6 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
             'agent.value_model: categorical needs bounded returns, which agent.discount=1 has not'
         )
     model = build(config, spec)
-    reads_pool = config.frozen_policy and config.next_action == 'policy'
-    num_candidates = config.backup_candidates if reads_pool else 0
     return Agent(
         init=partial(init, model),
         update=partial(update, model),
@@ -356,7 +348,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         needs_next_actions=config.next_action == 'dataset',
         shared=('policy',),
         discount=config.discount,
-        num_candidates=num_candidates,
+        num_candidates=num_candidates(config),
     )
 
 

@@ -6,7 +6,6 @@ samples. All seeds and tasks of a run share one policy.
 
 import hashlib
 import importlib
-import inspect
 import json
 import re
 from collections.abc import Callable
@@ -26,10 +25,10 @@ from utils.errors import UserError
 from utils.networks import VelocityField
 from utils.train_state import TrainState
 
-# Settings that make the policy what it is; a run that uses it must have the same.
+# What makes the policy what it is, beside its widths; a run that uses it must have the same.
 POLICY_SETTINGS = ('policy_layer_norm', 'matmul_precision', 'chunk_length', 'flow_steps')
-# Settings that its training reads besides.
-TRAINING_SETTINGS = ('kernel_init', 'lr', 'batch_size')
+# And those that its training reads.
+TRAINING_SETTINGS = (*POLICY_SETTINGS, 'kernel_init', 'lr', 'batch_size')
 FUNCTION = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
 
 
@@ -80,22 +79,39 @@ class ForeignPolicy(NamedTuple):
     Attributes:
         name: MODULE:FUNCTION, or '' where its pool is all there is.
         function: (observations (n, observation_dim), key, num) -> (n, num, h, action_dim), NumPy or
-            JAX; None without a name.
+            JAX.
         digest: SHA-256 of the module's source.
+        chunk_shape: h, action_dim.
     """
 
     name: str
-    function: Callable | None
+    function: Callable
     digest: str
+    chunk_shape: tuple[int, int]
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What the record of a run that uses it says of it."""
         return dict(function=self.name, digest=self.digest)
 
+    def sample(self, observations: np.ndarray, key: jax.Array, num: int) -> np.ndarray:
+        """Calls the function; returns (n, num, h, action_dim).
+
+        Raises:
+            UserError: it returns something else.
+        """
+        candidates = np.asarray(self.function(observations, key, num), np.float32)
+        expected = (len(observations), num, *self.chunk_shape)
+        if candidates.shape != expected or not (np.abs(candidates) <= 1.0).all():
+            raise UserError(
+                f'--base_policy: {self.name} returned shape {candidates.shape}; expected '
+                f'{expected}, (observations, num, h, action_dim), within [-1, 1]'
+            )
+        return candidates
+
     def draw(self, key: jax.Array, num: int) -> pool.Draw:
         """Returns how rows of a pool are drawn: a tile has the key of its first row."""
-        return lambda observations, rows: self.function(
+        return lambda observations, rows: self.sample(
             observations, jax.random.fold_in(key, rows[0]), num
         )
 
@@ -105,7 +121,7 @@ class ForeignPolicy(NamedTuple):
         def init(key: jax.Array) -> Any:
             return agent.init(key).replace(policy=None)
 
-        return agent._replace(init=init, sampler=self.function or _no_samples)
+        return agent._replace(init=init, sampler=self.sample)
 
 
 def _no_samples(*_: object) -> None:
@@ -144,8 +160,8 @@ def load(
     trained = ConfigDict({'n_step': 0} | dict(trained))
     wanted = dict(observation_dim=observation_dim, action_dim=action_dim)
     found = {name: record[name] for name in wanted}
-    wanted |= policy_settings(config)
-    found |= policy_settings(trained)
+    wanted |= settings_of(config, POLICY_SETTINGS)
+    found |= settings_of(trained, POLICY_SETTINGS)
     differing = [f'{name} ({found[name]} there)' for name in wanted if wanted[name] != found[name]]
     if differing:
         raise UserError(
@@ -164,18 +180,18 @@ def load(
     return FrozenPolicy(directory, record, step, net, policy, _digest(policy.params))
 
 
-def policy_settings(config: ConfigDict) -> dict[str, Any]:
-    """Returns what a config says of its base policy, whichever agent it is of."""
-    settings = {name: config[name] for name in POLICY_SETTINGS}
+def settings_of(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
+    """Returns what a config, of whichever agent, says of its base policy, as `bc` names it."""
     hidden_dims = config.get('policy_hidden_dims') or config.hidden_dims
-    return settings | dict(policy_hidden_dims=tuple(hidden_dims))
+    return dict(hidden_dims=tuple(hidden_dims)) | {name: config[name] for name in names}
 
 
-def load_function(name: str) -> ForeignPolicy:
+def load_function(name: str, chunk_shape: tuple[int, int]) -> ForeignPolicy:
     """Imports somebody else's base policy.
 
     Args:
         name: MODULE:FUNCTION, of a module on Python's path.
+        chunk_shape: h, action_dim of its candidates.
 
     Raises:
         UserError: there is no such module or function.
@@ -191,8 +207,16 @@ def load_function(name: str) -> ForeignPolicy:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UserError(f'--base_policy: {module_name} has no function {function_name}')
-    source = Path(inspect.getfile(module)).read_bytes()
-    return ForeignPolicy(name, function, hashlib.sha256(source).hexdigest())
+    path = getattr(module, '__file__', None)
+    if path is None:
+        raise UserError(f'--base_policy: {module_name} has no file; put the function into one')
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return ForeignPolicy(name, function, digest, chunk_shape)
+
+
+def pool_alone(chunk_shape: tuple[int, int]) -> ForeignPolicy:
+    """Returns what stands for a policy where its pool is all there is."""
+    return ForeignPolicy('', _no_samples, '', chunk_shape)
 
 
 def restored(agent: Agent, record: dict[str, Any]) -> Agent:
@@ -203,12 +227,21 @@ def restored(agent: Agent, record: dict[str, Any]) -> Agent:
         record: the run's `config.json`.
 
     Raises:
-        UserError: its base policy is a function that cannot be imported.
+        UserError: its base policy is a function that cannot be imported, or that has changed.
     """
-    name = record.get('base_policy', {}).get('function')
+    recorded = record.get('base_policy', {})
+    name = recorded.get('function')
     if name is None:  # it has none, or it is in the checkpoint
         return agent
-    return (load_function(name) if name else ForeignPolicy('', None, '')).give_to(agent)
+    chunk_shape = record['agent']['chunk_length'], record['action_dim']
+    if not name:
+        return pool_alone(chunk_shape).give_to(agent)
+    policy = load_function(name, chunk_shape)
+    if policy.digest != recorded['digest']:
+        raise UserError(
+            f'--base_policy: the file of {name} has changed since this run was trained; restore it'
+        )
+    return policy.give_to(agent)
 
 
 def _digest(params: Any) -> str:

@@ -98,15 +98,9 @@ def act(
 
     The samples are `candidates`, (n, N, h * action_dim), or of the agent's own base policy.
     """
-    if candidates is None:
-        candidates = base_policy.sample_many(
-            model.policy_net,
-            state.policy.params,
-            observations,
-            key,
-            settings.n_pi,
-            settings.flow_steps,
-        )
+    candidates = base_policy.candidates(
+        model.policy_net, state.policy, observations, key, settings, candidates
+    )
     values = critics.values_of_candidates(
         model.nets.critic, state.models.critic.params, observations, candidates
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 from flax import struct
+from ml_collections import ConfigDict
 
 from utils import extraction
 
@@ -25,6 +26,12 @@ class Spec(NamedTuple):
     return_std: float
     return_low: float = -math.inf
     return_high: float = math.inf
+
+
+def num_candidates(config: ConfigDict) -> int:
+    """Samples of a frozen base policy's pool that a backup picks from; 0: it reads none."""
+    reads_pool = config.get('frozen_policy') and config.get('next_action', 'policy') == 'policy'
+    return config.get('backup_candidates', 0) if reads_pool else 0
 
 
 @struct.dataclass

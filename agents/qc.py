@@ -17,7 +17,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from agents.interface import Agent, Decision, Spec
+from agents.interface import Agent, Decision, Spec, num_candidates
 from utils import base_policy, checks, critics, extraction, networks, returns, train_state
 from utils.datasets import Batch, flatten
 from utils.networks import MLP, VelocityField
@@ -70,15 +70,9 @@ def best_of_n(
     Returns:
         candidates (n, n_pi, h * action_dim), values (n, n_pi) in the net's units, index (n,).
     """
-    if candidates is None:
-        candidates = base_policy.sample_many(
-            model.policy_net,
-            state.policy.params,
-            observations,
-            key,
-            settings.n_pi,
-            settings.flow_steps,
-        )
+    candidates = base_policy.candidates(
+        model.policy_net, state.policy, observations, key, settings, candidates
+    )
     values = critics.values_of_candidates(model.critic_net, critic_params, observations, candidates)
     values = critics.aggregate(values, model.config.value_aggregation)
     return candidates, values, jnp.argmax(values, axis=1)
@@ -205,7 +199,7 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
         needs_next_actions=False,
         shared=('policy',),
         discount=config.discount,
-        num_candidates=config.backup_candidates if config.frozen_policy else 0,
+        num_candidates=num_candidates(config),
     )
 
 

@@ -19,7 +19,7 @@ from _restore import held_out, restore
 from absl import flags
 
 from agents import Agent
-from utils import candidates, dataset_files, datasets, errors, extraction, runs, training
+from utils import acting, candidates, dataset_files, datasets, errors, extraction, runs, training
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 from utils.metrics import CsvTable
@@ -85,8 +85,10 @@ def quarters(
     observations = datasets.sample(val, key, FLAGS.samples, 1, 0, 1.0, False).observations
     # The same policy and keys give the same candidates, which the other value model values.
     policy = {name: getattr(state, name) for name in agent.shared}
+    given = acting.sampled(agent.sampler, np.asarray(observations), act_key, agent.settings)
+    given = () if given is None else (given,)
     values, other_values = (
-        np.asarray(agent.act(who, observations, act_key, agent.settings).values)
+        np.asarray(agent.act(who, observations, act_key, agent.settings, *given).values)
         for who in (state, other.replace(**policy))
     )
     std = float(state.returns.std)

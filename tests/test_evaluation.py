@@ -362,11 +362,11 @@ def test_rows_with_nothing_to_do_cost_nothing(num_rows):
         return pushing(state, observations, key, settings)
 
     act = acting.bind_each(counted, 0.0, PUSHES[:1], 20)
-    rollouts = np.full(40, evaluation.IDLE)
+    rollouts = np.full(40, acting.IDLE)
     rollouts[:num_rows] = np.arange(num_rows)
     actions = act(np.zeros((40, 2), np.float32), KEY, rollouts, np.zeros(40, int)).actions
     jax.effects_barrier()
-    assert len(sizes) == -(-num_rows // evaluation.BATCH_ROWS) * evaluation.BATCH_ROWS
+    assert len(sizes) == -(-num_rows // acting.BATCH_ROWS) * acting.BATCH_ROWS
     assert np.all(actions[:num_rows] != 0)
     assert np.all(actions[num_rows:] == 0)
 

@@ -234,7 +234,7 @@ def test_a_hot_backup_takes_any_candidate(key):
     changes = CHOICE | dict(tau_q=float('inf'))
     agent, state, batch = build(**changes), untrained(**changes), random_batch(key)
     candidates, _, index = agent.extract(
-        state.policy.params,
+        state.policy,
         state.value.target_params,
         state.returns,
         batch.next_observations,

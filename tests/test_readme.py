@@ -1,5 +1,6 @@
-"""Every command of the README runs, made small by flags that are appended to it."""
+"""Every command of the README and the guides runs, made small by flags that are appended to it."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -10,13 +11,24 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / 'README.md').read_text()
-COMMANDS = [
-    line
-    for block in re.findall(r'```bash\n(.*?)```', README, flags=re.DOTALL)
-    for line in re.sub(r'\\\n\s*', '', block).splitlines()
-    if line and not line.startswith('#')
-]
+# In the order in which a newcomer reads them: later pages use what commands before have made.
+PAGES = ['README.md', 'docs/data.md', 'docs/training.md', 'docs/base-policies.md']
+PAGES += ['docs/evaluation.md', 'docs/reporting.md', 'docs/sweeps.md']
+PAGES += ['docs/results/value-models.md', 'docs/results/speed.md']
+TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
+
+
+def commands_of(text):
+    """Lines of a page's shell blocks."""
+    return [
+        line
+        for block in re.findall(r'```bash\n(.*?)```', text, flags=re.DOTALL)
+        for line in re.sub(r'\\\n\s*', '', block).splitlines()
+        if line and not line.startswith('#')
+    ]
+
+
+COMMANDS = [line for text in TEXTS.values() for line in commands_of(text)]
 
 SMALL_AGENT = ['--agent.hidden_dims=(8,)', '--agent.batch_size=16']
 SMALL = {
@@ -91,10 +103,11 @@ NOT_EVALUATED = ('--tasks=', ':bc', '--action_noise=', '--dataset_path=', 'fql_c
 MAKE = ['make demo', 'make test']
 
 
-def run(arguments, cwd):
+def run(arguments, cwd, **variables):
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
+        env=os.environ | variables,
         capture_output=True,
         text=True,
         timeout=400,
@@ -110,7 +123,23 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('readme')
     for name in ('main.py', 'configs.py', 'scripts', 'benchmarks', 'agents', 'utils', 'results'):
         (path / name).symlink_to(ROOT / name)
+    [policy] = re.findall(r'```python\n(.*?)```', TEXTS['docs/base-policies.md'], re.DOTALL)
+    (path / 'neighbours.py').write_text(policy)
     return path
+
+
+def test_the_readme_is_short():
+    assert len(TEXTS['README.md'].splitlines()) <= 150
+
+
+@pytest.mark.parametrize(
+    'page', ['README.md', *(str(path.relative_to(ROOT)) for path in ROOT.glob('docs/**/*.md'))]
+)
+def test_links_lead_to_files(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text):
+        if '://' not in target:
+            assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def test_the_readme_names_the_two_commands():
@@ -122,15 +151,17 @@ def test_every_command_runs_in_order(folder):
     for command in COMMANDS:
         if command in MAKE:
             continue
-        program, *arguments = shlex.split(command)
-        assert program == 'python', f'nobody runs this README command: {command}'
+        before, _, rest = command.partition('python ')
+        variables = dict(part.split('=', 1) for part in before.split())
+        assert rest, f'nobody runs this command: {command}'
+        arguments = shlex.split(rest)
         script = arguments[1] if arguments[0] == '-m' else arguments[0]
         small = [*SMALL[script]]
         if script == 'main.py' and any(part in command for part in NOT_EVALUATED):
             small.append('--eval_interval=0')
         if '_pool' in command:
             small.append('--agent.policy_steps=4')
-        run([*arguments, *small], folder)
+        run([*arguments, *small], folder, **variables)
         if script == 'scripts/generate_data.py':
             # What a reader brings under this name: any file in OGBench's format.
             (folder / 'mine.npz').write_bytes(

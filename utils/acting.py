@@ -46,12 +46,24 @@ def bind(act: Callable, state: Any, settings: Any, sampler: Callable | None = No
 
     def act_on(observations, key, episodes, chunks) -> Acts:
         where = observations, key, episodes, chunks
-        return _act_for_each(act, state, *where, settings, _sampled(sampler, *where, settings))
+        return _act_for_each(
+            act, state, *where, settings, _sampled_alone(sampler, *where, settings)
+        )
 
     return act_on
 
 
-def _sampled(
+def sampled(
+    sampler: Callable | None, observations: np.ndarray, key: jax.Array, settings: Any
+) -> np.ndarray | None:
+    """Candidates (n, n_pi, h * action_dim) of a sampler; None without one, see `Agent.sampler`."""
+    if sampler is None:
+        return None
+    drawn = np.asarray(sampler(observations, key, settings.n_pi), np.float32)
+    return drawn.reshape(*drawn.shape[:2], -1)
+
+
+def _sampled_alone(
     sampler: Callable | None,
     observations: np.ndarray,
     key: jax.Array,
@@ -65,9 +77,8 @@ def _sampled(
     rows = []
     for observation, episode, chunk in zip(observations, episodes, chunks, strict=True):
         own_key = jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
-        drawn = np.asarray(sampler(observation[None], own_key, settings.n_pi), np.float32)
-        rows.append(drawn.reshape(settings.n_pi, -1))
-    return np.stack(rows)
+        rows.append(sampled(sampler, observation[None], own_key, settings))
+    return np.concatenate(rows)
 
 
 def bind_each(
@@ -105,7 +116,7 @@ def bind_each(
                     own = [settings[number] for number in numbers[padded]]
                     own = jax.tree.map(lambda *leaves: np.stack(leaves), *own)
                     what = observations[padded], key, episodes[padded], chunks[padded]
-                    sampled = _sampled(sampler, *what, own)
+                    sampled = _sampled_alone(sampler, *what, own)
                     parts.append((batch, _act_for_each(act, state, *what, own, sampled)))
         actions = np.zeros((len(rollouts), *parts[0][1].actions.shape[1:]), np.float32)
         promised = np.full(len(rollouts), np.nan, np.float32)

@@ -3,6 +3,8 @@
 It never sees a reward. A chunk of `h` actions is one flat vector of `h * action_dim` numbers.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -17,11 +19,6 @@ def init(net: VelocityField, key: jax.Array, observation_dim: int) -> Params:
     """Returns untrained parameters."""
     action, t = jnp.zeros((1, net.output_dim)), jnp.zeros((1, 1))
     return net.init(key, action, t, jnp.zeros((1, observation_dim)))
-
-
-def params_of(policy: TrainState | None) -> Params | None:
-    """Returns a policy's parameters; None for one that is somebody else's."""
-    return None if policy is None else policy.params
 
 
 def loss(net: VelocityField, params: Params, batch: Batch, key: jax.Array) -> jax.Array:
@@ -87,6 +84,29 @@ def sample_many(
         return transport(net, params, observation[None], a_0, flow_steps)
 
     return blocks.map_rows(transport_row, observations, a_0, evaluations=num)
+
+
+def candidates(
+    net: VelocityField,
+    policy: TrainState | None,
+    observations: jax.Array,
+    key: jax.Array,
+    settings: Any,
+    given: jax.Array | None = None,
+) -> jax.Array:
+    """What an agent chooses among, (n, num, h * action_dim): what it is given, or its own samples.
+
+    Args:
+        net, policy: of the base policy; the policy is None where it is somebody else's.
+        observations: (n, observation_dim).
+        key: random key.
+        settings: of inference, with `n_pi` and `flow_steps`.
+        given: (n, num, h * action_dim), drawn before or elsewhere.
+    """
+    if given is not None:
+        return given
+    numbers = settings.n_pi, settings.flow_steps
+    return sample_many(net, policy.params, observations, key, *numbers)
 
 
 def update(

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 # Rows that a net is evaluated on at a time. A CPU's are what its cache holds at a width of 512
-# (README, "Speed"); elsewhere, where launches count, they only bound the memory.
+# (docs/results/speed.md); elsewhere, where launches count, they only bound the memory.
 CPU_ROWS = 2048
 ACCELERATOR_ROWS = 65536
 

@@ -6,39 +6,26 @@ with and on, so that another task, agent or seed does not train it again. So is 
 `bc` with the same settings under SAVE_DIR.
 """
 
-import contextlib
 import hashlib
 import json
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-import agents
 from agents import frozen
 from agents.frozen import ForeignPolicy, FrozenPolicy
-from utils import (
-    datasets,
-    envs,
-    guards,
-    joint,
-    locks,
-    parallel,
-    pool,
-    runs,
-    sparse,
-    trainer,
-    training,
-)
+from utils import assembly, envs, guards, locks, pool, runs, sparse, training
+from utils.assembly import Data, Pools
 from utils.checkpoints import Checkpoints
 from utils.datasets import Dataset
 from utils.errors import UserError
 from utils.host_array import HostArray
-from utils.metrics import RunLog
+from utils.schedule import Schedule
 from utils.stopping import StoppedError, StopRequest
-from utils.trainer import Run, Schedule
 from utils.wrappers import Noise
 
 BASE_POLICIES = 'base_policies'
@@ -48,123 +35,6 @@ LOG_INTERVAL, SAVE_INTERVAL = 5_000, 20_000
 TRAIN_POOL, VAL_POOL = range(2)
 # Share of the free memory that a pool may take.
 POOL_SHARE = 0.5
-
-
-class Data(NamedTuple):
-    """Training and held-out data of every task, in host memory, and where they came from."""
-
-    train: list[Dataset]
-    val: list[Dataset] | None
-    path: Path
-
-
-def make_run(
-    config: ConfigDict,
-    env_names: list[str],
-    seeds: list[int],
-    data: Data,
-    noise: Noise,
-    policy: FrozenPolicy | ForeignPolicy | None = None,
-    pools: list[Any] | None = None,
-) -> Run:
-    """Puts data on the devices and binds agents to it.
-
-    Args:
-        config: of the agents.
-        env_names: of every task.
-        seeds: trained for every task.
-        data: of every task.
-        noise: of the environments.
-        policy: the frozen base policy, if there is one.
-        pools: its candidates at the training and at the held-out states, if updates read any.
-    """
-    train, val = (of and joint.stack(of) for of in (data.train, data.val))
-    task_agents = [
-        agents.create(config, agents.spec_of(dataset, config.discount)) for dataset in data.train
-    ]
-    if policy is not None:
-        task_agents = [policy.give_to(agent) for agent in task_agents]
-    if pools is not None:
-        train = train.replace(candidates=pools[TRAIN_POOL])
-        # Without candidates there, nothing can be said of held-out values.
-        val = val and pools[VAL_POOL] is not None and val.replace(candidates=pools[VAL_POOL])
-    agent, mesh = task_agents[0], parallel.make_mesh(len(seeds))
-
-    def sample(dataset: Dataset, key: jax.Array, batch_size: int = config.batch_size):
-        return datasets.sample(
-            dataset,
-            key,
-            batch_size,
-            config.chunk_length,
-            config.n_step,
-            config.discount,
-            agent.needs_next_actions,
-            agent.num_candidates,
-        )
-
-    return Run(
-        agents=task_agents,
-        env_names=env_names,
-        seeds=seeds,
-        mesh=mesh,
-        train=parallel.place(train, mesh, parallel.EVERYWHERE),
-        val=jax.device_put(val) if val else None,
-        sample=joint.sample(sample),
-        noise=noise,
-    )
-
-
-def train(
-    run: Run,
-    directories: list[Path],
-    schedule: Schedule,
-    stop: StopRequest,
-    wandb: dict[str, Any] | None = None,
-) -> bool:
-    """Trains from the newest checkpoint on; returns whether the run was finished.
-
-    Args:
-        run: what is trained.
-        directories: of every task; held, with their records.
-        schedule: of the training.
-        stop: asked after every chunk of updates.
-        wandb: config to log to Weights & Biases; None: do not.
-    """
-    with contextlib.ExitStack() as stack:
-        status = stack.enter_context(runs.Status(directories, schedule.offline_steps))
-        checkpoints = [
-            stack.enter_context(Checkpoints(path / 'checkpoints')) for path in directories
-        ]
-        start = trainer.find_start(run, checkpoints)
-        if start.finished(schedule.offline_steps):
-            status.tell('finished', start.step)
-            print(
-                *(f'{path}: finished already, {start.step} updates' for path in directories),
-                sep='\n',
-            )
-            return True
-        outputs = [
-            trainer.Output(path, saved, stack.enter_context(_open_log(path, start, task, wandb)))
-            for task, (path, saved) in enumerate(zip(directories, checkpoints, strict=True))
-        ]
-        step, finished = trainer.train(run, start, outputs, schedule, stop, status)
-        status.tell('finished' if finished else 'stopped', step, stop.reason)
-    if finished:
-        print(*(f'{path}: done' for path in directories), sep='\n')
-    return finished
-
-
-def _open_log(
-    directory: Path, start: trainer.Start, task: int, wandb: dict[str, Any] | None
-) -> RunLog:
-    settings = wandb and dict(
-        project='evor',
-        name=str(directory),
-        id=f'{zlib.crc32(str(directory.resolve()).encode()):08x}',
-        resume='allow',
-        config=wandb,
-    )
-    return RunLog(directory, start.step, settings, start.evaluated(task))
 
 
 # Phase 1.
@@ -191,35 +61,24 @@ def base_policy_record(
         **noise._asdict(),
         seeds=[seed],
         agent=config.to_dict(),
-        **describe_data(data.path, data.train[0]),
-    )
-
-
-def describe_data(path: Path, dataset: Dataset) -> dict[str, Any]:
-    """Returns what a record says of a dataset."""
-    return dict(
-        dataset=dict(
-            file=path.name,
-            transitions=len(dataset.starts),
-            checksum=zlib.crc32(dataset.observations),
-        ),
-        observation_dim=dataset.observations.shape[1],
-        action_dim=dataset.actions.shape[1],
+        **assembly.describe_data(data.path, data.train[0]),
     )
 
 
 def base_policy_dir(save_dir: Path, record: dict[str, Any], data: Data) -> Path:
     """Returns where a base policy lives, by all that makes it what it is."""
-    agent, seed = record['agent'], record['seeds'][0]
-    settings = {
-        name: agent[name]
-        for name in ('hidden_dims', *frozen.POLICY_SETTINGS, *frozen.TRAINING_SETTINGS)
-    }
-    identity = settings | {name: record[name] for name in ('dataset', *Noise._fields)}
-    identity |= dict(actions=zlib.crc32(data.train[0].actions), steps=record['offline_steps'])
+    identity = dict(_identity(record), actions=zlib.crc32(data.train[0].actions))
+    identity['steps'] = record['offline_steps']
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    name = f'h{agent["chunk_length"]}_seed{seed}_{digest}'
+    name = f'h{record["agent"]["chunk_length"]}_seed{record["seeds"][0]}_{digest}'
     return save_dir / BASE_POLICIES / data.path.stem / name
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    """What a base policy is trained with and on, but for the number of updates."""
+    settings = frozen.settings_of(runs.agent_config(record), frozen.TRAINING_SETTINGS)
+    identity = {name: record.get(name) for name in ('dataset', *Noise._fields)}
+    return identity | settings | dict(hidden_dims=list(settings['hidden_dims']))
 
 
 def ensure_base_policy(
@@ -270,8 +129,8 @@ def ensure_base_policy(
         )
         # Any task's data do: no reward is read.
         one = Data(data.train[:1], data.val and data.val[:1], data.path)
-        run = make_run(config, [record['env_name']], seeds, one, noise)
-        if not train(run, [directory], schedule, stop):
+        run = assembly.make_run(config, [record['env_name']], seeds, one, noise)
+        if not assembly.train(run, [directory], schedule, stop):
             raise StoppedError
     return frozen.load(directory, config, *sizes, steps)
 
@@ -288,18 +147,16 @@ def _is_trained(directory: Path, record: dict[str, Any]) -> bool:
     """Whether a directory holds the base policy of a record, trained to the end."""
     if not (directory / runs.RECORD).is_file():
         return False
-    found, wanted = runs.read_record(directory), record
-    names = ('hidden_dims', *frozen.POLICY_SETTINGS, *frozen.TRAINING_SETTINGS)
+    found = runs.read_record(directory)
     same = (
         found['agent'].get('agent_name') == 'bc'
-        and found['seeds'][0] == wanted['seeds'][0]
-        and all(found.get(name) == wanted[name] for name in ('dataset', *Noise._fields))
-        and all(found['agent'].get(name) == wanted['agent'][name] for name in names)
+        and found['seeds'][0] == record['seeds'][0]
+        and _identity(found) == _identity(record)
     )
     if not same or not (directory / 'checkpoints').is_dir():
         return False
     with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
-        return wanted['offline_steps'] in checkpoints.steps()
+        return record['offline_steps'] in checkpoints.steps()
 
 
 # Phase 2.
@@ -311,7 +168,7 @@ def make_pools(
     config: ConfigDict,
     data: Data,
     stop: StopRequest,
-) -> list[Any]:
+) -> Pools:
     """Returns the candidates at the training and at the held-out states, drawn now or before.
 
     Args:
@@ -325,16 +182,14 @@ def make_pools(
         StoppedError, UserError: see `pool.ensure`.
     """
     key = training.stream(config.policy_seed, training.POOL_STREAM)
-    pools = []
-    for stream, name in ((TRAIN_POOL, 'train'), (VAL_POOL, 'val')):
-        of_tasks = data.train if stream == TRAIN_POOL else data.val
-        if not of_tasks:
-            pools.append(None)
-            continue
-        dataset = of_tasks[0]
-        provenance = policy.provenance | dict(observations=zlib.crc32(dataset.observations))
-        provenance |= dict(seed=config.policy_seed, flow_steps=config.flow_steps)
-        candidates = pool.ensure(
+
+    def make(name: str, stream: int, dataset: Dataset) -> np.ndarray:
+        provenance = policy.provenance | dict(
+            observations=zlib.crc32(dataset.observations),
+            seed=config.policy_seed,
+            flow_steps=config.flow_steps,
+        )
+        return pool.ensure(
             directory / f'{name}_{config.num_pool}.npy',
             policy.draw(jax.random.fold_in(key, stream), config.num_pool),
             dataset.observations,
@@ -342,32 +197,32 @@ def make_pools(
             provenance,
             stop,
         )
-        pools.append(candidates)
-    return pools
+
+    train = make('train', TRAIN_POOL, data.train[0])
+    return Pools(train, data.val and make('val', VAL_POOL, data.val[0]))
 
 
-def read_pools(path: Path, config: ConfigDict, data: Data, num_candidates: int) -> list[Any]:
+def read_pools(path: Path, config: ConfigDict, data: Data, num_candidates: int) -> Pools:
     """Returns somebody else's pools: PATH, and PATH-val for the held-out states, if it is there.
 
     Raises:
         UserError: see `pool.read`.
     """
-    pools = []
-    for of_tasks, file in ((data.train, path), (data.val, path.with_stem(f'{path.stem}-val'))):
-        if not of_tasks or (file != path and not file.exists()):
-            pools.append(None)
-            continue
-        rows, action_dim = len(of_tasks[0].observations), of_tasks[0].actions.shape[1]
-        shape = config.chunk_length, action_dim
-        pools.append(pool.read(file, rows, num_candidates, shape))
-    return pools
+
+    def read(path: Path, dataset: Dataset) -> np.ndarray:
+        shape = config.chunk_length, dataset.actions.shape[1]
+        return pool.read(path, len(dataset.observations), num_candidates, shape)
+
+    val_path = path.with_stem(f'{path.stem}-val')
+    val = read(val_path, data.val[0]) if data.val and val_path.exists() else None
+    return Pools(read(path, data.train[0]), val)
 
 
-def place_pools(pools: list[Any], where: str) -> list[Any]:
+def place_pools(pools: Pools, where: str) -> Pools:
     """Returns pools, with an axis of flat chunks, where training is to read them.
 
     Args:
-        pools: memory maps, or None.
+        pools: memory maps.
         where: 'device', 'host', or 'auto': on the device if they take at most `POOL_SHARE` of
             what is free there.
 
@@ -384,5 +239,10 @@ def place_pools(pools: list[Any], where: str) -> list[Any]:
     on_device = where == 'device' or (where == 'auto' and needed <= POOL_SHARE * free)
     if not on_device:
         print(f'pool: {needed / 1e6:.0f} MB, read from the file during training', flush=True)
-    flat = [of if of is None else pool.flattened(of) for of in pools]
-    return [of if of is None or on_device else HostArray(of) for of in flat]
+
+    def place(of: np.ndarray | None) -> np.ndarray | HostArray | None:
+        if of is None:
+            return None
+        return pool.flattened(of) if on_device else HostArray(pool.flattened(of))
+
+    return Pools(*map(place, pools))
