@@ -206,14 +206,9 @@ def _base_policy(
 
 def _schedule() -> Schedule:
     overlaps = FLAGS.overlap_evaluation
+    names = set(Schedule._fields) - {'overlaps', 'label'}
     return Schedule(
-        offline_steps=FLAGS.offline_steps,
-        log_interval=FLAGS.log_interval,
-        eval_interval=FLAGS.eval_interval,
-        save_interval=FLAGS.save_interval,
-        eval_episodes=FLAGS.eval_episodes,
-        eval_envs=FLAGS.eval_envs,
-        max_wait=FLAGS.max_wait,
+        **{name: FLAGS[name].value for name in names},
         overlaps=jax.default_backend() != 'cpu' if overlaps is None else overlaps,
     )
 

@@ -14,6 +14,7 @@ import pytest
 
 from agents import frozen
 from tests.equality import assert_equal_runs
+from tests.helpers import small_agent
 from tests.test_cli import ENV, ROOT, data_dir, table, train  # noqa: F401
 from utils import runs
 from utils.errors import UserError
@@ -187,6 +188,13 @@ def test_what_does_not_fit_is_refused_in_one_line(trained, data_dir, tmp_path, a
     assert re.search(message, result.stderr), result.stderr
 
 
+def test_a_pool_that_nothing_would_read_is_refused(data_dir, tmp_path):  # noqa: F811
+    ifql = ('--agent=configs.py:ifql', *POLICY, '--agent.frozen_policy=True')
+    result = train_values(data_dir, tmp_path, '--pool=x.npy', tiny=ifql)
+    assert result.returncode == 2
+    assert result.stderr == 'error: --pool: updates of this agent read no candidates\n'
+
+
 def test_a_run_in_the_way_is_told_before_a_base_policy_is_trained(trained, data_dir, tmp_path):  # noqa: F811
     save_dir, _ = trained
     run_of(tmp_path).parent.mkdir(parents=True)
@@ -270,3 +278,31 @@ def test_a_policy_without_weights_is_no_leaf_of_a_state(on_neighbours):
     folder = run_of(on_neighbours) / 'checkpoints/12/default'
     assert not [path for path in folder.iterdir() if path.name.startswith('policy')]
     assert jax.tree.leaves(None) == []
+
+
+@pytest.mark.parametrize(
+    'candidates',
+    [np.zeros((3, 4, 2)), np.zeros((3, 4, 2, 1)), np.full((3, 4, 2, 2), 1.5)],
+)
+def test_what_a_function_returns_is_checked(candidates):
+    policy = frozen.ForeignPolicy('mine:sample', lambda *_: candidates, '', (2, 2))
+    with pytest.raises(UserError, match=r'mine:sample returned shape .* expected \(3, 4, 2, 2\)'):
+        policy.sample(np.zeros((3, 5)), jax.random.key(0), 4)
+
+
+def test_a_function_that_has_changed_is_not_acted_by(tmp_path, monkeypatch):
+    (tmp_path / 'changing.py').write_text('def sample(observations, key, num): pass')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    digest = frozen.load_function('changing:sample', (2, 2)).digest
+    record = dict(base_policy=dict(function='changing:sample', digest=digest))
+    record |= dict(agent=dict(chunk_length=2), action_dim=2)
+    agent = small_agent('qc1', chunk_length=2)
+    assert frozen.restored(agent, record).sampler is not None
+    (tmp_path / 'changing.py').write_text('def sample(observations, key, num): return 1')
+    with pytest.raises(UserError, match='the file of changing:sample has changed'):
+        frozen.restored(agent, record)
+
+
+def test_a_module_without_a_file_is_refused():
+    with pytest.raises(UserError, match='--base_policy: sys has no file'):
+        frozen.load_function('sys:getsizeof', (2, 2))
