@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import configs
-from benchmarks import reports, workload
+from benchmarks import phase_tables, workload
 from utils import base_policy, errors, networks, pool, runs
 from utils.errors import UserError
 
@@ -32,8 +32,6 @@ flags.DEFINE_integer('rows', 1_001_000, 'States of the data, for the whole.', lo
 flags.DEFINE_integer('num_pool', 32, 'Candidates at each state.', lower_bound=1)
 flags.DEFINE_string('out', 'bench', 'Folder of the results; they must not exist yet.')
 
-# Updates of the base policy and of the values, for the whole.
-POLICY_STEPS, VALUE_STEPS, TASKS = 300_000, 1_000_000, 5
 CHUNKS = dict(chunk_length=5)
 
 
@@ -54,7 +52,7 @@ def main(_: list[str]) -> None:
     result |= dict(rows=FLAGS.rows, num_pool=FLAGS.num_pool)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + '\n')
-    text = tables(result)
+    text = phase_tables.tables(result)
     out.with_suffix('.md').write_text(text)
     print(text)
 
@@ -76,7 +74,7 @@ def _of_agents(size: str, suffix: str, sizes: tuple[int, int]) -> list[dict[str,
             if name == 'evor':
                 phases['next_action'] = 'policy'
             config = _config(start, **CHUNKS | changes | phases | extra)
-            for tasks in (1, TASKS):
+            for tasks in (1, phase_tables.TASKS):
                 row = dict(size=size, what=f'{name}, {what}', tasks=tasks, m=m)
                 rows.append(row | _cost(config, sizes, tasks))
                 print(rows[-1], flush=True)
@@ -108,43 +106,6 @@ def _pool_cost(config: ConfigDict, sizes: tuple[int, int]) -> float:
         jax.block_until_ready(pool.draw(net, *arguments))
         times.append(time.perf_counter() - started)
     return 1e3 * sorted(times[1:])[1] / tile
-
-
-def tables(result: dict[str, Any]) -> str:
-    """Returns the costs, and those of five tasks from nothing, as Markdown."""
-    lines = []
-    for row in result['updates']:
-        m = {0: 'data'}.get(row['m'], str(row['m'])) if 'base' not in row['what'] else ''
-        cells = row['size'], row['what'], m, str(row['tasks'])
-        lines.append([*cells, f'{row["ms_per_update"]:.2f}', f'{row["gflop_per_update"]:.2f}'])
-    header = ['nets', 'what', 'M', 'tasks', 'ms per update', 'GFLOP']
-    text = reports.table(header, lines)
-    lines = []
-    for of_pool in result['pools']:
-        rows = reports.select(result['updates'], size=of_pool['size'])
-        [base] = reports.select(rows, what='base policy')
-        drawn = result['rows'] * of_pool['ms_per_state']
-        for row in rows:
-            if not row['what'].endswith('values') or row['tasks'] != TASKS or not row['m']:
-                continue
-            loop = row['what'].replace('values', 'one loop')
-            [alone] = reports.select(rows, what=loop, m=row['m'], tasks=1)
-            phases = POLICY_STEPS * base['ms_per_update'] + drawn
-            phases += VALUE_STEPS * row['ms_per_update']
-            apart = TASKS * VALUE_STEPS * alone['ms_per_update']
-            hours = [f'{milliseconds / 3.6e6:.1f}' for milliseconds in (drawn, phases, apart)]
-            cells = of_pool['size'], row['what'].split(',')[0], str(row['m']), *hours
-            lines.append([*cells, f'{phases / apart:.2f}'])
-    header = [
-        'nets',
-        'agent',
-        'M',
-        'hours: pool',
-        'phases, five tasks',
-        'five one-loop runs',
-        'share',
-    ]
-    return text + '\n' + reports.table(header, lines)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from benchmarks import flops, phases, profiles, reports, scores, value_training
+from benchmarks import flops, phase_tables, profiles, reports, scores, value_training
 from tests import recompute
 from utils import calibration
 from utils.metrics import CsvTable
@@ -208,7 +208,7 @@ def test_five_tasks_by_phases_against_five_runs_of_one_loop():
     ]
     updates = [row | dict(gflop_per_update=1.0) for row in updates]
     pools = [dict(size='small', ms_per_state=1.0)]
-    text = phases.tables(dict(updates=updates, pools=pools, rows=3_600_000))
+    text = phase_tables.tables(dict(updates=updates, pools=pools, rows=3_600_000))
     hours = 1.0, (300 + 3600 + 10_000) / 3600, 5 * 40_000 / 3600
     cells = [f'{hour:.1f}' for hour in hours]
     assert f'| small | qc | 8 | {" | ".join(cells)} | {hours[1] / hours[2]:.2f} |' in text
