@@ -327,6 +327,14 @@ def get_config(name: str) -> ConfigDict:
     return config.lock()
 
 
+def settings_of(agent_name: str) -> frozenset[str]:
+    """Returns the names of the settings that an agent has; none of an agent that is not here."""
+    for config in (make() for make in CONFIGS.values()):
+        if config.agent_name == agent_name:
+            return frozenset(config) | {'config_name'}
+    return frozenset()
+
+
 FIVE_ENVIRONMENTS = (
     'pointmaze-medium-navigate-singletask-v0',
     'antmaze-large-navigate-singletask-v0',

@@ -41,7 +41,7 @@ def restore(
     # The checkpoint brings its own scale of returns.
     placeholder = dict(return_mean=0.0, return_std=1.0, return_low=-1.0, return_high=1.0)
     spec = agents.Spec(**sizes, **placeholder)
-    missing = configs.get_config(record['agent']['config_name']).keys() - record['agent'].keys()
+    missing = configs.settings_of(record['agent'].get('agent_name')) - record['agent'].keys()
     if missing:
         raise UserError(
             f'{directory}: made by an older version, which had no {", ".join(sorted(missing))}; '

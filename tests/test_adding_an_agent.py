@@ -1,0 +1,72 @@
+"""The guide to a new agent: its edits are made in a copy of the repository, its commands run there."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = (ROOT / 'docs/adding-an-agent.md').read_text()
+COPIED = 'agents', 'utils', 'scripts', 'configs.py', 'main.py'
+SMALL = {
+    'main.py': ['--dataset_dir=data', '--offline_steps=4', '--eval_interval=0']
+    + ['--agent.hidden_dims=(8,)', '--agent.batch_size=16'],
+    'scripts/evaluate.py': ['--eval_episodes=1'],
+}
+
+
+def blocks(language):
+    return re.findall(rf'```{language}\n(.*?)```', GUIDE, re.DOTALL)
+
+
+def insert(path, after, line):
+    text = path.read_text()
+    assert text.count(after) == 1
+    path.write_text(text.replace(after, after + line))
+
+
+def python(folder, *arguments):
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A copy of the repository with the guide's agent in it, and a little data."""
+    path = tmp_path_factory.mktemp('repository')
+    for name in COPIED:
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, path / name)
+    agent, registered, configured = blocks('python')
+    (path / 'agents/one_step.py').write_text(agent)
+    insert(path / 'agents/__init__.py', 'import bc, evor, fql, ifql, iql, ', 'one_step, ')
+    insert(path / 'agents/__init__.py', 'REGISTRY: dict[str, ModuleType] = {\n', registered)
+    insert(path / 'configs.py', 'CONFIGS: dict[str, Callable[[], ConfigDict]] = {\n', configured)
+    data = '--dataset=pointmaze-medium-navigate-v0', '--episodes=1', '--workers=1'
+    python(path, 'scripts/generate_data.py', *data, '--dataset_dir=data')
+    return path
+
+
+def test_the_agent_is_short():
+    assert len(blocks('python')[0].splitlines()) <= 60
+
+
+def test_its_commands_run(folder):
+    train, evaluate = (line.split()[1:] for line in blocks('bash')[0].splitlines())
+    python(folder, *train, *SMALL[train[0]])
+    output = python(folder, *evaluate, *SMALL[evaluate[0]])
+    assert re.search(r'n_pi 32 .*success', output)
+
+
+def test_what_is_called_otherwise_is_evaluated_too(folder):
+    """Scripts know a run's settings by its agent, not by the name of its config."""
+    train, evaluate = (line.split()[1:] for line in blocks('bash')[0].splitlines())
+    python(folder, *train, *SMALL[train[0]], '--agent.config_name=mine')
+    mine = [argument.replace('/one_step/', '/mine/') for argument in evaluate]
+    python(folder, *mine, *SMALL[evaluate[0]])
