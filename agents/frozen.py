@@ -25,10 +25,11 @@ from utils.errors import UserError
 from utils.networks import VelocityField
 from utils.train_state import TrainState
 
-# What makes the policy what it is, beside its widths; a run that uses it must have the same.
-POLICY_SETTINGS = ('policy_layer_norm', 'matmul_precision', 'chunk_length', 'flow_steps')
+# What makes the net what it is, beside its widths; a run that uses it must have the same. Euler steps
+# and the precision of products are of whoever samples: the same velocity serves any.
+POLICY_SETTINGS = ('policy_layer_norm', 'chunk_length')
 # And those that its training reads.
-TRAINING_SETTINGS = (*POLICY_SETTINGS, 'kernel_init', 'lr', 'batch_size')
+TRAINING_SETTINGS = (*POLICY_SETTINGS, 'matmul_precision', 'kernel_init', 'lr', 'batch_size')
 FUNCTION = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
 
 
@@ -56,10 +57,13 @@ class FrozenPolicy(NamedTuple):
         env, seed = self.record['env_name'], self.record['seeds'][0]
         return dict(env_name=env, seed=seed, step=self.step, digest=self.digest)
 
-    def draw(self, key: jax.Array, num: int) -> pool.Draw:
-        """Returns how rows of a pool are drawn."""
+    def pool_name(self, num: int, flow_steps: int) -> str:
+        """Returns what a pool of so many candidates, by so many Euler steps, is called."""
+        return f'{num}_by_{flow_steps}_steps'
+
+    def draw(self, key: jax.Array, num: int, flow_steps: int) -> pool.Draw:
+        """Returns how rows of a pool are drawn, by so many Euler steps."""
         net, params = self.net, self.policy.params
-        flow_steps = self.record['agent']['flow_steps']
         return lambda observations, rows: pool.draw(
             net, params, observations, rows, key, num, flow_steps
         )
@@ -109,7 +113,11 @@ class ForeignPolicy(NamedTuple):
             )
         return candidates
 
-    def draw(self, key: jax.Array, num: int) -> pool.Draw:
+    def pool_name(self, num: int, _: int) -> str:
+        """Returns what a pool of so many candidates is called."""
+        return str(num)
+
+    def draw(self, key: jax.Array, num: int, _: int) -> pool.Draw:
         """Returns how rows of a pool are drawn: a tile has the key of its first row."""
         return lambda observations, rows: self.sample(
             observations, jax.random.fold_in(key, rows[0]), num

@@ -1,4 +1,4 @@
-"""The guide to a new agent: its edits are made in a copy of the repository, its commands run there."""
+"""The guide to a new agent: its edits are made in a copy of the repository, its commands run."""
 
 import re
 import shutil
@@ -12,8 +12,13 @@ ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / 'docs/adding-an-agent.md').read_text()
 COPIED = 'agents', 'utils', 'scripts', 'configs.py', 'main.py'
 SMALL = {
-    'main.py': ['--dataset_dir=data', '--offline_steps=4', '--eval_interval=0']
-    + ['--agent.hidden_dims=(8,)', '--agent.batch_size=16'],
+    'main.py': [
+        '--dataset_dir=data',
+        '--offline_steps=4',
+        '--eval_interval=0',
+        '--agent.hidden_dims=(8,)',
+        '--agent.batch_size=16',
+    ],
     'scripts/evaluate.py': ['--eval_episodes=1'],
 }
 

@@ -59,8 +59,8 @@ def test_one_command_makes_all_phases_and_says_so(trained):
     record = json.loads((directory / 'config.json').read_text())
     assert record['agent']['agent_name'] == 'bc'
     assert {path.name for path in (directory / 'pool').glob('*.npy')} == {
-        'train_4.npy',
-        'val_4.npy',
+        'train_4_by_2_steps.npy',
+        'val_4_by_2_steps.npy',
     }
     for task in (1, 2):
         record = json.loads((run_of(save_dir, task) / 'config.json').read_text())
@@ -109,6 +109,18 @@ def test_another_base_policy_is_another_artefact(trained, data_dir, change):  # 
     assert f'updates, goes to: {made}' in result.stdout
 
 
+def test_other_euler_steps_are_another_pool_of_the_same_policy(trained, data_dir):  # noqa: F811
+    save_dir, _ = trained
+    changes = '--agent.flow_steps=1', '--agent.config_name=fewer_steps'
+    result = train_values(data_dir, save_dir, *changes)
+    assert result.returncode == 0, result.stderr
+    base = base_policy_of(save_dir)
+    assert f'base policy: 12 updates, is there: {base}' in result.stdout
+    assert f'goes to: {base}/pool/train_4_by_1_steps.npy' in result.stdout
+    pools = [np.load(base / f'pool/train_4_by_{steps}_steps.npy') for steps in (1, 2)]
+    assert np.abs(pools[0] - pools[1]).max() > 1e-3
+
+
 def test_tasks_together_learn_what_they_learn_alone(trained, data_dir, tmp_path):  # noqa: F811
     save_dir, _ = trained
     base = f'--base_policy={base_policy_of(save_dir)}'
@@ -148,7 +160,7 @@ def test_a_run_stopped_in_every_phase_equals_one_that_was_not(data_dir, tmp_path
     folders = tmp_path / 'whole', tmp_path / 'parts'
     assert_equal_runs(*(run_of(folder) for folder in folders), 12, ('train',))
     assert_equal_runs(*(base_policy_of(folder) for folder in folders), 3000, ())
-    pools = [base_policy_of(folder) / 'pool/train_4.npy' for folder in folders]
+    pools = [base_policy_of(folder) / 'pool/train_4_by_2_steps.npy' for folder in folders]
     assert pools[0].read_bytes() == pools[1].read_bytes()
 
 

@@ -182,6 +182,7 @@ def make_pools(
         StoppedError, UserError: see `pool.ensure`.
     """
     key = training.stream(config.policy_seed, training.POOL_STREAM)
+    numbers = config.num_pool, config.flow_steps
 
     def make(name: str, stream: int, dataset: Dataset) -> np.ndarray:
         provenance = policy.provenance | dict(
@@ -190,8 +191,8 @@ def make_pools(
             flow_steps=config.flow_steps,
         )
         return pool.ensure(
-            directory / f'{name}_{config.num_pool}.npy',
-            policy.draw(jax.random.fold_in(key, stream), config.num_pool),
+            directory / f'{name}_{policy.pool_name(*numbers)}.npy',
+            policy.draw(jax.random.fold_in(key, stream), *numbers),
             dataset.observations,
             (config.num_pool, config.chunk_length, dataset.actions.shape[1]),
             provenance,
