@@ -25,8 +25,8 @@ from utils.errors import UserError
 from utils.networks import VelocityField
 from utils.train_state import TrainState
 
-# What makes the net what it is, beside its widths; a run that uses it must have the same. Euler steps
-# and the precision of products are of whoever samples: the same velocity serves any.
+# What makes the net what it is, beside its widths; a run that uses it must have the same. Euler
+# steps and the precision of products are of whoever samples: the same velocity serves any.
 POLICY_SETTINGS = ('policy_layer_norm', 'chunk_length')
 # And those that its training reads.
 TRAINING_SETTINGS = (*POLICY_SETTINGS, 'matmul_precision', 'kernel_init', 'lr', 'batch_size')

@@ -11,7 +11,7 @@ import _path  # noqa: F401
 from _datasets import chosen_datasets
 from absl import flags
 
-from utils import errors, generation, wrappers
+from utils import errors, generation, stopping, wrappers
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('episodes', None, 'Training episodes; default: the official number.')
@@ -33,9 +33,10 @@ def main(_: list[str]) -> None:
     for name in names:
         generation.check_name(name)
     for name in names:
-        record = generation.generate(
-            name, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise
-        )
+        with stopping.as_errors():
+            record = generation.generate(
+                name, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise
+            )
         for file_name, file in record['files'].items():
             print(f'{dataset_dir / file_name}: {file["rows"]} rows, sha256 {file["sha256"][:16]}')
         plans, successes = record['plans']['train'], record['plan_successes']['train']

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 import tqdm
 
@@ -112,3 +113,26 @@ def test_the_command_says_so_in_one_line_and_exits_with_2():
     )
     assert result.returncode == 2
     assert re.fullmatch(r'error: /dev/null/data: .*Not a directory.*\n', result.stderr)
+
+
+def test_a_command_that_is_told_to_stop_leaves_no_worker(tmp_path):
+    """Else they would write beside the workers of a repetition."""
+    arguments = f'--dataset={MAZE}', '--workers=2', f'--dataset_dir={tmp_path}'
+    process = subprocess.Popen(
+        [sys.executable, 'scripts/generate_data.py', *arguments],
+        cwd=Path(__file__).resolve().parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    told = ''
+    while 'episode/s' not in told:  # the bar is there once the workers are
+        told += process.stderr.read(1)
+    parent = psutil.Process(process.pid)
+    while len(workers := parent.children(recursive=True)) < 3:  # two, and their resource tracker
+        assert process.poll() is None
+    process.terminate()
+    told = process.stderr.read()
+    assert process.wait() == 75
+    assert told.splitlines()[-1].endswith('stopped by SIGTERM; the same command goes on')
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive

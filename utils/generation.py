@@ -228,6 +228,11 @@ def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
                 'a data generation worker died (out of memory?); finished shards are kept: '
                 'repeat the command, with fewer --workers if memory is short'
             ) from error
+        except BaseException:
+            # A signal, say. Workers that go on would write shards beside those of a repetition.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     counts = {split: np.zeros(2, np.int64) for split in SPLITS}

@@ -5,11 +5,39 @@ import signal
 import time
 from collections.abc import Iterator
 
+from utils.errors import STOPPED, UserError
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StoppedError(Exception):
     """Work was given up because the run was asked to stop."""
+
+
+class ToldToStopError(UserError):
+    """A command was told to stop, and can be repeated."""
+
+    exit_code = STOPPED
+
+
+@contextlib.contextmanager
+def as_errors() -> Iterator[None]:
+    """Turns a signal that asks to stop into an error, for work that keeps what is finished.
+
+    Raises:
+        ToldToStopError: where the main thread is when the signal comes.
+    """
+
+    def stop(number: int, _: object) -> None:
+        name = signal.Signals(number).name
+        raise ToldToStopError(f'stopped by {name}; the same command goes on')
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:
