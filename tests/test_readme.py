@@ -1,5 +1,6 @@
 """Every command of the README and the guides runs, made small by flags that are appended to it."""
 
+import importlib
 import os
 import re
 import shlex
@@ -28,6 +29,7 @@ def commands_of(text):
     ]
 
 
+MATHEMATICS = (ROOT / 'docs/math.md').read_text()
 COMMANDS = [line for text in TEXTS.values() for line in commands_of(text)]
 
 SMALL_AGENT = ['--agent.hidden_dims=(8,)', '--agent.batch_size=16']
@@ -140,6 +142,13 @@ def test_links_lead_to_files(page):
     for target in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text):
         if '://' not in target:
             assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_mathematics_is_where_the_page_says():
+    references = re.findall(r'`((?:agents|utils)/[\w/]+)\.py:(\w+)`', MATHEMATICS)
+    assert len(references) > 15
+    for module, name in references:
+        assert callable(getattr(importlib.import_module(module.replace('/', '.')), name))
 
 
 def test_the_readme_names_the_two_commands():
