@@ -22,6 +22,7 @@ from agents import frozen
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils import (
     assembly,
+    compilation,
     dataset_files,
     datasets,
     envs,
@@ -138,6 +139,7 @@ def _run_phases(stop: StopRequest) -> bool:
     """Makes what is missing: the base policy, its candidates, the values; says if all is done."""
     seeds = _check_flags()
     guards.check_platform(FLAGS.platform)
+    compilation.keep_programs()
     config = _agent_config()
     noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
     tasks = {name: envs.make_env(name) for name in _env_names()}

@@ -9,7 +9,7 @@ import jax
 import agents
 import configs
 from agents import Agent, frozen
-from utils import dataset_files, datasets, envs, runs, training, wrappers
+from utils import compilation, dataset_files, datasets, envs, runs, training, wrappers
 from utils.checkpoints import Checkpoints
 from utils.errors import UserError
 
@@ -28,6 +28,7 @@ def restore(
     Raises:
         UserError: the environment does not fit, or there is no such checkpoint.
     """
+    compilation.keep_programs()
     env = envs.make_env(env_name)
     sizes = dict(
         observation_dim=env.observation_space.shape[0], action_dim=env.action_space.shape[0]

@@ -89,6 +89,14 @@ def assert_equal(whole, folder):
         assert_equal_runs(whole / name, folder / name, STEPS, ('train',))
 
 
+def test_the_program_is_compiled_once(run, tmp_path, caplog):
+    """However often a run logs: the window of a new log interval is where the last one was."""
+    with jax.log_compiles():
+        train(run, tmp_path)
+    told = [record.getMessage() for record in caplog.records]
+    assert sum(text.startswith('Compiling jit(train_chunk)') for text in told) == 1
+
+
 def test_a_run_stopped_again_and_again_equals_one_that_was_not(run, whole, tmp_path):
     """Chunks of one update, so that it stops between log lines and between checkpoints."""
     step, parts = 0, 0

@@ -9,7 +9,7 @@ which the tests compare them with.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
+import scipy  # its stats are loaded where they are first used: half a second
 
 Scores = Sequence[np.ndarray]
 
@@ -43,7 +43,7 @@ def mean(scores: Scores) -> np.ndarray:
 
 def interquartile_mean(scores: Scores) -> np.ndarray:
     """Mean of the middle half of all seeds of all tasks: every seed counts the same."""
-    return stats.trim_mean(np.concatenate(scores, axis=-1), 0.25, axis=-1)
+    return scipy.stats.trim_mean(np.concatenate(scores, axis=-1), 0.25, axis=-1)
 
 
 def probability_of_improvement(one: Scores, other: Scores) -> np.ndarray:
@@ -185,12 +185,14 @@ def success_interval_over_seeds(
     if len(rates) == 1:
         return low, high
     middle = float(np.mean(rates))
-    half = float(stats.t.ppf((1.0 + confidence) / 2.0, len(rates) - 1) * stats.sem(rates))
+    half = float(
+        scipy.stats.t.ppf((1.0 + confidence) / 2.0, len(rates) - 1) * scipy.stats.sem(rates)
+    )
     return max(0.0, min(low, middle - half)), min(1.0, max(high, middle + half))
 
 
 def _wilson(wins: int, episodes: int, confidence: float) -> tuple[float, float]:
-    interval = stats.binomtest(wins, episodes).proportion_ci(confidence, method='wilson')
+    interval = scipy.stats.binomtest(wins, episodes).proportion_ci(confidence, method='wilson')
     return float(interval.low), float(interval.high)
 
 
@@ -207,4 +209,4 @@ def sliced_wasserstein(
     directions = rng.normal(size=(num_directions, one.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     pairs = zip(directions @ one.T, directions @ other.T, strict=True)
-    return float(np.mean([stats.wasserstein_distance(*pair) for pair in pairs]))
+    return float(np.mean([scipy.stats.wasserstein_distance(*pair) for pair in pairs]))

@@ -227,7 +227,9 @@ class _Training:
 
     def _log(self) -> list[dict[str, Any]]:
         rows = self._monitor.close_window(self._gathered(), self._step)
-        self._window = training.zeros_like(self._window)
+        # Placed as the first one was: an array placed otherwise compiles the program again.
+        window = training.zeros_like(self._window)
+        self._window = parallel.place(window, self._run.mesh, parallel.SEEDS)
         for output, task_rows in zip(self._outputs, rows, strict=True):
             output.log.write('train', task_rows)
         return rows[0]
