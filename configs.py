@@ -1,8 +1,9 @@
 """Every default. `--agent=configs.py:NAME` picks a function of this file by name.
 
 `NAME` is at its paper's size; `NAME_small` is for a laptop: 3 x 256 nets with layer normalisation,
-four Euler steps, 16 candidates, standardised returns. Temperatures are in deviations of the
-dataset's return where `return_map` is 'affine', in units of reward where it is 'none'.
+four Euler steps, 16 candidates, standardised returns; `NAME_wide` has values of a laptop's size on
+a base policy of the paper's. Temperatures are in deviations of the dataset's return where
+`return_map` is 'affine', in units of reward where it is 'none'.
 
 `SUITES`, at the end, are sets of runs, for `scripts/sweep.py`.
 """
@@ -201,6 +202,12 @@ SMALL_QC = SMALL_FLOW | dict(backup_candidates=4, n_pi=16)
 POOL = dict(frozen_policy=True, backup_candidates=8)
 EVOR_POOL = POOL | EXACT | dict(chunk_length=5, num_value_nets=2, backup_return_samples=1)
 EVOR_POOL |= dict(tau_q=0.0, tau_r=INF)
+# Small values learn on a wide base policy what large ones do, not on a small one
+# (docs/results/cube-double.md).
+WIDE = dict(hidden_dims=(256, 256, 256), policy_hidden_dims=(512, 512, 512, 512), num_pool=16)
+# For mazes: single actions, several steps of the data's rewards, the data's next action
+# (docs/results/antmaze.md).
+MAZE = dict(chunk_length=1, n_step=25, next_action='dataset', backup_candidates=1)
 POOL_FLOW = dict(td_target='coupled', return_noise='quadrature', return_flow_steps=1)
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {
@@ -248,6 +255,9 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'evor5_pool_c51_small': partial(
         evor, **SMALL_FLOW | EVOR_POOL, value_model='categorical', n_pi=16
     ),
+    'qc5_pool_wide': partial(qc, **POOL | WIDE, chunk_length=5),
+    'evor5_pool_c51_wide': partial(evor, **EVOR_POOL | WIDE, value_model='categorical'),
+    'evor_maze_c51_wide': partial(evor, **EVOR_POOL | WIDE | MAZE, value_model='categorical'),
     # Laptop-sized.
     'evor_small': partial(evor, **SMALL_EVOR),
     # For mazes: an ant learns to walk by single actions first, and no value brings it to a goal
