@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 import agents
 import configs
-from agents import frozen
+from agents import frozen, policy_file
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils import (
     assembly,
@@ -188,10 +188,13 @@ def _base_policy(
     save_dir, given = _path('save_dir'), FLAGS.base_policy or ''
     sizes = data.train[0].observations.shape[1], data.train[0].actions.shape[1]
     chunk_shape = config.chunk_length, sizes[1]
+    home = save_dir / phases.BASE_POLICIES / data.path.stem
     if frozen.FUNCTION.fullmatch(given):
         policy = frozen.load_function(given, chunk_shape)
-        home = save_dir / phases.BASE_POLICIES / data.path.stem
         return policy, home / given.replace(':', '.')
+    if given.endswith(policy_file.SUFFIX):
+        policy = policy_file.read(_path('base_policy'), config, *sizes)
+        return policy, home / f'{policy.directory.stem}_{policy.digest[:8]}'
     if given:
         policy = frozen.load(_path('base_policy'), config, *sizes)
     elif FLAGS.pool:

@@ -37,7 +37,7 @@ class FrozenPolicy(NamedTuple):
     """A base policy that a run of `bc` has trained.
 
     Attributes:
-        directory: of the `bc` run.
+        directory: of the `bc` run; the file of one that comes as a file.
         record: its `config.json`.
         step: updates it had.
         net, policy: the velocity field and its train state.
@@ -158,10 +158,37 @@ def load(
         UserError: it is no run of `bc`, has no such checkpoint, or does not fit.
     """
     record = runs.read_record(directory)
+    trained = fitting(directory, record, config, observation_dim, action_dim)
+    agent = bc.create(trained, Spec(observation_dim, action_dim, 0.0, 1.0))
+    with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
+        step = max(checkpoints.steps(), default=None) if step is None else step
+        if step is None:
+            raise UserError(f'--base_policy: {directory} holds no checkpoint yet; train it first')
+        shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
+        population, _ = checkpoints.restore(step, shapes)
+    policy = training.member(population, 0).policy
+    net = networks.policy_field(trained, action_dim)
+    return FrozenPolicy(directory, record, step, net, policy, digest_of(policy.params))
+
+
+def fitting(
+    path: Path, record: dict[str, Any], config: ConfigDict, observation_dim: int, action_dim: int
+) -> ConfigDict:
+    """Returns the config that a base policy was trained with.
+
+    Args:
+        path: of the policy, for errors.
+        record: of the run that trained it.
+        config: of the run that is to use it.
+        observation_dim, action_dim: of that run's data.
+
+    Raises:
+        UserError: it is no run of `bc`, or does not fit.
+    """
     trained = runs.agent_config(record)
     if trained.agent_name != 'bc':
         raise UserError(
-            f'--base_policy: {directory} is a run of {trained.agent_name}; train one with '
+            f'--base_policy: {path} is a run of {trained.agent_name}; train one with '
             '--agent=configs.py:bc and give its directory'
         )
     # A policy may be older than this setting of rewards, for which it has no use.
@@ -173,19 +200,10 @@ def load(
     differing = [f'{name} ({found[name]} there)' for name in wanted if wanted[name] != found[name]]
     if differing:
         raise UserError(
-            f'--base_policy: {directory} was trained with other settings: {", ".join(differing)}; '
+            f'--base_policy: {path} was trained with other settings: {", ".join(differing)}; '
             'train it again, or set --agent.KEY to what it has'
         )
-    agent = bc.create(trained, Spec(observation_dim, action_dim, 0.0, 1.0))
-    with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
-        step = max(checkpoints.steps(), default=None) if step is None else step
-        if step is None:
-            raise UserError(f'--base_policy: {directory} holds no checkpoint yet; train it first')
-        shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
-        population, _ = checkpoints.restore(step, shapes)
-    policy = training.member(population, 0).policy
-    net = networks.policy_field(trained, action_dim)
-    return FrozenPolicy(directory, record, step, net, policy, _digest(policy.params))
+    return trained
 
 
 def settings_of(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
@@ -252,7 +270,8 @@ def restored(agent: Agent, record: dict[str, Any]) -> Agent:
     return policy.give_to(agent)
 
 
-def _digest(params: Any) -> str:
+def digest_of(params: Any) -> str:
+    """Returns the SHA-256 of parameters with their names and shapes."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(params):
         digest.update(json.dumps([jax.tree_util.keystr(path), leaf.shape]).encode())

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from agents import frozen
+from agents import frozen, policy_file
 from tests.equality import assert_equal_runs
-from tests.helpers import small_agent
+from tests.helpers import small_agent, small_config
 from tests.test_cli import ENV, ROOT, data_dir, table, train  # noqa: F401
 from utils import runs
 from utils.errors import UserError
@@ -176,9 +176,56 @@ def test_a_base_policy_may_be_older_than_steps_of_reward(trained, tmp_path):
     assert older.digest == policy.digest
 
 
+@pytest.fixture(scope='module')
+def exported(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp('exported') / 'policy.npz'
+    arguments = f'--checkpoint={base_policy_of(trained[0])}', f'--out={path}'
+    command = [sys.executable, 'scripts/export_base_policy.py', *arguments]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return path
+
+
+def test_a_policy_as_a_file_is_the_policy(trained, exported, data_dir, tmp_path):  # noqa: F811
+    save_dir, _ = trained
+    result = train_values(data_dir, tmp_path, f'--base_policy={exported}', evaluate=12)
+    assert result.returncode == 0, result.stderr
+    [pool] = tmp_path.glob('base_policies/*/policy_*/pool/train_4_by_2_steps.npy')
+    there = base_policy_of(save_dir) / 'pool' / pool.name
+    assert pool.read_bytes() == there.read_bytes()
+    records = [
+        json.loads((run_of(folder) / 'config.json').read_text())['base_policy']
+        for folder in (tmp_path, save_dir)
+    ]
+    assert records[0] == records[1]
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda arrays: arrays.pop('record'), r'no base policy \(record is missing\)'),
+        (lambda arrays: arrays.popitem(), 'is not what its record says; copy it again'),
+        (
+            lambda arrays: arrays.update(record=np.frombuffer(b'{"seeds": 1}', np.uint8)),
+            'damaged .env_name is missing',
+        ),
+    ],
+)
+def test_a_damaged_policy_file_costs_one_line(exported, tmp_path, change, message):
+    path, config = tmp_path / 'policy.npz', small_config('qc5_pool', hidden_dims=(8,))
+    arrays = dict(np.load(exported))
+    record = json.loads(arrays['record'].tobytes())
+    config.chunk_length = record['agent']['chunk_length']
+    change(arrays)
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=message):
+        policy_file.read(path, config, record['observation_dim'], record['action_dim'])
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
+        (('--base_policy=nowhere.npz',), r'nowhere\.npz: no such file'),
+        (('--base_policy={exported}', '--agent.chunk_length=3'), r'chunk_length \(2 there'),
         (('--agent.num_pool=2',), r'agent\.num_pool: must be at least agent\.backup_candidates=3'),
         (('--agent.frozen_policy=False', '--base_policy=x'), '--base_policy: is for agents with'),
         (('--base_policy=nowhere',), 'nowhere: no run here'),
@@ -192,9 +239,16 @@ def test_a_base_policy_may_be_older_than_steps_of_reward(trained, tmp_path):
         (('--pool=x.npy',), r'x\.npy: damaged or missing'),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(trained, data_dir, tmp_path, arguments, message):  # noqa: F811
-    base = base_policy_of(trained[0])
-    result = train_values(data_dir, tmp_path, *(item.format(base=base) for item in arguments))
+def test_what_does_not_fit_is_refused_in_one_line(
+    trained,
+    exported,
+    data_dir,  # noqa: F811
+    tmp_path,
+    arguments,
+    message,
+):
+    places = dict(base=base_policy_of(trained[0]), exported=exported)
+    result = train_values(data_dir, tmp_path, *(item.format(**places) for item in arguments))
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1
     assert re.search(message, result.stderr), result.stderr

@@ -167,11 +167,20 @@ def read_record(directory: Path) -> dict[str, Any]:
             f'{directory}: no run here (config.json is missing); give the run directory'
         )
     record = _read_json(path)
+    check_record(record, path)
+    return record
+
+
+def check_record(record: dict[str, Any], path: Path) -> None:
+    """Checks that a record has what nothing can be restored without.
+
+    Raises:
+        UserError: it has not.
+    """
     if wrong := _wrong_key(record):
         raise UserError(
             f'{path}: damaged ({wrong} is missing or not what a run has); restore it from a copy'
         )
-    return record
 
 
 def _wrong_key(record: dict[str, Any]) -> str | None:

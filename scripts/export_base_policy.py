@@ -1,0 +1,35 @@
+"""Writes the base policy of a run of `bc` as one file, which `--base_policy` of main.py reads.
+
+    python scripts/export_base_policy.py --checkpoint=exp/ENV/bc/seeds_0 --out=policy.npz
+
+Parameters and record, without the optimiser's state: a third of a checkpoint.
+"""
+
+from pathlib import Path
+
+import _path  # noqa: F401
+from absl import flags
+
+from agents import frozen, policy_file
+from utils import errors, runs
+from utils.errors import UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('checkpoint', None, 'Run directory, of bc.', required=True)
+flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
+flags.DEFINE_string('out', None, 'FILE.npz to write; it must not exist yet.', required=True)
+
+
+def main(_: list[str]) -> None:
+    directory, out = Path(FLAGS.checkpoint).expanduser(), Path(FLAGS.out).expanduser()
+    if out.suffix != policy_file.SUFFIX or out.exists():
+        raise UserError(f'--out: {out}: expected a new file named *{policy_file.SUFFIX}')
+    record = runs.read_record(directory)
+    sizes = record['observation_dim'], record['action_dim']
+    policy = frozen.load(directory, runs.agent_config(record), *sizes, FLAGS.step)
+    policy_file.write(out, policy)
+    print(f'{out}: {policy.step} updates, {out.stat().st_size / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+    errors.run(main)
