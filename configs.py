@@ -321,6 +321,39 @@ CONFIGS |= {
 }
 
 
+# The 25 tasks with small values on wide base policies: settings for manipulation and, after MAZES,
+# for mazes, whose runs go by the same name.
+MAZES = '_maze'
+C51 = dict(value_model='categorical')
+TASKS25: dict[str, dict[str, object]] = {
+    'evor25': C51,
+    'evor25_flow': POOL_FLOW,
+    'evor25_scalar': dict(value_model='scalar'),
+    'evor25_qr': dict(value_model='quantile'),
+    'evor25_iqn': dict(
+        value_model='implicit_quantile', num_return_samples=8, backup_return_samples=8
+    ),
+    'evor25_one_net': C51 | dict(num_value_nets=1),
+    'evor25_soft': C51 | dict(tau_q=0.02),
+    'evor25_tau_r1': C51 | dict(tau_r=1.0),
+    'evor25_discount995': C51 | dict(discount=0.995),
+    'evor25_n50': C51 | dict(n_step=50),
+    'evor25_best_of_2': C51 | dict(next_action='policy', backup_candidates=2),
+    'evor25_best_of_16': C51 | dict(next_action='policy', backup_candidates=16),
+    'evor25_single': C51 | dict(chunk_length=1),
+}
+CONFIGS |= {
+    f'{name}{suffix}': partial(evor, **EVOR_POOL | WIDE | own | changes)
+    for name, changes in TASKS25.items()
+    for suffix, own in {'': {}, MAZES: MAZE}.items()
+}
+CONFIGS |= {
+    f'qc{length}_25{suffix}': partial(qc, **POOL | WIDE | own, chunk_length=length)
+    for length in (1, 5)
+    for suffix, own in {'': {}, MAZES: dict(n_step=25)}.items()
+}
+
+
 def get_config(name: str) -> ConfigDict:
     """Returns the config called `name`, locked: unknown keys are errors.
 
@@ -333,7 +366,7 @@ def get_config(name: str) -> ConfigDict:
             f'Known: {", ".join(CONFIGS)}'
         )
     config = CONFIGS[name]()
-    config.config_name = name
+    config.config_name = name.removesuffix(MAZES)
     return config.lock()
 
 
@@ -364,6 +397,10 @@ PAPER25 = Suite(
     flags=dict(offline_steps=1_000_000, eval_interval=100_000, eval_episodes=50),
 )
 
+TASKS25_FLAGS = dict(
+    offline_steps=100_000, eval_interval=50_000, save_interval=25_000, eval_episodes=50
+)
+
 SUITES: dict[str, Suite] = {
     'paper25': PAPER25,
     # EVOR beyond the paper: rows beside those of paper25.
@@ -376,6 +413,24 @@ SUITES: dict[str, Suite] = {
         tasks=(1,),
         seeds=(0,),
         flags=dict(offline_steps=10_000, eval_interval=10_000, eval_episodes=50),
+    ),
+    # The 25 tasks with laptop-sized values; scene in both of its rewards.
+    'tasks25_small': Suite(
+        agents=('evor25', 'qc5_25', 'qc1_25'),
+        env_names=(*FIVE_ENVIRONMENTS, 'scene-play-sparse-singletask-v0'),
+        tasks=(1, 2, 3, 4, 5),
+        seeds=(0, 1, 2),
+        flags=TASKS25_FLAGS,
+        mazes=MAZES,
+    ),
+    # What makes the table high or low, on the first task of each.
+    'tasks25_ablation': Suite(
+        agents=tuple(TASKS25),
+        env_names=(*FIVE_ENVIRONMENTS, 'scene-play-sparse-singletask-v0'),
+        tasks=(1,),
+        seeds=(0, 1, 2),
+        flags=TASKS25_FLAGS,
+        mazes=MAZES,
     ),
     # Minutes, to try a cluster or a machine.
     'smoke': Suite(

@@ -76,13 +76,15 @@ class Array(NamedTuple):
         return sweep.last_error(tail, self.announcement(index))
 
     def check_commands(self, indices: list[int]) -> None:
-        """Lets main.py read the flags of one element of every agent, which takes seconds each.
+        """Lets main.py read the flags of one element of every config, which takes seconds each.
 
         Raises:
             UserError: it does not accept them.
         """
-        of_agents = {self.elements[index].agent: index for index in indices}
-        for index in of_agents.values():
+        of_configs = {
+            (self.elements[index].agent, self.elements[index].suffix): index for index in indices
+        }
+        for index in of_configs.values():
             command = [*self.command(index), '--only_check_args']
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import strategies as st
 
 import configs
-from utils import envs, generation, locks, runs, slurm, sweep
+from utils import envs, generation, locks, runs, slurm, sparse, sweep
 from utils.errors import STOPPED, UserError
 from utils.sweep import Element, Found, Job, State, Suite
 
@@ -48,6 +48,7 @@ SUITES = st.builds(
     tasks=tuples(st.integers(1, 5)),
     seeds=tuples(st.integers(0, 99)),
     flags=st.just({}),
+    mazes=st.sampled_from(['', '_maze']),
 )
 JOINT = st.sampled_from(sweep.JOINT)
 
@@ -106,16 +107,31 @@ def test_arguments_of_one_run_and_of_joint_ones():
     assert joint[2:] == ['--tasks=4,5', '--seeds=2,3']
 
 
+def test_in_mazes_agents_have_settings_of_their_own_and_their_name():
+    elements = sweep.elements(configs.get_suite('tasks25_small'), 'all')
+    of_evor = {element.env_name: element for element in elements if element.agent == 'evor25'}
+    for env_name, element in of_evor.items():
+        [config] = [
+            argument.removeprefix('--agent=configs.py:')
+            for argument in sweep.arguments(element, Path('configs.py'), {})
+            if argument.startswith('--agent=')
+        ]
+        assert config == ('evor25_maze' if 'maze' in env_name else 'evor25')
+        assert configs.get_config(config).config_name == 'evor25'
+        assert all('/evor25/' in str(path) for path in sweep.directories(element, 'exp'))
+
+
 @pytest.mark.parametrize('name', list(configs.SUITES))
 def test_every_suite_names_things_that_exist(name):
     suite = configs.get_suite(name)
-    assert set(suite.agents) <= set(configs.CONFIGS)
+    in_mazes = {f'{agent}{suite.mazes}' for agent in suite.agents}
+    assert {*suite.agents, *in_mazes} <= set(configs.CONFIGS)
     assert not any('agent' in flag for flag in suite.flags), 'a variant is a config of its own'
     assert not set(suite.flags) & {*sweep.RESERVED, *sweep.OWN}
     importlib.import_module('ogbench')
     for env_name in suite.env_names:
         for name in envs.task_names(env_name, list(suite.tasks)):
-            env_id = re.sub('-(play|navigate|stitch)-', '-', name)
+            env_id = re.sub('-(play|navigate|stitch)-', '-', sparse.parse(name).base)
             assert env_id in gymnasium.registry
 
 

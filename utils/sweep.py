@@ -45,6 +45,8 @@ class Suite(NamedTuple):
         tasks: numbers of the tasks of every environment.
         seeds: of every task.
         flags: of main.py, such as `offline_steps`, by their names.
+        mazes: what a config that is meant for mazes is called, after the agent's name; '': agents
+            have the same config everywhere. Its runs go by the agent's name.
     """
 
     agents: tuple[str, ...]
@@ -52,15 +54,24 @@ class Suite(NamedTuple):
     tasks: tuple[int, ...]
     seeds: tuple[int, ...]
     flags: Mapping[str, Any]
+    mazes: str = ''
 
 
 class Element(NamedTuple):
-    """One command of main.py: an agent, an environment, and what is trained jointly."""
+    """One command of main.py: an agent, an environment, and what is trained jointly.
+
+    Attributes:
+        agent: what its runs go by.
+        env_name: without the task.
+        tasks, seeds: that train together.
+        suffix: of the config's name, after the agent's.
+    """
 
     agent: str
     env_name: str
     tasks: tuple[int, ...]
     seeds: tuple[int, ...]
+    suffix: str = ''
 
 
 class Job(NamedTuple):
@@ -106,7 +117,10 @@ def elements(suite: Suite, joint: str) -> list[Element]:
     seeds = [(seed,) for seed in suite.seeds] if joint == 'none' else [suite.seeds]
     tasks = [suite.tasks] if joint == 'all' else [(task,) for task in suite.tasks]
     product = itertools.product(seeds, suite.env_names, tasks, suite.agents)
-    return [Element(agent, env, of_env, members) for members, env, of_env, agent in product]
+    return [
+        Element(agent, env, of_env, members, suite.mazes if 'maze' in env else '')
+        for members, env, of_env, agent in product
+    ]
 
 
 def env_names(element: Element) -> list[str]:
@@ -128,7 +142,9 @@ def arguments(element: Element, configs_file: Path, flags: Mapping[str, Any]) ->
         configs_file: of the agent.
         flags: further ones, by their names.
     """
-    own = dict(env_name=env_names(element)[0], agent=f'{configs_file}:{element.agent}')
+    own = dict(
+        env_name=env_names(element)[0], agent=f'{configs_file}:{element.agent}{element.suffix}'
+    )
     if len(element.tasks) > 1:
         own['tasks'] = ','.join(map(str, element.tasks))
     own['seeds'] = ','.join(map(str, element.seeds))
