@@ -7,10 +7,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
 import numpy as np
 
-from utils import files, layouts, npz, sparse, wrappers
+from utils import files, layouts, locks, npz, sparse, wrappers
 from utils.errors import UserError
 from utils.npz import Header
 from utils.wrappers import Noise
@@ -80,12 +79,15 @@ def lock(name: str, dataset_dir: Path) -> contextlib.AbstractContextManager:
     """
     try:
         dataset_dir.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(dataset_dir / f'.{name}.lock').acquire()
-    except (OSError, NotImplementedError) as error:
+        taken = locks.take(dataset_dir / f'.{name}.lock')
+    except OSError as error:
         raise UserError(
             f'{dataset_dir}: {name} is not there and cannot be put there ({error}); choose '
             'another --dataset_dir'
         ) from error
+    stack = contextlib.ExitStack()
+    stack.callback(taken.release)
+    return stack
 
 
 def _fetch(name: str, url: str, path: Path) -> None:
