@@ -21,6 +21,7 @@ import configs
 from agents import frozen, policy_file
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils import (
+    agent_flags,
     assembly,
     compilation,
     dataset_files,
@@ -115,6 +116,8 @@ flags.DEFINE_bool('wandb', False, 'Also log to Weights & Biases (pip install wan
 
 def define_agent_flag() -> None:
     """Defines --agent, which reads the config and its overrides from the command line at once."""
+    argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+    agent_flags.check_config(argv, CONFIGS_FILE, configs.CONFIGS)
     try:
         config_flags.DEFINE_config_file(
             'agent', f'{CONFIGS_FILE}:evor', 'Agent config, as configs.py:NAME.', lock_config=True
@@ -230,6 +233,8 @@ def _agent_config() -> ConfigDict:
         agents.check(FLAGS.agent)
     except OSError as error:  # ml_collections puts a failed load off until the config is used
         raise UserError(f'--agent: {error}. Give it as configs.py:NAME') from error
+    argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+    agent_flags.check_repeats(argv, FLAGS.agent)
     if not agents.freezes_policy(FLAGS.agent):
         for name in ('base_policy', 'pool'):
             if FLAGS[name].value:
@@ -248,16 +253,19 @@ def _whole_numbers(flag: str, items: list[str]) -> list[int]:
     try:
         numbers = [int(item) for item in items]
     except ValueError as error:
-        raise UserError(f'--{flag}: expected whole numbers such as 0,1,2 ({error})') from error
+        raise UserError(f'--{flag}: expected whole numbers such as 1,2,3 ({error})') from error
     # Keys are made from 32 bits: seeds that are equal in them would train the same agent twice.
-    in_range = numbers and all(0 <= number < 2**32 for number in numbers)
+    in_range = all(0 <= number < 2**32 for number in numbers)
     if len(set(numbers)) != len(numbers) or not in_range:
         raise UserError(f'--{flag}: must be different and in [0, 2**32), not {numbers}')
     return numbers
 
 
 def _check_flags() -> list[int]:
-    seeds = _whole_numbers('seeds', FLAGS.seeds or [str(FLAGS.seed)])
+    if FLAGS.seeds is None:
+        seeds = _whole_numbers('seed', [str(FLAGS.seed)])
+    else:
+        seeds = _whole_numbers('seeds', FLAGS.seeds)
     for name in ('offline_steps', 'eval_episodes', 'eval_envs'):
         if FLAGS[name].value < 1:
             raise UserError(f'--{name}: must be at least 1, not {FLAGS[name].value}')

@@ -329,6 +329,10 @@ BAD_FLAGS = {
     'wrong type': (['--agent.n_pi=many'], 'n_pi'),
     'no steps': (['--offline_steps=0'], '--offline_steps: must be at least 1'),
     'seeds': (['--seeds=0,0'], '--seeds: must be different'),
+    'seeds of a variable that is not set': (['--seeds='], '--seeds: is empty'),
+    'no tasks': (['--tasks='], '--tasks: is empty; give it a value'),
+    'no data': (['--dataset_path='], '--dataset_path: is empty'),
+    'a list twice': (['--agent.hidden_dims=(9,)'], '--agent.hidden_dims: given 2 times'),
     'tasks': (
         ['--tasks=1,9'],
         'no state-based environment',

@@ -81,6 +81,39 @@ def test_a_missing_file_is_named(tmp_path):
         dataset_files.read(tmp_path / 'none.npz')
 
 
+@pytest.mark.parametrize('qpos', [np.full((75, 2), np.nan), np.array([{}] * 75), np.zeros(3)])
+def test_states_that_nothing_is_derived_from_are_not_judged(tmp_path, qpos):
+    arrays = dataset_files.read(write(tmp_path / 'own.npz', qpos=qpos))
+    assert arrays.keys() == random_arrays().keys()
+    path = write(tmp_path / 'bare.npz', qpos=qpos, rewards=None, masks=None)
+    with pytest.raises(UserError, match="'qpos'"):
+        dataset_files.read(path)
+
+
+def test_a_whole_file_of_objects_is_not_called_broken(tmp_path):
+    path = write(tmp_path / 'objects.npz', observations=np.array([{}] * 75))
+    with pytest.raises(UserError) as caught:
+        dataset_files.read(path)
+    assert str(caught.value) == (
+        f"{path}: 'observations' has dtype object; expected plain numbers; save them as arrays of "
+        'numbers'
+    )
+
+
+OTHERS = {
+    'HDF5': (b'\x89HDF\r\n\x1a\n' + bytes(99), r"is HDF5, as D4RL's; .*docs/data.md"),
+    'a pointer': (b'version https://git-lfs.github.com/spec/v1\noid sha256:', 'git lfs pull'),
+    'one array': (b'\x93NUMPY\x01\x00' + bytes(99), 'is a single array'),
+}
+
+
+@pytest.mark.parametrize(('content', 'message'), OTHERS.values(), ids=OTHERS.keys())
+def test_what_is_no_npz_is_told_by_its_name(tmp_path, content, message):
+    (tmp_path / 'other.npz').write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        dataset_files.read(tmp_path / 'other.npz')
+
+
 def test_sizes_are_compared_with_the_environment(tmp_path):
     class Env:
         observation_space = gymnasium.spaces.Box(-1, 1, (4,))

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 import agents
 from agents.frozen import ForeignPolicy, FrozenPolicy
-from utils import dataset_files, datasets, joint, parallel, runs, trainer
+from utils import dataset_files, datasets, joint, parallel, runs, trainer, wandb_runs
 from utils.checkpoints import Checkpoints
 from utils.datasets import Dataset
 from utils.host_array import HostArray
@@ -142,28 +142,18 @@ def train(
                 sep='\n',
             )
             return True
-        outputs = [
-            trainer.Output(path, saved, stack.enter_context(_open_log(path, start, task, wandb)))
-            for task, (path, saved) in enumerate(zip(directories, checkpoints, strict=True))
-        ]
+        outputs = []
+        for task, (path, saved) in enumerate(zip(directories, checkpoints, strict=True)):
+            own = None
+            if wandb is not None:
+                own = stack.enter_context(wandb_runs.opened(path, run.seeds, wandb))
+            log = stack.enter_context(RunLog(path, start.step, own, start.evaluated(task)))
+            outputs.append(trainer.Output(path, saved, log))
         step, finished = trainer.train(run, start, outputs, schedule, stop, status)
         status.tell('finished' if finished else 'stopped', step, stop.reason)
     if finished:
         print(*(f'{path}: done' for path in directories), sep='\n')
     return finished
-
-
-def _open_log(
-    directory: Path, start: trainer.Start, task: int, wandb: dict[str, Any] | None
-) -> RunLog:
-    settings = wandb and dict(
-        project='evor',
-        name=str(directory),
-        id=f'{zlib.crc32(str(directory.resolve()).encode()):08x}',
-        resume='allow',
-        config=wandb,
-    )
-    return RunLog(directory, start.step, settings, start.evaluated(task))
 
 
 def describe_data(path: Path, dataset: Dataset) -> dict[str, Any]:

@@ -7,10 +7,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
 import numpy as np
 
-from utils import files, npz, sparse, wrappers
+from utils import files, layouts, locks, npz, sparse, wrappers
 from utils.errors import UserError
 from utils.npz import Header
 from utils.wrappers import Noise
@@ -21,9 +20,14 @@ FETCH_TIMEOUT = 30.0  # seconds without a byte
 # Official actions are clipped to [-1, 1]; float32 rounding may leave them a hair outside.
 ACTION_SLACK = 1e-5
 # Number of axes of every array that is read; what else a file holds is left alone.
-AXES = dict(observations=2, actions=2, terminals=1, rewards=1, masks=1, qpos=2, button_states=2)
-FLOATS = ('observations', 'actions', 'qpos')
-KEPT_AS_FLOAT32 = ('observations', 'actions', 'rewards', 'masks')
+OWN_AXES = dict(observations=2, actions=2, terminals=1, rewards=1, masks=1)
+OWN_AXES |= dict(next_observations=2, valids=1, **dict.fromkeys(layouts.CUTS, 1))
+# Of what rewards are derived from, where the file has none.
+STATE_AXES = dict(qpos=2, button_states=2)
+AXES = OWN_AXES | STATE_AXES
+FLOATS = ('observations', 'actions', 'next_observations', 'qpos')
+KEPT_AS_FLOAT32 = ('observations', 'actions', 'next_observations', 'rewards', 'masks')
+TRUTHS = ('terminals', 'masks', 'valids', *layouts.CUTS)
 
 Arrays = dict[str, np.ndarray]
 
@@ -75,12 +79,15 @@ def lock(name: str, dataset_dir: Path) -> contextlib.AbstractContextManager:
     """
     try:
         dataset_dir.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(dataset_dir / f'.{name}.lock').acquire()
-    except (OSError, NotImplementedError) as error:
+        taken = locks.take(dataset_dir / f'.{name}.lock')
+    except OSError as error:
         raise UserError(
             f'{dataset_dir}: {name} is not there and cannot be put there ({error}); choose '
             'another --dataset_dir'
         ) from error
+    stack = contextlib.ExitStack()
+    stack.callback(taken.release)
+    return stack
 
 
 def _fetch(name: str, url: str, path: Path) -> None:
@@ -116,15 +123,19 @@ def read(path: Path) -> Arrays:
     Args:
         path: an .npz with `observations` and `actions` (float), `terminals` (true at the last row
             of each trajectory), and either `rewards` and `masks` or what OGBench derives them from
-            (`qpos`, for some environments `button_states`). One row per step.
+            (`qpos`, for some environments `button_states`). One row per step. Layouts of other
+            tools are understood (`layouts`).
 
     Returns:
-        The arrays, `observations`, `actions`, `rewards`, `masks` as float32, `terminals` as bool.
+        The arrays, `observations`, `actions`, `rewards`, `masks` as float32, `terminals` as bool,
+        in OGBench's layout.
 
     Raises:
         UserError: the file is missing, damaged, not in the format, or too large for the memory.
     """
-    headers = npz.headers(path, AXES)
+    headers = npz.headers(path, OWN_AXES)
+    if 'rewards' not in headers:
+        headers |= npz.headers(path, STATE_AXES)
     _check_headers(path, headers)
     # Besides the arrays, the largest may be there twice, while it is converted.
     sizes = [header.nbytes for header in headers.values()]
@@ -137,8 +148,7 @@ def read(path: Path) -> Arrays:
                 array = array.astype(np.float32, copy=False)
         arrays[name] = array
     _check_values(path, arrays)
-    arrays['terminals'] = arrays['terminals'].astype(bool, copy=False)
-    return arrays
+    return layouts.to_ogbench(path, arrays)
 
 
 def _check_headers(path: Path, headers: dict[str, Header]) -> None:
@@ -156,6 +166,8 @@ def _check_headers(path: Path, headers: dict[str, Header]) -> None:
                 f"{path}: '{name}' has shape {shape}; expected {AXES[name]} axes, none empty, and "
                 f"as many rows as 'observations' ({rows})"
             )
+        if name == 'next_observations' and shape != headers['observations'].shape:
+            raise UserError(f"{path}: '{name}' has shape {shape}; expected that of 'observations'")
         if name in FLOATS and header.dtype.kind != 'f':
             raise UserError(f"{path}: '{name}' has dtype {header.dtype}; expected floating point")
     if rows > np.iinfo(np.int32).max:
@@ -175,11 +187,9 @@ def _check_values(path: Path, arrays: Arrays) -> None:
             f"{path}: 'actions' reach {largest:.4g}; expected [-1, 1]: rescale them to the "
             "environment's normalised range"
         )
-    for name in ('terminals', 'masks'):
+    for name in TRUTHS:
         if name in arrays and not ((arrays[name] == 0) | (arrays[name] == 1)).all():
             raise UserError(f"{path}: '{name}' holds values other than 0 and 1")
-    if not arrays['terminals'][-1]:
-        raise UserError(f"{path}: the last row of 'terminals' must be 1, the end of a trajectory")
 
 
 def load(path: Path, tasks: dict[str, object]) -> list[Arrays]:

@@ -31,6 +31,8 @@ class Dataset:
         starts: (transitions,) int32, the rows that are transitions.
         candidates: (rows, num, h * action_dim), samples of a frozen base policy at every row
             (`pool`), on the device or not, or None.
+        acted: (rows,) int32, the last row of each row's trajectory that has an action; None: the
+            last row of all, as in OGBench's files.
     """
 
     observations: jax.Array
@@ -41,6 +43,7 @@ class Dataset:
     lasts: jax.Array
     starts: jax.Array
     candidates: jax.Array | HostArray | None = None
+    acted: jax.Array | None = None
 
 
 @struct.dataclass
@@ -83,7 +86,8 @@ def build(arrays: dict[str, np.ndarray]) -> Dataset:
     """Indexes validated arrays (`dataset_files.load`), in host memory.
 
     Args:
-        arrays: `observations`, `actions`, `terminals` (true at last rows), `rewards`, `masks`.
+        arrays: `observations`, `actions`, `terminals` (true at last rows), `rewards`, `masks`;
+            `acted` where last rows have no action.
 
     Raises:
         UserError: no trajectory holds a transition.
@@ -104,7 +108,12 @@ def build(arrays: dict[str, np.ndarray]) -> Dataset:
         ends=ends.astype(np.int32),
         lasts=lasts.astype(np.int32),
         starts=starts.astype(np.int32),
+        acted=_last_acted(arrays['acted'], ends) if 'acted' in arrays else None,
     )
+
+
+def _last_acted(acted: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    return np.where(acted[ends], ends, ends - 1).astype(np.int32)
 
 
 def check_chunks(dataset: Dataset, chunk_length: int, n_step: int, name: object) -> None:
@@ -202,8 +211,11 @@ def gather(
     rewards = before * exists * dataset.rewards[inside] * discount ** steps[None]
     alive = survived[:, -1]
     next_chunk = window[:, :chunk_length] + n_step
-    last_needed = next_chunk[:, -1] if needs_next_actions else next_chunk[:, 0]
-    complete = last_needed <= ends[:, 0]
+    last_needed, last_there = next_chunk[:, 0], ends[:, 0]
+    if needs_next_actions:
+        last_needed = next_chunk[:, -1]
+        last_there = last_there if dataset.acted is None else dataset.acted[rows]
+    complete = last_needed <= last_there
     next_inside = jnp.minimum(next_chunk, ends)
     in_chunk = exists[:, :chunk_length]
     return Batch(

@@ -25,8 +25,13 @@ class DivergedError(UserError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns ' Did you mean ...?' for the known name nearest to `name`, or '' if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else ''
+    near = nearest(name, known)
+    return f" Did you mean '{near}'?" if near else ''
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the known name nearest to `name`, or '' if none is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), '')
 
 
 def printable(message: object) -> str:
@@ -39,6 +44,22 @@ def fail(message: object, exit_code: int = EXIT_CODE) -> None:
     """Prints `message` as one line on stderr and exits."""
     print('error: ' + printable(message), file=sys.stderr)
     sys.exit(exit_code)
+
+
+def _check_empty() -> None:
+    """Checks that no flag was given an empty value, as by a variable of the shell that is not set.
+
+    Raises:
+        UserError: one was; without it something else would be done than was meant.
+    """
+    for module, own in flags.FLAGS.flags_by_module_dict().items():
+        # Lists among an agent's settings may be empty.
+        named = [] if module.startswith('absl.') else [flag for flag in own if '.' not in flag.name]
+        for flag in named:
+            if flag.present and flag.value in ('', []) and flag.value != flag.default:
+                raise UserError(
+                    f'--{flag.name}: is empty; give it a value, or leave it out. {flag.help}'
+                )
 
 
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | None = None) -> None:
@@ -56,6 +77,7 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | No
             if define_flags is not None:
                 define_flags()
             rest = flags.FLAGS(argv)
+            _check_empty()
         # ml_collections reports a bad override with whichever of these its parser met.
         except (AttributeError, KeyError, IndexError) as error:
             name = str(error).strip('"')

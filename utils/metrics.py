@@ -5,6 +5,7 @@ import io
 import math
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,20 +116,24 @@ class RunLog:
     """
 
     def __init__(
-        self, run_dir: Path, resume_step: int, wandb_settings: Row | None, evaluated: bool = True
+        self,
+        run_dir: Path,
+        resume_step: int,
+        wandb_runs: Mapping[int, Any] | None = None,
+        evaluated: bool = True,
     ):
         """Continues the log of `run_dir` after `resume_step`.
 
         Args:
             run_dir: holds NAME.csv for each table and tensorboard/.
             resume_step: rows of later steps are dropped.
+            wandb_runs: a run of Weights & Biases for every seed, or None.
             evaluated: whether the evaluation of `resume_step` was finished; if not, its rows go.
-            wandb_settings: arguments of `wandb.init`, or None for no Weights & Biases.
         """
         self._run_dir, self._resume_step = run_dir, resume_step
         self._boards: dict[int, tensorboardX.SummaryWriter] = {}
         self._lock = threading.Lock()  # evaluations may be logged beside training
-        self._wandb = _start_wandb(wandb_settings)
+        self._wandb_runs = wandb_runs
         for name in TABLES:
             self._table(name).forget_after(resume_step - (name != 'train' and not evaluated))
 
@@ -138,8 +143,6 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         for board in self._boards.values():
             board.close()
-        if self._wandb is not None:
-            self._wandb.finish()
 
     def write(self, name: str, rows: list[Row]) -> None:
         """Appends rows to a table; all but single episodes also go to the mirrors."""
@@ -170,9 +173,9 @@ class RunLog:
             for key, value in metrics.items():
                 board.add_scalar(f'{name}/{key}', value, row['step'])
             board.flush()
-            if self._wandb is not None:
-                tagged = {f'{name}/seed_{row["seed"]}/{key}': v for key, v in metrics.items()}
-                self._wandb.log(tagged | {'step': row['step']})
+            if self._wandb_runs is not None:
+                tagged = {f'{name}/{key}': value for key, value in metrics.items()}
+                self._wandb_runs[row['seed']].log(tagged | {'step': row['step']})
 
     def _table(self, name: str) -> CsvTable:
         return CsvTable(self._run_dir / f'{name}.csv')
@@ -184,15 +187,3 @@ class RunLog:
                 purge_step=self._resume_step + 1,
             )
         return self._boards[seed]
-
-
-def _start_wandb(settings: Row | None) -> Any:
-    if settings is None:
-        return None
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError(
-            '--wandb: not installed; pip install wandb, or leave the flag out'
-        ) from error
-    return wandb.init(**settings)

@@ -42,6 +42,12 @@ DAMAGE = (
     OverflowError,
     struct.error,
 )
+# What is often given in place of an .npz file, by its first bytes.
+OTHERS = {
+    b'\x89HDF': "is HDF5, as D4RL's; save its arrays with numpy.savez (docs/data.md)",
+    b'version https://git-lfs': 'is a pointer of Git LFS, not the file; fetch it: git lfs pull',
+    b'\x93NUMPY': 'is a single array (.npy); save all arrays together with numpy.savez',
+}
 # What NumPy's header parser raises: a header is a Python literal, and Python's own parser reads it.
 UNPARSABLE = (
     SyntaxError,
@@ -53,6 +59,10 @@ UNPARSABLE = (
     RecursionError,
     SystemError,  # CPython 3.12 on zero bytes
 )
+
+
+class _NoNumbersError(ValueError):
+    """An array of something else, in a file that may well be whole."""
 
 
 class Header(NamedTuple):
@@ -192,8 +202,12 @@ def _opened(path: Path, label: object) -> Iterator[zipfile.ZipFile]:
     if not status.st_size:
         raise UserError(f'{label}: empty, not a whole .npz file; fetch or make it again')
     try:
-        with _SmallReads(path) as file, zipfile.ZipFile(file) as archive:
-            yield archive
+        with _SmallReads(path) as file:
+            _check_beginning(file, label)
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+    except _NoNumbersError as error:
+        raise UserError(f'{label}: {_shown(error)}; save them as arrays of numbers') from error
     except PermissionError as error:
         raise UserError(f'{label}: cannot be read; check its permissions') from error
     except MemoryError as error:
@@ -205,6 +219,13 @@ def _opened(path: Path, label: object) -> Iterator[zipfile.ZipFile]:
             f'{label}: not a whole .npz file of plain arrays ({_shown(error)}); fetch or make it '
             'again'
         ) from error
+
+
+def _check_beginning(file: io.FileIO, label: object) -> None:
+    beginning = file.read(max(map(len, OTHERS)))
+    for start, advice in OTHERS.items():
+        if beginning.startswith(start):
+            raise UserError(f'{label}: {advice}')
 
 
 def _shown(value: object) -> str:
@@ -240,7 +261,7 @@ def _header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Heade
     with archive.open(info) as member:
         header = _parse(name, member.read(MAX_HEADER))
     if header.dtype.kind not in 'biuf' or header.dtype.itemsize > MAX_ITEM:
-        raise ValueError(f"'{name}' has dtype {header.dtype}; expected plain numbers")
+        raise _NoNumbersError(f"'{name}' has dtype {header.dtype}; expected plain numbers")
     if min(header.shape, default=0) < 0 or header.start + header.nbytes != info.file_size:
         raise ValueError(
             f"'{name}' of shape {header.shape} and {header.dtype} does not fill the "
