@@ -3,7 +3,11 @@
 import contextlib
 import functools
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import chex
 import hypothesis
@@ -120,7 +124,11 @@ def link_out(folder):
 
 DAMAGE = {
     'missing file': (lambda folder: next(folder.rglob('.zarray')).unlink(), 'is missing'),
-    'extra file': (lambda folder: (folder / 'more').write_text('x'), 'more is extra'),
+    'extra chunk': (lambda folder: (folder / 'default' / '0.0').write_text('x'), '0.0 is extra'),
+    'extra index': (
+        lambda folder: (folder / 'default' / 'manifest.ocdbt').write_text('x'),
+        r'manifest\.ocdbt is extra',
+    ),
     'link': (link_out, 'is a link'),
     'no json': (lambda folder: (folder / COMMIT).write_text('{'), 'damaged'),
     'no files': (lambda folder: (folder / COMMIT).write_text('{}'), 'damaged'),
@@ -134,6 +142,60 @@ def test_damage_is_named(copy, damage, message):
     damage(copy / '7')
     with pytest.raises(DamagedError, match=message):
         restore(copy)
+
+
+FOREIGN = ('.DS_Store', '._7', '._.zarray', 'Thumbs.db', 'desktop.ini', '.nfs0000a1', 'notes.txt~')
+FOREIGN += ('.fuse_hidden01', '.zarray.swp', 'commit.json.bak', 'notes.txt')
+
+
+@pytest.mark.parametrize('name', FOREIGN)
+def test_files_of_others_are_nobodys_business(copy, name):
+    """As a copy through a Mac, or an editor, leaves them in every folder; they come and go."""
+
+    def litter():
+        for folder in [copy, *(path for path in copy.rglob('*') if path.is_dir())]:
+            (folder / name).write_bytes(b'\0')
+
+    litter()
+    chex.assert_trees_all_equal(restore(copy)[0], population())
+    with Checkpoints(copy) as checkpoints:
+        assert checkpoints.steps() == {7}
+        checkpoints.save(8, population(), PROGRESS)
+        litter()
+        checkpoints.save(8, population(), PROGRESS)
+    if name != 'notes.txt':  # of a stranger's name nobody knows whose it is
+        for path in copy.rglob(name):
+            path.unlink()
+    assert restore(copy, 8)[1] == PROGRESS
+
+
+@pytest.mark.skipif(shutil.which('cc') is None, reason='no compiler')
+def test_a_disk_whose_directories_cannot_be_synced_holds_checkpoints(tmp_path):
+    """As over SMB: a library that stands before the system's answers EINVAL, also tensorstore."""
+    (tmp_path / 'shim.c').write_text(
+        '#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <errno.h>\n#include <sys/stat.h>\n'
+        'int fsync(int fd) { struct stat s; fstat(fd, &s);\n'
+        'if (S_ISDIR(s.st_mode)) { errno = EINVAL; return -1; }\n'
+        'return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd); }\n'
+    )
+    shim = tmp_path / 'shim.so'
+    subprocess.run(['cc', '-shared', '-fPIC', '-o', shim, tmp_path / 'shim.c', '-ldl'], check=True)
+    program = (
+        'import sys, numpy\nfrom pathlib import Path\nfrom utils.checkpoints import Checkpoints\n'
+        'with Checkpoints(Path(sys.argv[1])) as checkpoints:\n'
+        '    checkpoints.save(3, dict(a=numpy.arange(4.0)), {})\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', program, tmp_path / 'saved'],
+        env=os.environ | dict(LD_PRELOAD=str(shim)),
+        cwd=Path(__file__).resolve().parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    with Checkpoints(tmp_path / 'saved', read_only=True) as checkpoints:
+        assert checkpoints.steps() == {3}
 
 
 def test_a_huge_array_is_refused_before_memory_is_taken(copy):

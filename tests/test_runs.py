@@ -178,6 +178,31 @@ def test_a_window_comes_back_to_the_bit():
         restore_window(empty.replace(sums={'other': sums}), record, np.array([0, 1, 1]))
 
 
+@pytest.mark.parametrize(
+    ('seeds', 'name'),
+    [
+        ([0, 1, 2], 'seeds_0_1_2'),
+        (list(range(100)), 'seeds_0_to_99'),
+        (list(range(99, -1, -1)), 'seeds_99_and_99_more_'),
+        (list(range(0, 200, 2)), 'seeds_0_and_99_more_'),
+    ],
+)
+def test_the_name_of_many_seeds_is_short_and_its_own(tmp_path, seeds, name):
+    path = runs.run_dir(str(tmp_path), 'env', 'evor', seeds)
+    assert path.name.startswith(name)
+    assert len(path.name) <= 143
+    path.mkdir(parents=True)
+    assert runs.run_dir(str(tmp_path), 'env', 'evor', seeds) == path
+    assert runs.run_dir(str(tmp_path), 'env', 'evor', [*seeds, 7777]) != path
+
+
+def test_a_run_of_an_earlier_version_keeps_its_long_name(tmp_path):
+    old = tmp_path / 'env' / 'evor' / f'seeds_{"_".join(map(str, range(60)))}'
+    assert 143 < len(old.name) < 255
+    old.mkdir(parents=True)
+    assert runs.run_dir(str(tmp_path), 'env', 'evor', list(range(60))) == old
+
+
 def test_a_run_is_held_by_one(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, 'LOCK_TIMEOUT', 0.1)
     assert not locks.is_locked(tmp_path / 'run')

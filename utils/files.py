@@ -1,28 +1,59 @@
 """Files that are whole or not there, also after a power cut."""
 
 import contextlib
+import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from utils.errors import UserError
 
+# What fsync answers where the filesystem has no such call, as SMB and some of FUSE for directories.
+NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
-def sync(path: Path) -> None:
-    """Waits until a file's content, or a directory's list of names, is on the disk."""
+# What systems and editors leave beside the files of others: of macOS, Windows, NFS, FUSE, SMB.
+FOREIGN = re.compile(
+    r'\.DS_Store|\._.*|\.localized|Thumbs\.db|desktop\.ini|\.nfs.*|\.fuse_hidden.*|\.smbdelete.*'
+    r'|.*~|.*\.sw[a-p]|.*\.bak|#.*#',
+    re.IGNORECASE,
+)
+
+
+def is_foreign(name: str) -> bool:
+    """Returns whether a file or folder of this name is nobody's here."""
+    return FOREIGN.fullmatch(name) is not None
+
+
+def sync(path: Path) -> bool:
+    """Waits until a file's content, or a directory's list of names, is on the disk.
+
+    Returns:
+        Whether it is. Where the filesystem has no such call, there is nothing to wait for.
+
+    Raises:
+        OSError: it could not be written, whatever was said of it before.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+        return False
     finally:
         os.close(handle)
+    return True
 
 
 def sync_tree(directory: Path) -> None:
-    """Syncs all files and directories below `directory`, and itself last."""
+    """Syncs all files and directories below `directory` but foreign ones, and itself last."""
     for folder, _, names in os.walk(directory, topdown=False):
         for name in names:
+            if is_foreign(name):
+                continue
             sync(Path(folder, name))
         sync(Path(folder))
 

@@ -51,7 +51,7 @@ def read(folder: Path = FOLDER) -> list[Published]:
         UserError: a file is damaged, or says something twice.
     """
     found: dict[tuple[str, ...], Published] = {}
-    for path in sorted(folder.glob('*.csv')):
+    for path in sorted(folder.glob('[!.]*.csv')):  # macOS leaves ._NAME.csv beside NAME.csv
         for line in read_lines(path, COLUMNS):
             line.parse('mean')
             item = Published(*(line.values[name] for name in COLUMNS), Source(path, (line.number,)))

@@ -1,6 +1,7 @@
 """Run directories: where a run lives, what it was told, and whether it may be continued."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -28,6 +29,8 @@ VERSIONED = (
     'mujoco',
     'gymnasium',
 )
+# Bytes; some filesystems, as encrypted ones, take no more.
+LONGEST_NAME = 143
 RECORD, STATUS = 'config.json', 'status.json'
 MACHINE = ('versions', 'python', 'devices', 'processor', 'cores')
 # What may change between the parts of a run without changing what it computes.
@@ -35,9 +38,21 @@ FREE = (*MACHINE, 'offline_steps')
 
 
 def run_dir(save_dir: str, env_name: str, config_name: str, seeds: list[int]) -> Path:
-    """Returns the directory of a run: SAVE_DIR/ENV/CONFIG/seeds_0_1_2."""
-    members = '_'.join(str(seed) for seed in seeds)
-    return Path(save_dir).expanduser() / env_name / config_name / f'seeds_{members}'
+    """Returns the directory of a run: SAVE_DIR/ENV/CONFIG/seeds_0_1_2.
+
+    Of many seeds the name is a range or a digest, unless an earlier version has written them all.
+    """
+    folder, name = Path(save_dir).expanduser() / env_name / config_name, _seeds_name(seeds)
+    if len(name) <= LONGEST_NAME or os.path.exists(folder / name):
+        return folder / name
+    if seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return folder / f'seeds_{seeds[0]}_to_{seeds[-1]}'
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return folder / f'seeds_{seeds[0]}_and_{len(seeds) - 1}_more_{digest}'
+
+
+def _seeds_name(seeds: list[int]) -> str:
+    return f'seeds_{"_".join(map(str, seeds))}'
 
 
 def describe(**settings: Any) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""Files are on the disk before they count, where a disk can be told so, by injected faults."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from utils import files
+
+
+def failing(monkeypatch, code):
+    def fsync(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+
+
+@pytest.mark.parametrize('code', [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_filesystem_without_the_call_is_written_all_the_same(tmp_path, monkeypatch, code):
+    failing(monkeypatch, code)
+    files.write_json(tmp_path / 'a.json', dict(a=1))
+    with files.writing(tmp_path / 'b') as file:
+        file.write(b'b')
+    files.sync_tree(tmp_path)
+    assert json.loads((tmp_path / 'a.json').read_text()) == dict(a=1)
+    assert (tmp_path / 'b').read_bytes() == b'b'
+    assert not files.sync(tmp_path)
+
+
+@pytest.mark.parametrize('code', [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE])
+def test_a_disk_that_failed_is_told(tmp_path, monkeypatch, code):
+    failing(monkeypatch, code)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        files.write_json(tmp_path / 'a.json', dict(a=1))
+    assert not (tmp_path / 'a.json').exists()
+
+
+def test_what_can_be_synced_is_synced(tmp_path, monkeypatch):
+    """Files before the names of them."""
+    synced = []
+    fsync = lambda handle: synced.append(os.readlink(f'/proc/self/fd/{handle}'))  # noqa: E731
+    monkeypatch.setattr(os, 'fsync', fsync)
+    (tmp_path / 'folder').mkdir()
+    for name in ('a', 'folder/b', 'folder/.DS_Store'):
+        (tmp_path / name).touch()
+    files.sync_tree(tmp_path)
+    assert [os.path.relpath(path, tmp_path) for path in synced] == ['folder/b', 'folder', 'a', '.']
