@@ -148,23 +148,23 @@ FOREIGN = ('.DS_Store', '._7', '._.zarray', 'Thumbs.db', 'desktop.ini', '.nfs000
 FOREIGN += ('.fuse_hidden01', '.zarray.swp', 'commit.json.bak', 'notes.txt')
 
 
-@pytest.mark.parametrize('name', FOREIGN)
-def test_files_of_others_are_nobodys_business(copy, name):
+def litter(folder):
+    for below in [folder, *(path for path in folder.rglob('*') if path.is_dir())]:
+        for name in FOREIGN:
+            (below / name).write_bytes(b'\0')
+
+
+def test_files_of_others_are_nobodys_business(copy):
     """As a copy through a Mac, or an editor, leaves them in every folder; they come and go."""
-
-    def litter():
-        for folder in [copy, *(path for path in copy.rglob('*') if path.is_dir())]:
-            (folder / name).write_bytes(b'\0')
-
-    litter()
+    litter(copy)
     chex.assert_trees_all_equal(restore(copy)[0], population())
     with Checkpoints(copy) as checkpoints:
         assert checkpoints.steps() == {7}
         checkpoints.save(8, population(), PROGRESS)
-        litter()
+        litter(copy)
         checkpoints.save(8, population(), PROGRESS)
-    if name != 'notes.txt':  # of a stranger's name nobody knows whose it is
-        for path in copy.rglob(name):
+    for path in [path for path in copy.rglob('*') if path.name in FOREIGN]:
+        if path.name != 'notes.txt':  # of a stranger's name nobody knows whose it is
             path.unlink()
     assert restore(copy, 8)[1] == PROGRESS
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import largest_file, random_arrays, unprivileged
-from utils import dataset_files
+from utils import dataset_files, wrappers
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +22,7 @@ NAMES = ['set-v0-val.npz', 'set-v0.npz']
 STARTER = """
 import hashlib, logging, sys
 from pathlib import Path
-from utils import dataset_files
+from utils import dataset_files, wrappers
 
 class Waiting(logging.Handler):
     def emit(self, record):
@@ -132,6 +132,27 @@ def start(folder, url):
 def test_files_that_are_there_are_not_fetched(source):
     paths = dataset_files.locate('set-v0', source, 'http://127.0.0.1:9')
     assert [path.name for path in paths] == ['set-v0.npz', 'set-v0-val.npz']
+
+
+@pytest.mark.parametrize('noise', [wrappers.NO_NOISE, wrappers.Noise(sticky_prob=0.1)])
+def test_without_a_network_training_does_without_held_out_data(source, capfd, noise):
+    folder = source / noise.label
+    folder.mkdir(exist_ok=True)
+    (source / 'set-v0.npz').rename(folder / 'set-v0.npz')
+    (source / 'set-v0-val.npz').unlink()
+    paths = dataset_files.locate('set-v0', source, 'http://127.0.0.1:9', noise)
+    assert [path.exists() for path in paths] == [True, False]
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith('warning: there are no held-out data: dataset set-v0: not in')
+
+
+def test_a_folder_that_nobody_may_write_to_serves_what_it_has(capfd):
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder) / 'set-v0.npz', **random_arrays())
+        Path(folder).chmod(0o555)
+        with unprivileged():
+            dataset_files.locate('set-v0', Path(folder), 'http://127.0.0.1:9')
+    assert 'cannot be put there' in capfd.readouterr().err
 
 
 def test_missing_files_are_fetched_whole(tmp_path, source):

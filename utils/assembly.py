@@ -14,6 +14,7 @@ from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils import dataset_files, datasets, joint, parallel, runs, trainer, wandb_runs
 from utils.checkpoints import Checkpoints
 from utils.datasets import Dataset
+from utils.errors import UserError
 from utils.host_array import HostArray
 from utils.metrics import RunLog
 from utils.schedule import Schedule
@@ -54,7 +55,13 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
         datasets.check_chunks(built[0], config.chunk_length, config.n_step, path)
         return built
 
-    return Data(load(path), load(val_path) if val_path.exists() else None, path)
+    train = load(path)
+    if config.get('value_model') == 'categorical' and not all(of.rewards.any() for of in train):
+        raise UserError(
+            f"{path}: all 'rewards' are 0, between whose bounds agent.value_model=categorical "
+            'has no room for atoms; check the rewards, or choose another value model'
+        )
+    return Data(train, load(val_path) if val_path.exists() else None, path)
 
 
 def make_run(

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,9 @@ def locate(
 ) -> tuple[Path, Path]:
     """Returns the paths of a dataset's training and validation file, fetching what is missing.
 
+    Where only the second is missing and cannot be had, a warning says so: training needs the first
+    alone.
+
     Of several processes that miss the same file one fetches and the others wait. A file appears
     under its name only when it is whole. Data of a noisy environment is looked for in a folder of
     its own, as scripts/generate_data.py makes it, and is not to be had elsewhere.
@@ -53,19 +57,32 @@ def locate(
     folder = dataset_dir / noise.label
     paths = folder / f'{name}.npz', folder / f'{name}-val.npz'
     # Not Path.exists, which raises where a folder above may not be looked into.
-    if not all(map(os.path.exists, paths)):
-        if any(noise):
-            settings = ' '.join(f'--{name}={value:g}' for name, value in noise._asdict().items())
-            raise UserError(
-                f'dataset {name}: not in {folder}; make it: python scripts/generate_data.py '
-                f'--dataset={name} --dataset_dir={dataset_dir} {settings}; or give another with '
-                '--dataset_path'
-            )
-        with lock(name, dataset_dir):
-            for path in paths:
-                if not path.exists():
-                    _fetch(name, f'{url.rstrip("/")}/{path.name}', path)
+    has_training, has_held_out = map(os.path.exists, paths)
+    if has_training and has_held_out:
+        return paths
+    try:
+        _complete(name, paths, dataset_dir, url, noise)
+    except UserError as error:
+        if not has_training:
+            raise
+        print(f'warning: there are no held-out data: {error}', file=sys.stderr)
     return paths
+
+
+def _complete(
+    name: str, paths: tuple[Path, Path], dataset_dir: Path, url: str, noise: Noise
+) -> None:
+    if any(noise):
+        settings = ' '.join(f'--{name}={value:g}' for name, value in noise._asdict().items())
+        raise UserError(
+            f'dataset {name}: not in {paths[0].parent}; make it: python scripts/generate_data.py '
+            f'--dataset={name} --dataset_dir={dataset_dir} {settings}; or give another with '
+            '--dataset_path'
+        )
+    with lock(name, dataset_dir):
+        for path in paths:
+            if not path.exists():
+                _fetch(name, f'{url.rstrip("/")}/{path.name}', path)
 
 
 def lock(name: str, dataset_dir: Path) -> contextlib.AbstractContextManager:

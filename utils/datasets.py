@@ -238,16 +238,16 @@ def rewards_to_go(dataset: Dataset, discount: float) -> np.ndarray:
     exists = np.zeros(len(rewards))
     exists[dataset.starts] = 1.0
     result = np.zeros(len(rewards))
+    # All trajectories at once, from their last rows backwards, the longest first: those that are
+    # done with are always the last ones.
+    order = np.argsort(first - ends, kind='stable')
+    ends, lengths = ends[order], (ends - first + 1)[order]
+    going_on = np.searchsorted(-lengths, -np.arange(lengths[0]))
     following = np.zeros(len(ends))
-    # All trajectories at once, from their last rows backwards.
-    for back in range(int((ends - first).max()) + 1):
-        rows = ends - back
-        within = rows >= first
-        rows = rows[within]
-        following[within] = exists[rows] * (
-            rewards[rows] + discount * masks[rows] * following[within]
-        )
-        result[rows] = following[within]
+    for back, num in enumerate(going_on):
+        rows = ends[:num] - back
+        following[:num] = exists[rows] * (rewards[rows] + discount * masks[rows] * following[:num])
+        result[rows] = following[:num]
     return result
 
 
