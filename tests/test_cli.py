@@ -357,7 +357,8 @@ def test_a_folder_that_cannot_be_written_costs_one_line(data_dir, tmp_path):
 
 
 def test_too_little_memory_costs_one_line(data_dir, tmp_path):
-    result = train(data_dir, tmp_path, '--agent.batch_size=2000000000', '--agent.hidden_dims=(80,)')
+    wide = '--agent.hidden_dims=(80,)', *TINY[1:]
+    result = train(data_dir, tmp_path, '--agent.batch_size=2000000000', tiny=wide)
     assert_one_line(result, 'out of memory')
     assert 'lower --agent.batch_size' in result.stderr
 
@@ -384,17 +385,17 @@ def test_a_missing_dataset_offline_costs_one_line(tmp_path):
 
 OCCUPIED = {
     'other configuration': (
-        ['--agent.lr=0.1'],
+        ['--agent.lr=0.1', *TINY],
         'these differ: agent.lr (0.0003 there, 0.1 here)',
     ),
-    'other network': (['--agent.hidden_dims=(9,)'], 'these differ: agent.hidden_dims'),
+    'other network': (['--agent.hidden_dims=(9,)', *TINY[1:]], 'these differ: agent.hidden_dims'),
 }
 
 
 @pytest.mark.parametrize(('arguments', 'message'), OCCUPIED.values(), ids=OCCUPIED.keys())
 def test_an_occupied_run_directory_stays_as_it_is(data_dir, trained, arguments, message):
     before = snapshot(trained)
-    result = train(data_dir, trained.parents[2], '--seeds=0,1', *arguments, evaluate=12)
+    result = train(data_dir, trained.parents[2], '--seeds=0,1', evaluate=12, tiny=arguments)
     assert_one_line(result, message)
     assert snapshot(trained) == before
 
