@@ -1,8 +1,8 @@
 """Every default. `--agent=configs.py:NAME` picks a function of this file by name.
 
 `NAME` is at its paper's size; `NAME_small` is for a laptop: 3 x 256 nets with layer normalisation,
-four Euler steps, 16 candidates, standardised returns; `NAME_wide` has values of a laptop's size on
-a base policy of the paper's. Temperatures are in deviations of the dataset's return where
+four Euler steps, 16 candidates, standardised returns; names with 25 have values of a laptop's size
+on a base policy of the paper's. Temperatures are in deviations of the dataset's return where
 `return_map` is 'affine', in units of reward where it is 'none'.
 
 `SUITES`, at the end, are sets of runs, for `scripts/sweep.py`.
@@ -255,9 +255,6 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'evor5_pool_c51_small': partial(
         evor, **SMALL_FLOW | EVOR_POOL, value_model='categorical', n_pi=16
     ),
-    'qc5_pool_wide': partial(qc, **POOL | WIDE, chunk_length=5),
-    'evor5_pool_c51_wide': partial(evor, **EVOR_POOL | WIDE, value_model='categorical'),
-    'evor_maze_c51_wide': partial(evor, **EVOR_POOL | WIDE | MAZE, value_model='categorical'),
     # Laptop-sized.
     'evor_small': partial(evor, **SMALL_EVOR),
     # For mazes: an ant learns to walk by single actions first, and no value brings it to a goal
@@ -340,6 +337,7 @@ TASKS25: dict[str, dict[str, object]] = {
     'evor25_n50': C51 | dict(n_step=50),
     'evor25_best_of_2': C51 | dict(next_action='policy', backup_candidates=2),
     'evor25_best_of_16': C51 | dict(next_action='policy', backup_candidates=16),
+    # In mazes, where all of them act by single actions, it is `evor25`.
     'evor25_single': C51 | dict(chunk_length=1),
 }
 CONFIGS |= {

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from agents import bc, evor, fql, ifql, iql, qc
 from agents.interface import Agent, Decision, Spec, num_candidates
-from utils import datasets
+from utils import recorded_returns
 from utils.datasets import Dataset
 from utils.errors import UserError, did_you_mean
 
@@ -54,8 +54,8 @@ def spec_of(dataset: Dataset, discount: float) -> Spec:
     return Spec(
         dataset.observations.shape[1],
         dataset.actions.shape[1],
-        *datasets.return_scale(dataset, discount),
-        *datasets.return_bounds(dataset, discount),
+        *recorded_returns.return_scale(dataset, discount),
+        *recorded_returns.return_bounds(dataset, discount),
     )
 
 

@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 
 from agents import bc
 from agents.interface import Agent, Spec
-from utils import networks, pool, runs, training
-from utils.checkpoints import Checkpoints
+from utils import checkpoints, networks, pool, runs, training
 from utils.errors import UserError
 from utils.networks import VelocityField
 from utils.train_state import TrainState
@@ -160,12 +159,8 @@ def load(
     record = runs.read_record(directory)
     trained = fitting(directory, record, config, observation_dim, action_dim)
     agent = bc.create(trained, Spec(observation_dim, action_dim, 0.0, 1.0))
-    with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
-        step = max(checkpoints.steps(), default=None) if step is None else step
-        if step is None:
-            raise UserError(f'--base_policy: {directory} holds no checkpoint yet; train it first')
-        shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
-        population, _ = checkpoints.restore(step, shapes)
+    shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
+    population, step = checkpoints.read(directory, step, shapes)
     policy = training.member(population, 0).policy
     net = networks.policy_field(trained, action_dim)
     return FrozenPolicy(directory, record, step, net, policy, digest_of(policy.params))

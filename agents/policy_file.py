@@ -28,7 +28,8 @@ def write(path: Path, policy: FrozenPolicy) -> None:
     Raises:
         UserError: the disk is full, or the folder cannot be written to.
     """
-    arrays = {_name(of): np.asarray(leaf) for of, leaf in _leaves(policy.policy.params)}
+    leaves = jax.tree.leaves_with_path(policy.policy.params)
+    arrays = {_name(of): np.asarray(leaf) for of, leaf in leaves}
     record = json.dumps(policy.record | dict(step=policy.step)).encode()
     with files.writing(path) as file:
         np.savez(file, record=np.frombuffer(record, np.uint8), **arrays)
@@ -74,10 +75,6 @@ def read(path: Path, config: ConfigDict, observation_dim: int, action_dim: int) 
     params = jax.tree.map_with_path(parameter, shapes)
     state = train_state.create(params, optax.adam(trained.lr), with_target=False)
     return FrozenPolicy(path, record, step, net, state, frozen.digest_of(params))
-
-
-def _leaves(params: object) -> list[tuple[tuple, jax.Array]]:
-    return jax.tree.leaves_with_path(params)
 
 
 def _name(path: tuple) -> str:

@@ -14,7 +14,7 @@ OUT/calibration.md, and prints the table:
 * the loss on training and held-out batches.
 
 Trajectories are cut, so a return is taken where it is nearly complete: far enough from the cut that
-what is missing weighs little (`datasets.TAIL`), and that is filled in by the mean return.
+what is missing weighs little (`recorded_returns.TAIL`), and that is filled in by the mean return.
 """
 
 from functools import partial
@@ -29,7 +29,7 @@ import configs
 from agents import evor
 from benchmarks import reports
 from benchmarks.models import MODELS
-from utils import calibration, dataset_files, datasets, envs, errors, training
+from utils import calibration, dataset_files, datasets, envs, errors, recorded_returns, training
 from utils.calibration import NUM_POINTS, PIT_BINS, HeldOut
 from utils.datasets import Dataset
 from utils.errors import UserError
@@ -150,7 +150,7 @@ def _load() -> tuple[Dataset, Dataset]:
 
 def _returns_of_all_states(dataset: Dataset, discount: float, rows: int):
     """The law of the training returns, whatever the state: what a model must beat."""
-    values = datasets.completed_returns(dataset, discount)
+    values = recorded_returns.completed_returns(dataset, discount)
     points = np.quantile(values, (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS)
     points = np.broadcast_to(points, (rows, NUM_POINTS))
     return points, np.full(points.shape, 1.0 / NUM_POINTS)

@@ -11,7 +11,17 @@ from _all_tables import Found
 from _charts import Chart
 from _restore import restore
 
-from utils import calibration, charts, dataset_files, datasets, envs, runs, training, value_models
+from utils import (
+    calibration,
+    charts,
+    dataset_files,
+    datasets,
+    envs,
+    recorded_returns,
+    runs,
+    training,
+    value_models,
+)
 from utils.csv_lines import Source
 from utils.datasets import Dataset
 from utils.errors import UserError
@@ -163,16 +173,16 @@ def _bounds(val: Dataset, rows: np.ndarray, discount: float) -> np.ndarray:
 
     They differ where the recording was cut before the episode ended by reward.
     """
-    known = datasets.rewards_to_go(val, discount)[rows]
-    missing = datasets.missing_weights(val, discount)[rows]
-    low, high = datasets.return_bounds(val, discount)
+    known = recorded_returns.rewards_to_go(val, discount)[rows]
+    missing = recorded_returns.missing_weights(val, discount)[rows]
+    low, high = recorded_returns.return_bounds(val, discount)
     return np.stack([known + missing * low, known + missing * high], axis=1)
 
 
 def _calibration(reader: _Reader) -> tuple[tuple[Cell, ...], list[tuple[Cell, ...]]]:
     """A row of scores, and a row for each bin of the histogram."""
     config, val = reader.config, reader.val
-    mean_return, _ = datasets.return_scale(val, config.discount)
+    mean_return, _ = recorded_returns.return_scale(val, config.discount)
     data = calibration.held_out(
         val, config.chunk_length, config.discount, mean_return, np.random.default_rng(SEED)
     )

@@ -9,8 +9,7 @@ import jax
 import agents
 import configs
 from agents import Agent, frozen
-from utils import compilation, dataset_files, datasets, envs, runs, training, wrappers
-from utils.checkpoints import Checkpoints
+from utils import checkpoints, compilation, dataset_files, datasets, envs, runs, training, wrappers
 from utils.errors import UserError
 
 
@@ -49,13 +48,8 @@ def restore(
             'train it again, or use that version'
         )
     agent = frozen.restored(agents.create(runs.agent_config(record), spec), record)
-    with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
-        step = max(checkpoints.steps(), default=None) if step is None else step
-        if step is None:
-            raise UserError(f'{directory}: holds no checkpoint yet; train it first')
-        shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
-        population, _ = checkpoints.restore(step, shapes)
-        return agent, population, step
+    shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
+    return agent, *checkpoints.read(directory, step, shapes)
 
 
 def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Dataset:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import random_arrays
-from utils import datasets
+from utils import datasets, recorded_returns
 from utils.errors import UserError
 
 DISCOUNT = 0.9
@@ -167,12 +167,12 @@ def test_samples_are_uniform_over_transitions(key):
 def test_reward_to_go_by_hand():
     dataset = trajectory_dataset([4, 2], masks=[1, 0, 1, 1, 1, 1])
     np.testing.assert_allclose(
-        datasets.rewards_to_go(dataset, 0.5), [1 + 0.5 * 10, 10, 100, 0, 1e4, 0]
+        recorded_returns.rewards_to_go(dataset, 0.5), [1 + 0.5 * 10, 10, 100, 0, 1e4, 0]
     )
 
 
 def test_return_scale_ignores_rows_that_are_no_transitions():
-    mean, deviation = datasets.return_scale(trajectory_dataset([3, 2]), 0.0)
+    mean, deviation = recorded_returns.return_scale(trajectory_dataset([3, 2]), 0.0)
     np.testing.assert_allclose([mean, deviation], [np.mean([1, 10, 1e3]), np.std([1, 10, 1e3])])
 
 
@@ -198,11 +198,11 @@ def walk(lengths, seed=0):
 def test_return_scale_does_not_see_where_the_recording_was_cut():
     """One recording in one piece and in pieces of 1000 rows, whose sums to the cut are far off."""
     whole, cut = walk([60_000]), walk([1000] * 60)
-    mean, deviation = datasets.return_scale(whole, 0.99)
-    cut_mean, cut_deviation = datasets.return_scale(cut, 0.99)
+    mean, deviation = recorded_returns.return_scale(whole, 0.99)
+    cut_mean, cut_deviation = recorded_returns.return_scale(cut, 0.99)
     assert cut_mean == pytest.approx(mean, abs=0.15 * deviation)
     assert cut_deviation == pytest.approx(deviation, rel=0.1)
-    sums = datasets.rewards_to_go(cut, 0.99)[cut.starts]
+    sums = recorded_returns.rewards_to_go(cut, 0.99)[cut.starts]
     assert abs(sums.mean() - mean) > 0.4 * deviation
     assert sums.std() > 1.2 * deviation
 
@@ -214,7 +214,7 @@ def test_a_constant_reward_for_ever_has_its_own_return_scale(lengths):
     still = dict(observations=np.zeros((rows, 1)), actions=np.zeros((rows, 1)))
     rewards = dict(rewards=np.full(rows, -1.0), masks=np.ones(rows))
     dataset = datasets.build(still | rewards | dict(terminals=terminals))
-    mean, deviation = datasets.return_scale(dataset, 0.99)
+    mean, deviation = recorded_returns.return_scale(dataset, 0.99)
     assert mean == pytest.approx(-100.0)
     assert deviation == 1.0
 
@@ -222,18 +222,18 @@ def test_a_constant_reward_for_ever_has_its_own_return_scale(lengths):
 def test_nothing_is_missing_before_an_end_by_reward():
     dataset = trajectory_dataset([4, 3], masks=[1, 0, 1, 1, 1, 1, 0])
     expected = [0, 0, 0.9, 1, 0, 0, 0]
-    np.testing.assert_allclose(datasets.missing_weights(dataset, 0.9), expected)
+    np.testing.assert_allclose(recorded_returns.missing_weights(dataset, 0.9), expected)
 
 
 def test_without_discount_returns_are_the_sums_up_to_the_cut():
     dataset = trajectory_dataset([3, 3]).replace(rewards=np.float32([1, 2, 0, 4, 8, 0]))
-    mean, deviation = datasets.return_scale(dataset, 1.0)
+    mean, deviation = recorded_returns.return_scale(dataset, 1.0)
     np.testing.assert_allclose([mean, deviation], [np.mean([3, 2, 12, 8]), np.std([3, 2, 12, 8])])
 
 
 def test_equal_returns_have_scale_one():
     arrays = random_arrays() | dict(rewards=np.zeros(75), masks=np.ones(75))
-    assert datasets.return_scale(datasets.build(arrays), 0.9) == (0.0, 1.0)
+    assert recorded_returns.return_scale(datasets.build(arrays), 0.9) == (0.0, 1.0)
 
 
 def test_a_chunk_longer_than_any_trajectory_is_refused():
@@ -264,7 +264,7 @@ def test_rewards_to_go_of_many_lengths_equal_the_sum_row_by_row():
             reward, mask = np.float64(dataset.rewards[row]), np.float64(dataset.masks[row])
             following = reward + 0.9 * mask * following
             expected[row] = following
-    np.testing.assert_array_equal(datasets.rewards_to_go(dataset, 0.9), expected)
+    np.testing.assert_array_equal(recorded_returns.rewards_to_go(dataset, 0.9), expected)
 
 
 def test_one_long_trajectory_among_many_short_ones_costs_what_its_rows_cost():
@@ -272,5 +272,5 @@ def test_one_long_trajectory_among_many_short_ones_costs_what_its_rows_cost():
     dataset = trajectory_dataset([5] * 40_000 + [40_000])
     dataset = dataset.replace(rewards=np.ones(240_000, np.float32))
     start = time.process_time()
-    datasets.rewards_to_go(dataset, 0.99)
+    recorded_returns.rewards_to_go(dataset, 0.99)
     assert time.process_time() - start < 1.5

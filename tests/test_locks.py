@@ -43,13 +43,13 @@ def answer(request, monkeypatch):
     return request.param
 
 
-def start(directory, answer):
+def start(directory, answer, program=HOLDER, stderr=subprocess.DEVNULL):
     process = subprocess.Popen(
-        [sys.executable, '-c', HOLDER, str(directory), answer],
+        [sys.executable, '-c', program, str(directory), answer],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         text=True,
     )
     assert process.stdout.readline() == 'holds\n'
@@ -100,15 +100,7 @@ def test_a_process_whose_lease_is_lost_ends(tmp_path):
     """As when its machine was asleep: another one may be at work."""
     held = 'with locks.hold'
     program = HOLDER.replace(held, f'locks.LEASE = 0.3\n    {held}')
-    process = subprocess.Popen(
-        [sys.executable, '-c', program, str(tmp_path), 'ENOLCK'],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == 'holds\n'
+    process = start(tmp_path, 'ENOLCK', program, subprocess.PIPE)
     (tmp_path / '.lock.lease').unlink()
     assert process.wait(20) == STOPPED
     assert 'taken by another process or lost' in process.communicate()[1]

@@ -27,7 +27,7 @@ from tests import recompute
 from tests.report_checks import CHECKS, NAMES, check_settings
 from tests.report_page import ROOT, Page, follow
 from tests.report_runs import HOSTILE, HOSTILE_ENV, MAZE, write_held_out, write_runs
-from utils import calibration, dataset_files, datasets, envs, runs
+from utils import calibration, dataset_files, datasets, envs, recorded_returns, runs
 
 TAGS = """html head meta title style body header h1 h2 h3 nav ul li a main section p div table thead
     tbody tr th td sup b figure figcaption img details summary pre code"""
@@ -203,7 +203,7 @@ def test_every_calibration_is_measured_again(report):
         record = runs.read_record(checkpoint.parents[1])
         config = runs.agent_config(record)
         dataset = datasets.build(arrays_of(held_out, record['env_name']))
-        mean, _ = datasets.return_scale(dataset, config.discount)
+        mean, _ = recorded_returns.return_scale(dataset, config.discount)
         rng = np.random.default_rng(0)
         data = calibration.held_out(dataset, config.chunk_length, config.discount, mean, rng)
         laws = recompute.flow_laws(checkpoint, seed, data.observations, data.actions)

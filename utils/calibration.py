@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from utils import datasets, returns
+from utils import datasets, recorded_returns, returns
 from utils.datasets import Dataset
 from utils.errors import UserError
 from utils.extraction import Noise
@@ -48,7 +48,7 @@ def held_out(
     """Picks rows whose return is nearly complete.
 
     Trajectories are cut, so a return is taken far enough from the cut that what is missing weighs
-    `datasets.TAIL` at most, and what is missing is filled in by the mean return.
+    `recorded_returns.TAIL` at most, and what is missing is filled in by the mean return.
 
     Args:
         dataset: in host memory.
@@ -62,11 +62,11 @@ def held_out(
     """
     if discount >= 1.0:
         raise UserError('without discount (agent.discount=1) no cut return is nearly complete')
-    complete = datasets.nearly_complete(dataset, discount)
+    complete = recorded_returns.nearly_complete(dataset, discount)
     if not len(complete):
         raise UserError(
             'no held-out trajectory is so long that a return lacks at most '
-            f'{datasets.TAIL} of its weight (agent.discount={discount})'
+            f'{recorded_returns.TAIL} of its weight (agent.discount={discount})'
         )
     ends = dataset.ends[complete]
     rows = np.concatenate(
@@ -75,8 +75,8 @@ def held_out(
             for end in np.unique(ends)
         ]
     )
-    outcomes = datasets.rewards_to_go(dataset, discount)[rows]
-    outcomes += datasets.missing_weights(dataset, discount)[rows] * mean_return
+    outcomes = recorded_returns.rewards_to_go(dataset, discount)[rows]
+    outcomes += recorded_returns.missing_weights(dataset, discount)[rows] * mean_return
     actions = chunks_at(dataset, rows, chunk_length)
     return HeldOut(dataset.observations[rows], actions, outcomes, dataset.ends[rows])
 

@@ -194,6 +194,25 @@ class Checkpoints:
             shutil.rmtree(entry)
 
 
+def read(directory: Path, step: int | None, shapes: Any) -> tuple[Any, int]:
+    """Returns the population of a run, and the step that it is of.
+
+    Args:
+        directory: of the run.
+        step: of the checkpoint; None: the newest.
+        shapes: see `Checkpoints.restore`.
+
+    Raises:
+        UserError: the run has no such checkpoint, or it is damaged.
+    """
+    with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
+        step = max(checkpoints.steps(), default=None) if step is None else step
+        if step is None:
+            raise UserError(f'{directory}: holds no checkpoint yet; train it first')
+        population, _ = checkpoints.restore(step, shapes)
+        return population, step
+
+
 @contextlib.contextmanager
 def _arrays_unsynced() -> Iterator[None]:
     """Lets tensorstore leave to `files.sync_tree` what is to be on the disk.

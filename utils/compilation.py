@@ -39,8 +39,6 @@ def keep_programs() -> None:
 
 def folder_of(cache: Path) -> Path:
     """Returns where this kind of machine's programs are below a cache folder."""
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    features = next((line for line in lines if line.startswith(('flags', 'Features'))), '')
-    kind = hashlib.sha256(f'{runs.processor()} {features}'.encode()).hexdigest()[:12]
-    return cache / 'evor' / f'programs-{kind}'
+    kind = f'{runs.processor()} {runs.cpuinfo("flags", "Features")}'
+    digest = hashlib.sha256(kind.encode()).hexdigest()[:12]
+    return cache / 'evor' / f'programs-{digest}'

@@ -71,10 +71,17 @@ def describe(**settings: Any) -> dict[str, Any]:
 
 def processor() -> str:
     """Returns the name of the processor; its architecture, where the system tells no more."""
+    return cpuinfo('model name') or platform.machine()
+
+
+def cpuinfo(*keys: str) -> str:
+    """Returns what Linux says of the first processor under the first of some keys, or ''."""
     info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.machine()
+    for line in info.read_text().splitlines() if info.exists() else []:
+        key, _, value = line.partition(':')
+        if key.strip() in keys:
+            return value.strip()
+    return ''
 
 
 def hardware(record: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from utils.errors import STOPPED, UserError
 
@@ -32,12 +32,18 @@ def as_errors() -> Iterator[None]:
         name = signal.Signals(number).name
         raise ToldToStopError(f'stopped by {name}; the same command goes on')
 
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    with _handled(stop):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, own in before.items():
+            signal.signal(number, own)
 
 
 class StopRequest:
@@ -60,12 +66,8 @@ class StopRequest:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Takes signals as requests; a second SIGINT ends the process as it always did."""
-        before = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        try:
+        with _handled(self._receive):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _receive(self, number: int, _: object) -> None:
         self.reason = signal.Signals(number).name

@@ -1,6 +1,7 @@
 """Suites as arrays: every index is one command of main.py, and every command has its runs.
 
-All functions here are pure; `scripts/sweep.py` looks at files and processes.
+All functions here are pure, but for `runs.run_dir`, which looks whether the directory of very many
+seeds is there under its long name; `scripts/sweep.py` looks at files and processes.
 """
 
 import itertools
