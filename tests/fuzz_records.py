@@ -14,7 +14,7 @@ from scripts import _restore
 from tests.fuzz_flags import TYPES, assert_config, assert_refusal
 from tests.fuzz_npz import ENV
 from tests.helpers import small_config
-from utils import envs, errors, runs
+from utils import checkpoints, envs, errors, runs
 from utils.errors import UserError
 
 SIZES = dict(observation_dim=2, action_dim=2)
@@ -112,7 +112,7 @@ class Restorer:
         try:
             with (
                 mock.patch.object(envs, 'make_env', return_value=self._env),
-                mock.patch.object(_restore, 'Checkpoints', Shapes),
+                mock.patch.object(checkpoints, 'Checkpoints', Shapes),
             ):
                 found = runs.read_record(self._folder)
                 config = runs.agent_config(found)
