@@ -15,18 +15,19 @@ from utils.wrappers import Noise
 EPISODE_STREAM = 20251009
 
 
-def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE) -> gymnasium.Env:
+def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE, draws: bool = False) -> gymnasium.Env:
     """Makes a state-based OGBench singletask environment.
 
     Args:
         env_name: e.g. 'cube-single-play-singletask-task1-v0'; for sparse rewards see `sparse`.
         noise: makes a stochastic variant of it.
+        draws: whether it is to draw pictures, by the OpenGL that MUJOCO_GL names.
 
     Raises:
         UserError: no such environment.
     """
-    # Nothing here draws pictures; without this, MuJoCo looks for a display.
-    os.environ.setdefault('MUJOCO_GL', 'disable')
+    if not draws:  # else MuJoCo looks for a display, or for an OpenGL that is not there
+        os.environ['MUJOCO_GL'] = 'disable'
     warnings.filterwarnings('ignore', message='.*precision lowered by casting.*')
     with stopping.deaf_children():  # it asks a process of its own for a window library
         import ogbench

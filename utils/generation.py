@@ -238,7 +238,7 @@ def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
 
 def record_shard(shard: Shard) -> int:
     """Records and writes one shard, in a worker process; returns its number of episodes."""
-    os.environ.setdefault('MUJOCO_GL', 'disable')
+    os.environ['MUJOCO_GL'] = 'disable'
     warnings.filterwarnings('ignore', message='.*precision lowered by casting.*')
     import ogbench  # noqa: F401  (registers the environments)
 
