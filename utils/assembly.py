@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 import agents
 from agents.frozen import ForeignPolicy, FrozenPolicy
-from utils import dataset_files, datasets, joint, parallel, runs, trainer, wandb_runs
+from utils import dataset_files, datasets, joint, parallel, runs, shards, trainer, wandb_runs
 from utils.checkpoints import Checkpoints
 from utils.datasets import Dataset
 from utils.errors import UserError
@@ -42,16 +42,16 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
     """Reads training data and, where they are there, held-out data.
 
     Args:
-        path, val_path: of both files.
+        path, val_path: of both files; or a folder of shards, which holds both.
         tasks: environments by their names.
         config: of the agent, whose chunks must fit.
 
     Raises:
-        UserError: see `dataset_files.load` and `datasets.check_chunks`.
+        UserError: see `shards.find`, `dataset_files.load` and `datasets.check_chunks`.
     """
 
-    def load(path: Path) -> list[Dataset]:
-        built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks)]
+    def load(path: Path, parts: list[Path]) -> list[Dataset]:
+        built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks, parts)]
         datasets.check_chunks(built[0], config.chunk_length, config.n_step, path)
         if config.get('value_model') == 'categorical' and not all(of.rewards.any() for of in built):
             raise UserError(
@@ -60,7 +60,10 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
             )
         return built
 
-    return Data(load(path), load(val_path) if val_path.exists() else None, path)
+    parts, val_parts = shards.find(path, val_path)
+    train = load(path, parts)
+    val = load(path if path.is_dir() else val_path, val_parts) if val_parts else None
+    return Data(train, val, path)
 
 
 def make_run(
