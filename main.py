@@ -310,6 +310,7 @@ def _record(
         seeds=seeds,
         agent=config.to_dict(),
         **assembly.describe_data(data.path, dataset),
+        contents=assembly.digest_data(dataset),
     )
 
 

@@ -36,6 +36,15 @@ def test_atoms_between_rewards_that_are_all_zero_are_refused(tmp_path, tasks):
     load(write(tmp_path / 'constant.npz', rewards=np.ones(75, np.float32)), tasks, 'evor_c51')
 
 
+def test_data_with_other_rewards_are_other_data(tmp_path, tasks):
+    one, other = (
+        load(write(tmp_path / 'mine.npz', rewards=np.full(75, reward, np.float32)), tasks)
+        for reward in (0.0, 1.0)
+    )
+    digests = [assembly.digest_data(data.train[0]) for data in (one, other)]
+    assert {name for name in digests[0] if digests[0][name] != digests[1][name]} == {'rewards'}
+
+
 def write_shards(folder, numbers=(0, 1, 2), **changes):
     folder.mkdir(exist_ok=True)
     for number in numbers:
