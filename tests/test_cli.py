@@ -370,7 +370,8 @@ def test_a_folder_that_cannot_be_written_costs_one_line(data_dir, tmp_path):
 
 
 def test_too_little_memory_costs_one_line(data_dir, tmp_path):
-    result = train(data_dir, tmp_path, '--agent.batch_size=2000000000', '--agent.hidden_dims=(80,)')
+    large = '--agent.batch_size=2000000000', '--agent.hidden_dims=(80,)'
+    result = train(data_dir, tmp_path, tiny=large)
     assert_one_line(result, 'out of memory')
     assert 'lower --agent.batch_size' in result.stderr
 
@@ -397,17 +398,17 @@ def test_a_missing_dataset_offline_costs_one_line(tmp_path):
 
 OCCUPIED = {
     'other configuration': (
-        ['--agent.lr=0.1'],
+        [*TINY, '--agent.lr=0.1'],
         'these differ: agent.lr (0.0003 there, 0.1 here)',
     ),
-    'other network': (['--agent.hidden_dims=(9,)'], 'these differ: agent.hidden_dims'),
+    'other network': (['--agent.hidden_dims=(9,)', *TINY[1:]], 'these differ: agent.hidden_dims'),
 }
 
 
 @pytest.mark.parametrize(('arguments', 'message'), OCCUPIED.values(), ids=OCCUPIED.keys())
 def test_an_occupied_run_directory_stays_as_it_is(data_dir, trained, arguments, message):
     before = snapshot(trained)
-    result = train(data_dir, trained.parents[2], '--seeds=0,1', *arguments, evaluate=12)
+    result = train(data_dir, trained.parents[2], '--seeds=0,1', tiny=arguments, evaluate=12)
     assert_one_line(result, message)
     assert snapshot(trained) == before
 
