@@ -100,7 +100,10 @@ flags.DEFINE_integer('eval_envs', evaluation.MAX_ENVS, 'Environments that play a
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_string(
-    'dataset_path', None, "Your own .npz in OGBench's format; PATH-val.npz is used if it is there."
+    'dataset_path',
+    None,
+    "Your own .npz in OGBench's format; PATH-val.npz is used if it is there. Or a folder of shards "
+    'NAME-000.npz, NAME-000-val.npz, ...',
 )
 flags.DEFINE_float(
     'action_noise',
@@ -288,7 +291,7 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
     if FLAGS.dataset_path:
         path = _path('dataset_path')
         if not path.name:
-            raise UserError(f"--dataset_path: '{path}' is a folder; give the .npz file itself")
+            raise UserError(f"--dataset_path: '{path}' has no name; give the file or folder by it")
         val_path = path.with_name(f'{path.stem}-val.npz')
     else:
         path, val_path = dataset_files.locate(
@@ -312,6 +315,7 @@ def _record(
         seeds=seeds,
         agent=config.to_dict(),
         **assembly.describe_data(data.path, dataset),
+        contents=assembly.digest_data(dataset),
     )
 
 

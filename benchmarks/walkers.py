@@ -50,7 +50,7 @@ def play(folder: Path, dataset: str, episodes: int, seed: int) -> list[Row]:
     name = behaviours.expert_name(source.env_id)
     if name is None:
         raise UserError(f'--dataset: {dataset} is walked without an expert; choose an ant maze')
-    os.environ.setdefault('MUJOCO_GL', 'disable')
+    os.environ['MUJOCO_GL'] = 'disable'
     import ogbench  # noqa: F401  (registers the environments)
 
     env, rows = source.make_env(source.env_id, source.steps), []

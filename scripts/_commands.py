@@ -9,7 +9,7 @@ import configs
 from utils import envs, runs
 
 # Fields of a record that are no flags of main.py, or are told in another way.
-TOLD = ('env_name', 'seeds', 'agent', 'dataset', 'observation_dim', 'action_dim')
+TOLD = ('env_name', 'seeds', 'agent', 'dataset', 'observation_dim', 'action_dim', 'contents')
 TOLD += runs.MACHINE
 
 

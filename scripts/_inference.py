@@ -10,13 +10,14 @@ from _restore import restore
 from absl import flags
 
 from agents import Agent
-from utils import acting, env_processes, evaluation, runs, training, wrappers
+from utils import acting, env_processes, evaluation, files, runs, training, wrappers
 from utils.errors import UserError
 from utils.evaluation import Episodes
 from utils.metrics import CsvTable
 from utils.wrappers import Noise
 
 FLAGS = flags.FLAGS
+TABLES = 'inference.csv', 'inference_episodes.csv'
 SETTINGS = {
     'n_pi': (int, 'Numbers of candidates.'),
     'tau_q': (float, 'Softmax temperatures over candidates.'),
@@ -27,6 +28,7 @@ SETTINGS = {
     'return_noise': (str, "'random' or 'quadrature'."),
 }
 
+flags.DEFINE_string('out', None, 'Folder of the rows; default: the directory of the run.')
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_string('env_name', None, 'Default: the environment of the run.')
 flags.DEFINE_float('action_noise', None, 'Of what is executed; default: as in the run.')
@@ -41,6 +43,7 @@ class Trained(NamedTuple):
 
     Attributes:
         directory: of the run.
+        out: where rows go.
         record: its config.json.
         agent: of the run.
         population: its seeds' states.
@@ -49,6 +52,7 @@ class Trained(NamedTuple):
     """
 
     directory: Path
+    out: Path
     record: dict[str, Any]
     agent: Agent
     population: Any
@@ -61,15 +65,18 @@ def load(directory: Path) -> Trained:
     """Loads what the flags ask for.
 
     Raises:
-        UserError: there is no such run or checkpoint, or the environment does not fit.
+        UserError: there is no such run or checkpoint, the environment does not fit, or rows cannot
+            be written.
     """
     record = runs.read_record(directory)
+    out = Path(FLAGS.out).expanduser() if FLAGS.out else directory
+    files.check_writable(out, TABLES, 'give another folder with --out')
     env_name = FLAGS.env_name or record['env_name']
     noise = wrappers.recorded_noise(record)._asdict()
     given = {name: FLAGS[name].value for name in noise if FLAGS[name].value is not None}
     noise = wrappers.make_noise(**(noise | given))
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
-    return Trained(directory, record, agent, population, step, env_name, noise)
+    return Trained(directory, out, record, agent, population, step, env_name, noise)
 
 
 def given_lists(trained: Trained) -> dict[str, list[Any]]:
@@ -108,8 +115,8 @@ def plain(settings: Any) -> dict[str, Any]:
 def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
     """Plays the same episodes with each of different settings, all in one pool of environments.
 
-    Tells of each when it is there: a line, a row of inference.csv in the run's directory, and a row
-    per episode of inference_episodes.csv.
+    Tells of each when it is there: a line, a row of inference.csv where rows go, and a row per
+    episode of inference_episodes.csv.
 
     Returns:
         For each seed of the run, what came of each setting.
@@ -140,9 +147,9 @@ def _report(trained: Trained, seed: int, settings: dict[str, Any], episodes: Epi
     tags = dict(step=trained.step, seed=seed, env_name=trained.env_name)
     tags |= trained.noise._asdict() | settings
     summary = evaluation.summary(episodes)
-    CsvTable(trained.directory / 'inference.csv').append([tags | summary])
-    table = CsvTable(trained.directory / 'inference_episodes.csv')
-    table.append(evaluation.rows(episodes, tags))
+    rows = [tags | summary], evaluation.rows(episodes, tags)
+    for name, own in zip(TABLES, rows, strict=True):
+        CsvTable(trained.out / name).append(own)
     shown = ''.join(f'{name} {value}  ' for name, value in settings.items())
     print(
         f'seed {seed}  {shown}success {summary["success"]:.2f} '

@@ -9,12 +9,22 @@ import jax
 import agents
 import configs
 from agents import Agent, frozen
-from utils import checkpoints, compilation, dataset_files, datasets, envs, runs, training, wrappers
+from utils import (
+    checkpoints,
+    compilation,
+    dataset_files,
+    datasets,
+    envs,
+    guards,
+    runs,
+    training,
+    wrappers,
+)
 from utils.errors import UserError
 
 
 def restore(
-    directory: Path, record: dict[str, Any], env_name: str, step: int | None
+    directory: Path, record: dict[str, Any], env_name: str, step: int | None, draws: bool = False
 ) -> tuple[Agent, Any, int]:
     """Returns a run's agent, its population and the step of the checkpoint.
 
@@ -23,12 +33,15 @@ def restore(
         record: its `config.json`.
         env_name: where the agent is to act; sizes must fit.
         step: of the checkpoint; None: the newest.
+        draws: whether environments are to draw, which MuJoCo settles once for a process.
 
     Raises:
-        UserError: the environment does not fit, or there is no such checkpoint.
+        UserError: JAX finds no device, the environment does not fit, or there is no such
+            checkpoint.
     """
     compilation.keep_programs()
-    env = envs.make_env(env_name)
+    guards.check_platform(None)
+    env = envs.make_env(env_name, draws=draws)
     sizes = dict(
         observation_dim=env.observation_space.shape[0], action_dim=env.action_space.shape[0]
     )

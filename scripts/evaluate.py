@@ -3,8 +3,8 @@
     python scripts/evaluate.py --checkpoint=exp/ENV/CONFIG/seeds_0 --n_pi=1,4,16,32 --tau_q=0,0.1
 
 Every combination of the lists is played, all from the same start states and with the same random
-numbers. Rows are appended to inference.csv and inference_episodes.csv in the run's directory. For
-one setting at a time see scripts/sweep_inference.py.
+numbers. Rows are appended to inference.csv and inference_episodes.csv in the run's directory, or in
+--out. For one setting at a time see scripts/sweep_inference.py.
 """
 
 import itertools

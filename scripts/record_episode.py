@@ -49,10 +49,10 @@ def main(_: list[str]) -> None:
         )
     os.environ['MUJOCO_GL'] = backend  # before MuJoCo is imported, as environments are made
     env_name, config_name = record['env_name'], record['agent']['config_name']
-    agent, population, step = restore(directory, record, env_name, FLAGS.step)
+    agent, population, step = restore(directory, record, env_name, FLAGS.step, draws=True)
     state = training.member(population, record['seeds'].index(seed))
     act = acting.bind(agent.act, state, agent.settings, agent.sampler)
-    env = envs.make_env(env_name, noise)
+    env = envs.make_env(env_name, noise, draws=True)
     every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
     key = training.stream(seed, training.EVAL_STREAM)
     recording = rendering.record(env, act, key, FLAGS.episode, every)

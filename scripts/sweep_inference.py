@@ -5,8 +5,8 @@
 Each list is a curve: that setting varies, the others stay as trained. All are played in one pool of
 environments, from the same start states and with the same random numbers: the candidates of
 `n_pi=4` are the first four of `n_pi=64`, and every setting meets the same noise in the same chunk
-of an episode. Rows are appended to inference.csv and inference_episodes.csv in the run's directory.
-For all combinations of the lists see scripts/evaluate.py.
+of an episode. Rows are appended to inference.csv and inference_episodes.csv in the run's directory,
+or in --out. For all combinations of the lists see scripts/evaluate.py.
 """
 
 from collections.abc import Sequence

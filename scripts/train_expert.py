@@ -46,7 +46,7 @@ def main(_: list[str]) -> None:
             f'--steps: must be more than the {config.random_steps} random ones, and --seed in '
             f'[0, 2**32), not {FLAGS.steps} and {FLAGS.seed}'
         )
-    os.environ.setdefault('MUJOCO_GL', 'disable')
+    os.environ['MUJOCO_GL'] = 'disable'
     stop = StopRequest()
     with stop.listening(), guards.memory_errors():
         record = runs.describe(

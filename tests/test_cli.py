@@ -217,6 +217,19 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
     assert len(table(trained / 'inference_episodes.csv')) == 16
 
 
+def test_rows_go_to_another_folder_where_the_run_is_not_ours(trained, tmp_path):
+    """As of a colleague's run: before anything is played it is known whether rows can be kept."""
+    (tmp_path / 'file').touch()
+    arguments = f'--checkpoint={trained}', '--eval_episodes=2', '--n_pi=1'
+    before = snapshot(trained)
+    result = run('scripts/evaluate.py', *arguments, f'--out={tmp_path / "file"}')
+    assert_one_line(result, 'cannot be written to (File exists); give another folder with --out')
+    result = run('scripts/evaluate.py', *arguments, f'--out={tmp_path / "new" / "folder"}')
+    assert result.returncode == 0, result.stderr
+    assert len(table(tmp_path / 'new' / 'folder' / 'inference.csv')) == 2
+    assert snapshot(trained) == before
+
+
 def test_a_trained_run_is_swept_one_setting_at_a_time(trained):
     """The trained setting once and the others of each list; here in a world made noisy."""
     path = trained / 'inference.csv'
@@ -385,7 +398,7 @@ def test_a_missing_dataset_offline_costs_one_line(tmp_path):
 
 OCCUPIED = {
     'other configuration': (
-        ['--agent.lr=0.1', *TINY],
+        [*TINY, '--agent.lr=0.1'],
         'these differ: agent.lr (0.0003 there, 0.1 here)',
     ),
     'other network': (['--agent.hidden_dims=(9,)', *TINY[1:]], 'these differ: agent.hidden_dims'),
@@ -395,7 +408,7 @@ OCCUPIED = {
 @pytest.mark.parametrize(('arguments', 'message'), OCCUPIED.values(), ids=OCCUPIED.keys())
 def test_an_occupied_run_directory_stays_as_it_is(data_dir, trained, arguments, message):
     before = snapshot(trained)
-    result = train(data_dir, trained.parents[2], '--seeds=0,1', evaluate=12, tiny=arguments)
+    result = train(data_dir, trained.parents[2], '--seeds=0,1', tiny=arguments, evaluate=12)
     assert_one_line(result, message)
     assert snapshot(trained) == before
 

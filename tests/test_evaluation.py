@@ -1,5 +1,8 @@
 import os
+import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -575,14 +578,59 @@ def test_rates_of_stepping_are_positive(vector_env):
     ('name', 'message'),
     [
         ('cube-single-play-v0', 'not an OGBench singletask environment'),
-        ('cube-singel-play-singletask-task1-v0', "Did you mean 'cube-single-singletask-task1-v0'"),
-        ('visual-cube-single-play-singletask-task1-v0', 'no state-based environment'),
+        ('cube-singel-play-singletask-task1-v0', 'no state-based environment'),
+        ('humanoidmaze-teleport-stitch-singletask-v0', 'cannot be played: .* lacks the material'),
         ('singletask', 'no state-based environment'),
     ],
 )
 def test_unknown_environments_are_refused(name, message):
     with pytest.raises(UserError, match=message):
         envs.make_env(name)
+
+
+@pytest.mark.parametrize(
+    ('name', 'right'),
+    [
+        ('cube-singel-play-singletask-task1-v0', 'cube-single-play-singletask-task1-v0'),
+        ('visual-cube-single-play-singletask-task2-v0', 'cube-single-play-singletask-task2-v0'),
+        ('visual-antmaze-large-navigate-singletask-v0', 'antmaze-large-navigate-singletask-v0'),
+        ('cube-single-singletask-v0', 'cube-single-play-singletask-v0'),
+        ('scene-noisy-singletask-task7-v0', 'scene-noisy-singletask-task1-v0'),
+        ('pointmaze-medum-stitch-singletask-v0', 'pointmaze-medium-stitch-singletask-v0'),
+    ],
+)
+def test_the_name_that_is_suggested_works(name, right):
+    with pytest.raises(UserError) as caught:
+        envs.make_env(name)
+    suggested = re.search(r"Did you mean '(.*)'\?", str(caught.value))[1]
+    assert suggested.replace('task5', 'task1') == right
+    envs.make_env(suggested).close()
+
+
+SCRIPT = """
+from pathlib import Path
+import numpy as np
+from utils import env_processes, generation
+
+print('begins', flush=True)
+with env_processes.VectorEnv('{env}', 2) as vector_env:
+    vector_env.start(np.arange(2), np.arange(2))
+    print(vector_env.collect(np.arange(2)).observations.shape, flush=True)
+generation.generate('pointmaze-medium-stitch-v0', Path('data'), episodes=1, workers=1, seed=0)
+print('ends', flush=True)
+"""
+
+
+def test_a_plain_script_may_evaluate_and_generate(tmp_path):
+    """Without a guard of `__main__`, each process that it starts would run it again."""
+    (tmp_path / 'plain.py').write_text(SCRIPT.format(env=ENV))
+    environment = os.environ | dict(PYTHONPATH=str(Path(__file__).resolve().parents[1]))
+    arguments = [sys.executable, 'plain.py']
+    result = subprocess.run(
+        arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ['begins', '(2, 2)', 'ends']
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,14 @@
 import errno
 import json
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from tests.helpers import unprivileged
 from utils import files
+from utils.errors import UserError
 
 
 def failing(monkeypatch, code):
@@ -34,6 +38,19 @@ def test_a_disk_that_failed_is_told(tmp_path, monkeypatch, code):
     with pytest.raises(OSError, match=os.strerror(code)):
         files.write_json(tmp_path / 'a.json', dict(a=1))
     assert not (tmp_path / 'a.json').exists()
+
+
+@pytest.mark.parametrize('read_only', ['folder', 'file'])
+def test_what_cannot_be_written_is_known_before_there_is_something_to_write(read_only):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / 'rows.csv').touch()
+        folder.chmod(0o555 if read_only == 'folder' else 0o777)
+        (folder / 'rows.csv').chmod(0o444 if read_only == 'file' else 0o666)
+        message = r'cannot be written to \(Permission denied\); go elsewhere'
+        with unprivileged(), pytest.raises(UserError, match=message):
+            files.check_writable(folder, ['rows.csv', 'more.csv'], 'go elsewhere')
+        assert sorted(path.name for path in folder.iterdir()) == ['rows.csv']
 
 
 def test_what_can_be_synced_is_synced(tmp_path, monkeypatch):

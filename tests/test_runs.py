@@ -134,6 +134,17 @@ def test_differences_are_listed_key_by_key(tmp_path):
         runs.check_records({tmp_path: other})
 
 
+def test_a_record_of_an_earlier_version_says_nothing_of_the_datas_contents(tmp_path):
+    """One that does is another run's, where rewards were corrected under the same name."""
+    record = dict(seeds=[0], contents=dict(rewards=1))
+    for name in ('old', 'new'):
+        (tmp_path / name).mkdir()
+    runs.write_records({tmp_path / 'old': dict(seeds=[0]), tmp_path / 'new': record})
+    runs.check_records({tmp_path / 'old': record, tmp_path / 'new': record})
+    with pytest.raises(UserError, match=r'differ: contents.rewards \(1 there, 2 here\)'):
+        runs.check_records({tmp_path / 'new': record | dict(contents=dict(rewards=2))})
+
+
 def window(*losses, bad_update=(0, 0), bad_state=False):
     """Of one seed or more; a loss is a row per seed of numbers per task."""
     return training.Window(

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 import agents
 from agents.frozen import ForeignPolicy, FrozenPolicy
-from utils import dataset_files, datasets, joint, parallel, runs, trainer, wandb_runs
+from utils import dataset_files, datasets, joint, parallel, runs, shards, trainer, wandb_runs
 from utils.checkpoints import Checkpoints
 from utils.datasets import Dataset
 from utils.errors import UserError
@@ -42,26 +42,28 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
     """Reads training data and, where they are there, held-out data.
 
     Args:
-        path, val_path: of both files.
+        path, val_path: of both files; or a folder of shards, which holds both.
         tasks: environments by their names.
         config: of the agent, whose chunks must fit.
 
     Raises:
-        UserError: see `dataset_files.load` and `datasets.check_chunks`.
+        UserError: see `shards.find`, `dataset_files.load` and `datasets.check_chunks`.
     """
 
-    def load(path: Path) -> list[Dataset]:
-        built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks)]
+    def load(path: Path, parts: list[Path]) -> list[Dataset]:
+        built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks, parts)]
         datasets.check_chunks(built[0], config.chunk_length, config.n_step, path)
         return built
 
-    train = load(path)
+    parts, val_parts = shards.find(path, val_path)
+    train = load(path, parts)
     if config.get('value_model') == 'categorical' and not all(of.rewards.any() for of in train):
         raise UserError(
             f"{path}: all 'rewards' are 0, between whose bounds agent.value_model=categorical "
             'has no room for atoms; check the rewards, or choose another value model'
         )
-    return Data(train, load(val_path) if val_path.exists() else None, path)
+    val = load(path if path.is_dir() else val_path, val_parts) if val_parts else None
+    return Data(train, val, path)
 
 
 def make_run(
@@ -174,3 +176,12 @@ def describe_data(path: Path, dataset: Dataset) -> dict[str, Any]:
         observation_dim=dataset.observations.shape[1],
         action_dim=dataset.actions.shape[1],
     )
+
+
+def digest_data(dataset: Dataset) -> dict[str, int]:
+    """Returns checksums of what a run learns from beside observations.
+
+    Files of one name may differ in their rewards alone, as after somebody has corrected them.
+    """
+    names = ('actions', 'rewards', 'masks', 'ends')
+    return {name: zlib.crc32(getattr(dataset, name)) for name in names}

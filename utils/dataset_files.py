@@ -5,12 +5,12 @@ import http.client
 import os
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from utils import files, layouts, locks, npz, sparse, wrappers
+from utils import files, layouts, locks, npz, shards, sparse, wrappers
 from utils.errors import UserError
 from utils.npz import Header
 from utils.wrappers import Noise
@@ -150,13 +150,39 @@ def read(path: Path) -> Arrays:
     Raises:
         UserError: the file is missing, damaged, not in the format, or too large for the memory.
     """
+    return read_parts([path], path)
+
+
+def read_parts(parts: Sequence[Path], path: Path) -> Arrays:
+    """Reads files as one set; their size is told before.
+
+    Args:
+        parts: one file or more; see `read`.
+        path: of that file, or of the folder of all.
+
+    Raises:
+        UserError: see `read` and `shards.join`.
+    """
+    headers = [_headers(part) for part in parts]
+    # Besides the arrays, the largest may be there twice, while it is converted or joined.
+    sizes = [sum(header.nbytes for header in own.values()) for own in headers]
+    largest = [max(header.nbytes for header in own.values()) for own in headers]
+    if len(parts) > 1:
+        print(f'{path}: {len(parts)} files, {sum(sizes) / npz.GIB:.2f} GiB', flush=True)
+    npz.check_memory(path, sum(sizes) + sum(largest))
+    arrays = [_read(part, own) for part, own in zip(parts, headers, strict=True)]
+    return arrays[0] if len(arrays) == 1 else shards.join(parts, arrays)
+
+
+def _headers(path: Path) -> dict[str, Header]:
     headers = npz.headers(path, OWN_AXES)
     if 'rewards' not in headers:
         headers |= npz.headers(path, STATE_AXES)
     _check_headers(path, headers)
-    # Besides the arrays, the largest may be there twice, while it is converted.
-    sizes = [header.nbytes for header in headers.values()]
-    npz.check_memory(path, sum(sizes) + max(sizes))
+    return headers
+
+
+def _read(path: Path, headers: dict[str, Header]) -> Arrays:
     arrays = {}
     for name, header in headers.items():
         array = npz.read(path, header)
@@ -209,12 +235,13 @@ def _check_values(path: Path, arrays: Arrays) -> None:
             raise UserError(f"{path}: '{name}' holds values other than 0 and 1")
 
 
-def load(path: Path, tasks: dict[str, object]) -> list[Arrays]:
+def load(path: Path, tasks: dict[str, object], parts: Sequence[Path] | None = None) -> list[Arrays]:
     """Reads, checks and relabels a file for tasks of an environment; see the functions below.
 
     Args:
-        path: of the file.
+        path: of the file, or of the folder of its parts.
         tasks: environments by their names.
+        parts: files that together are the set; None: the one file.
 
     Returns:
         Arrays of every task, which share all but their rewards and masks.
@@ -222,7 +249,7 @@ def load(path: Path, tasks: dict[str, object]) -> list[Arrays]:
     Raises:
         UserError: the file is missing, damaged, not of this environment, or of one task alone.
     """
-    arrays = read(path)
+    arrays = read_parts(parts or [path], path)
     if 'rewards' in arrays and len(tasks) > 1:
         raise UserError(
             f"{path}: has 'rewards' of its own, which are those of one task; leave out --tasks"

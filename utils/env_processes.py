@@ -9,7 +9,7 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from utils import stopping, wrappers
+from utils import spawning, stopping, wrappers
 from utils.envs import make_env, reset
 from utils.errors import UserError
 from utils.wrappers import Noise
@@ -157,7 +157,8 @@ class VectorEnv:
         self._connections = [ours for ours, _ in pipes]
         theirs = [theirs for _, theirs in pipes]
         self._process = context.Process(target=_fork_servers, args=(theirs, *self._what))
-        with _environment_variable('OPENBLAS_NUM_THREADS', '1'), stopping.deaf_children():
+        single_threaded = _environment_variable('OPENBLAS_NUM_THREADS', '1')
+        with single_threaded, stopping.deaf_children(), spawning.without_main():
             self._process.start()
         for connection in theirs:
             connection.close()

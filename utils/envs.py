@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from collections.abc import Iterable
 
 import gymnasium
 import numpy as np
@@ -13,20 +14,29 @@ from utils.wrappers import Noise
 
 # Start states are drawn from this stream, whatever the agent and its seed.
 EPISODE_STREAM = 20251009
+# Of datasets, by their family; the others were recorded in 'play' and 'noisy'.
+DATASET_TYPES = dict.fromkeys(
+    ('pointmaze', 'antmaze', 'humanoidmaze', 'antsoccer'), ('navigate', 'stitch')
+)
+DATASET_TYPES['antmaze'] += ('explore',)
+UNUSABLE = {
+    'humanoidmaze-teleport': "OGBench's model of it lacks the material of its teleporters",
+}
 
 
-def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE) -> gymnasium.Env:
+def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE, draws: bool = False) -> gymnasium.Env:
     """Makes a state-based OGBench singletask environment.
 
     Args:
         env_name: e.g. 'cube-single-play-singletask-task1-v0'; for sparse rewards see `sparse`.
         noise: makes a stochastic variant of it.
+        draws: whether it is to draw pictures, by the OpenGL that MUJOCO_GL names.
 
     Raises:
         UserError: no such environment.
     """
-    # Nothing here draws pictures; without this, MuJoCo looks for a display.
-    os.environ.setdefault('MUJOCO_GL', 'disable')
+    if not draws:  # else MuJoCo looks for a display, or for an OpenGL that is not there
+        os.environ['MUJOCO_GL'] = 'disable'
     warnings.filterwarnings('ignore', message='.*precision lowered by casting.*')
     with stopping.deaf_children():  # it asks a process of its own for a window library
         import ogbench
@@ -43,14 +53,27 @@ def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE) -> gymnasium.Env:
     known = [name for name in gymnasium.registry if 'singletask' in name]
     if position < 2 or env_id not in known or 'visual' in parts:
         typed = '-'.join(parts[: position - 1] + parts[position:])
-        hint = did_you_mean(typed, [name for name in known if 'visual' not in name])
+        hint = did_you_mean(base.removeprefix('visual-'), _full_names(known))
         raise UserError(
             f"--env_name: OGBench has no state-based environment '{env_name}' "
             f"(its id without the dataset's type is '{typed}').{hint}"
         )
+    for name, reason in UNUSABLE.items():
+        if env_id.startswith(name):
+            raise UserError(f'--env_name: {name} cannot be played: {reason}; choose another maze')
     sparse.check_name(env_name)
     env = sparse.wrap(ogbench.make_env_and_datasets(base, env_only=True), env_name)
     return wrappers.wrap(env, noise)
+
+
+def _full_names(env_ids: Iterable[str]) -> list[str]:
+    """Returns names that `make_env` takes, from ids of singletask environments in Gymnasium."""
+    return [
+        env_id.replace('-singletask', f'-{kind}-singletask')
+        for env_id in env_ids
+        if 'visual' not in env_id and not env_id.startswith(tuple(UNUSABLE))
+        for kind in DATASET_TYPES.get(env_id.split('-')[0], ('play', 'noisy'))
+    ]
 
 
 def task_names(env_name: str, tasks: list[int]) -> list[str]:

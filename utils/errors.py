@@ -70,10 +70,12 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | No
         define_flags: defines flags that cannot be defined at import, since they read the command
             line.
     """
+    from utils import streams  # knows errors
 
     def parse(argv: list[str]) -> list[str]:
         app.define_help_flags()
         try:
+            streams.check_names(argv)
             if define_flags is not None:
                 define_flags()
             rest = flags.FLAGS(argv)
@@ -94,11 +96,16 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | No
         if not flags.FLAGS['verbosity'].present:
             # orbax tells its life's story below the level of ERROR; --verbosity=0 shows it.
             logging.set_verbosity(logging.ERROR)
+        from utils import numerics  # imports JAX, which a command line that is refused does without
+
+        numerics.pin()
         try:
             main(argv)
+            streams.end()
         except UserError as error:
             fail(error, error.exit_code)
         except OSError as error:
             fail(f'{error.filename or "the system"}: {error.strerror or error}; mend it and repeat')
 
+    streams.guard()
     app.run(guarded, flags_parser=parse)

@@ -5,7 +5,8 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +26,23 @@ FOREIGN = re.compile(
 def is_foreign(name: str) -> bool:
     """Returns whether a file or folder of this name is nobody's here."""
     return FOREIGN.fullmatch(name) is not None
+
+
+def check_writable(folder: Path, names: Iterable[str], remedy: str) -> None:
+    """Makes a folder, and checks that files of these names can be written or continued there.
+
+    Raises:
+        UserError: one cannot; `remedy` ends the line.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        for path in filter(os.path.exists, (folder / name for name in names)):
+            with path.open('ab'):
+                pass
+    except OSError as error:
+        raise UserError(f'{folder}: cannot be written to ({error.strerror}); {remedy}') from error
 
 
 def sync(path: Path) -> bool:

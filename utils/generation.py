@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from utils import behaviours, dataset_files, experts, files, npz, wrappers
+from utils import behaviours, dataset_files, experts, files, npz, spawning, wrappers
 from utils.errors import UserError, did_you_mean
 from utils.sources import SOURCES, Source
 from utils.wrappers import Noise
@@ -220,7 +220,8 @@ def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
         ProcessPoolExecutor(min(workers, max(1, len(missing))), mp_context=context) as pool,
     ):
         try:
-            futures = [pool.submit(record_shard, shard) for shard in missing]
+            with spawning.without_main():
+                futures = [pool.submit(record_shard, shard) for shard in missing]
             for future in as_completed(futures):
                 bar.update(future.result())
         except BrokenProcessPool as error:
@@ -243,7 +244,7 @@ def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
 
 def record_shard(shard: Shard) -> int:
     """Records and writes one shard, in a worker process; returns its number of episodes."""
-    os.environ.setdefault('MUJOCO_GL', 'disable')
+    os.environ['MUJOCO_GL'] = 'disable'
     warnings.filterwarnings('ignore', message='.*precision lowered by casting.*')
     import ogbench  # noqa: F401  (registers the environments)
 

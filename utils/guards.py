@@ -1,6 +1,7 @@
 """What can go wrong with a machine, told in one line."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +23,12 @@ def check_platform(expected: str | None) -> None:
     """
     try:
         found = jax.default_backend()
-    except RuntimeError as error:
+    # JAX meets a platform that is not installed with a bare assertion.
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get('JAX_PLATFORMS', '')
         raise UserError(
-            f'JAX finds no device ({error}); install requirements-gpu.txt, or set JAX_PLATFORMS=cpu'
+            f"JAX finds no device (JAX_PLATFORMS='{asked}': {one_line(error)}); install "
+            'requirements-gpu.txt, or set JAX_PLATFORMS=cpu'
         ) from error
     if expected not in (None, found):
         raise UserError(

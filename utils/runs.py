@@ -35,6 +35,8 @@ RECORD, STATUS = 'config.json', 'status.json'
 MACHINE = ('versions', 'python', 'devices', 'processor', 'cores')
 # What may change between the parts of a run without changing what it computes.
 FREE = (*MACHINE, 'offline_steps')
+# What records of earlier versions say nothing of.
+LATER = ('contents',)
 
 
 def run_dir(save_dir: str, env_name: str, config_name: str, seeds: list[int]) -> Path:
@@ -107,6 +109,7 @@ def check_records(records: dict[Path, dict[str, Any]], without: Iterable[str] = 
             continue
         stored = _read_json(directory / RECORD)
         stored = {name: value for name, value in stored.items() if name not in without}
+        stored = {name: record[name] for name in LATER if name in record} | stored
         differing = sorted(_differences(stored, record))
         if differing:
             raise UserError(
