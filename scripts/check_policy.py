@@ -23,26 +23,20 @@ from typing import Any
 import _path  # noqa: F401
 import jax
 import numpy as np
-from _restore import held_out, restore
 from absl import flags
 
 from agents import Agent
-from utils import (
-    acting,
-    behaviour_measures,
-    dataset_files,
-    datasets,
-    env_processes,
-    envs,
-    errors,
-    evaluation,
-    runs,
-    statistics,
-    training,
-    wrappers,
-)
+from utils import statistics
+from utils.data import dataset_files, datasets
+from utils.environments import env_processes, envs, wrappers
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.generation import behaviour_measures
+from utils.jobs.restore import held_out, restore
+from utils.rollouts import acting, evaluation
+from utils.storage import runs
+from utils.storage.metrics import CsvTable
+from utils.system import command
+from utils.training import populations
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
@@ -68,12 +62,12 @@ def main(_: list[str]) -> None:
     num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
     with env_processes.VectorEnv(env_name, num_envs, noise) as vector_env:
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
-            state = training.member(population, index)
+            state = populations.member(population, index)
             result = _distances(agent, state, settings, val, record, seed)
             played = {}
             bound = acting.bind(agent.act, state, settings)
             bound = behaviour_measures.watched(bound, played)
-            key = training.stream(seed, training.EVAL_STREAM)
+            key = populations.stream(seed, populations.EVAL_STREAM)
             episodes = evaluation.evaluate(
                 bound, vector_env, FLAGS.eval_episodes, key, discount=agent.discount
             )
@@ -135,7 +129,7 @@ def _distances(
     seed: int,
 ) -> dict[str, float]:
     config = record['agent']
-    keys = jax.random.split(training.stream(seed, training.DIAGNOSE_STREAM), 3)
+    keys = jax.random.split(populations.stream(seed, populations.DIAGNOSE_STREAM), 3)
     # Only actions are compared: the chunk's own rewards do.
     batch = datasets.sample(
         val, keys[0], FLAGS.samples, config['chunk_length'], 0, config['discount'], True
@@ -166,4 +160,4 @@ def _distances(
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -15,14 +15,19 @@ from typing import Any
 import _path  # noqa: F401
 import jax
 import numpy as np
-from _restore import held_out, restore
 from absl import flags
 
 from agents import Agent
-from utils import acting, candidates, dataset_files, datasets, errors, extraction, runs, training
-from utils.checkpoints import Checkpoints
+from utils.data import dataset_files, datasets
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.jobs.restore import held_out, restore
+from utils.models import candidates, extraction
+from utils.rollouts import acting
+from utils.storage import runs
+from utils.storage.checkpoints import Checkpoints
+from utils.storage.metrics import CsvTable
+from utils.system import command
+from utils.training import populations
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
@@ -43,8 +48,8 @@ def main(_: list[str]) -> None:
     others = _others(directory, record, population, step)
     val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
     for index, seed in enumerate(record['seeds']):
-        state = training.member(population, index)
-        rows = quarters(agent, state, training.member(others, index), val, seed)
+        state = populations.member(population, index)
+        rows = quarters(agent, state, populations.member(others, index), val, seed)
         rows = [dict(step=step, seed=seed) | row for row in rows]
         CsvTable(directory / 'values.csv').append(rows)
         for row in rows:
@@ -81,7 +86,7 @@ def quarters(
         val: held-out data.
         seed: of the random stream.
     """
-    key, act_key = jax.random.split(training.stream(seed, training.DIAGNOSE_STREAM))
+    key, act_key = jax.random.split(populations.stream(seed, populations.DIAGNOSE_STREAM))
     observations = datasets.sample(val, key, FLAGS.samples, 1, 0, 1.0, False).observations
     # The same policy and keys give the same candidates, which the other value model values.
     policy = {name: getattr(state, name) for name in agent.shared}
@@ -108,4 +113,4 @@ def quarters(
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

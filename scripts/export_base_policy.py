@@ -11,8 +11,9 @@ import _path  # noqa: F401
 from absl import flags
 
 from agents import frozen, policy_file
-from utils import errors, runs
 from utils.errors import UserError
+from utils.storage import runs
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('checkpoint', None, 'Run directory, of bc.', required=True)
@@ -32,4 +33,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -8,10 +8,12 @@ import os
 from pathlib import Path
 
 import _path  # noqa: F401
-from _datasets import chosen_datasets
 from absl import flags
 
-from utils import errors, generation, stopping, wrappers
+from utils.environments import wrappers
+from utils.generation import generator
+from utils.jobs.dataset_flags import chosen_datasets
+from utils.system import command, stopping
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('episodes', None, 'Training episodes; default: the official number.')
@@ -31,10 +33,10 @@ def main(_: list[str]) -> None:
     dataset_dir = Path(FLAGS.dataset_dir).expanduser() / noise.label
     names = chosen_datasets()
     for name in names:
-        generation.check_name(name)
+        generator.check_name(name)
     for name in names:
         with stopping.as_errors():
-            record = generation.generate(
+            record = generator.generate(
                 name, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise
             )
         for file_name, file in record['files'].items():
@@ -44,4 +46,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

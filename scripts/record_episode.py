@@ -13,12 +13,16 @@ import re
 from pathlib import Path
 
 import _path  # noqa: F401
-from _restore import restore
 from absl import flags
 
-from utils import acting, envs, errors, rendering, runs, training, wrappers
+from utils.environments import envs, wrappers
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.jobs.restore import restore
+from utils.rollouts import acting, rendering
+from utils.storage import runs
+from utils.storage.metrics import CsvTable
+from utils.system import command
+from utils.training import populations
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
@@ -50,11 +54,11 @@ def main(_: list[str]) -> None:
     os.environ['MUJOCO_GL'] = backend  # before MuJoCo is imported, as environments are made
     env_name, config_name = record['env_name'], record['agent']['config_name']
     agent, population, step = restore(directory, record, env_name, FLAGS.step, draws=True)
-    state = training.member(population, record['seeds'].index(seed))
+    state = populations.member(population, record['seeds'].index(seed))
     act = acting.bind(agent.act, state, agent.settings, agent.sampler)
     env = envs.make_env(env_name, noise, draws=True)
     every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
-    key = training.stream(seed, training.EVAL_STREAM)
+    key = populations.stream(seed, populations.EVAL_STREAM)
     recording = rendering.record(env, act, key, FLAGS.episode, every)
     env.close()
     out.mkdir(parents=True, exist_ok=True)
@@ -69,4 +73,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

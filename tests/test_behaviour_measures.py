@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_arrays
-from utils import acting, behaviour_measures, datasets, env_processes, envs, evaluation
-from utils.behaviour_measures import Amount
+from utils.data import datasets
+from utils.environments import env_processes, envs
+from utils.generation import behaviour_measures
+from utils.generation.behaviour_measures import Amount
+from utils.rollouts import acting, evaluation
 
 MAZE = 'pointmaze-medium-navigate-singletask-task1-v0'
 CUBES = 'cube-double-play-singletask-task1-v0'

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 from tensorboardX.proto import event_pb2
 
-from utils import generation
+from utils.generation import generator
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
@@ -93,7 +93,7 @@ def snapshot(folder):
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data')
-    generation.generate(DATASET, folder, episodes=4, workers=1, seed=0)
+    generator.generate(DATASET, folder, episodes=4, workers=1, seed=0)
     return folder
 
 

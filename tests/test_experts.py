@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import configs
-from agents import sac
 from tests.helpers import random_params
-from utils import experts, online
-from utils.checkpoints import Checkpoints
 from utils.errors import UserError
+from utils.generation import experts, online, sac
+from utils.storage.checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV_ID = 'online-ant-v0'

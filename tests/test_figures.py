@@ -13,8 +13,9 @@ from matplotlib.text import Text
 
 from tests.recompute import recorded_return
 from tests.run_folders import write_run
-from utils import calibration, charts, datasets, figures
+from utils.data import datasets
 from utils.errors import UserError
+from utils.reporting import calibration, charts, figures
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ('one', 'two', r'$\frac{three')

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_arrays, small_config
-from utils import assembly, envs, npz
+from utils.data import npz
+from utils.environments import envs
 from utils.errors import UserError
+from utils.jobs import assembly
+from utils.system import memory
 
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
 
@@ -71,7 +74,7 @@ def test_shards_that_exceed_the_memory_are_refused_before_they_are_read(
     tmp_path, tasks, monkeypatch
 ):
     folder = write_shards(tmp_path / 'set')
-    monkeypatch.setattr(npz, 'available_memory', lambda: 100)
+    monkeypatch.setattr(memory, 'available', lambda: 100)
     monkeypatch.setattr(npz, 'read', None)
     with pytest.raises(UserError, match=r'reading it takes .* GiB of memory'):
         load(folder, tasks)

@@ -25,7 +25,7 @@ from tests.recompute import (
     success_cell,
 )
 from tests.run_folders import write_run
-from utils import runs
+from utils.storage import runs
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = 'cube-single-play-singletask-task{}-v0'

@@ -16,8 +16,8 @@ from agents import frozen, policy_file
 from tests.equality import assert_equal_runs
 from tests.helpers import small_agent, small_config
 from tests.test_cli import ENV, ROOT, data_dir, table, train  # noqa: F401
-from utils import runs
 from utils.errors import UserError
+from utils.storage import runs
 
 CONFIG = '--agent=configs.py:qc5_pool'
 POLICY = ('--agent.hidden_dims=(8,)', '--agent.batch_size=16', '--agent.flow_steps=2')

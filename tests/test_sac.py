@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import configs
-from agents import sac
 from tests.helpers import random_params
-from utils.replay import Transitions
+from utils.generation import sac
+from utils.generation.replay import Transitions
 
 OBSERVATION_DIM, ACTION_DIM = 3, 2
 
