@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from benchmarks import phase_tables, profiles, reports, scores, value_training
 from tests import recompute
-from utils.jobs import flops, phase_tables, profiles, reports, scores, value_training
+from utils.jobs import flops
 from utils.reporting import calibration
 from utils.statistics import sliced_wasserstein
 from utils.storage.metrics import CsvTable
