@@ -1,6 +1,6 @@
 """Checks the base policy of a run: does it imitate the data?
 
-    python scripts/check_policy.py --checkpoint=exp/ENV/CONFIG/seeds_0
+    python scripts/check_policy.py --run=exp/ENV/CONFIG/seeds_0
 
 For every seed, on the held-out file: the matching loss, and the sliced Wasserstein distance between
 sampled and recorded actions, alone and joined to the standardised observations they were taken at.
@@ -31,6 +31,7 @@ from utils.data import dataset_files, datasets
 from utils.environments import env_processes, envs, wrappers
 from utils.errors import UserError
 from utils.generation import behaviour_measures
+from utils.jobs import run_flag
 from utils.jobs.restore import held_out, restore
 from utils.rollouts import acting, evaluation
 from utils.storage import runs
@@ -39,7 +40,6 @@ from utils.system import command
 from utils.training import populations
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
@@ -49,7 +49,7 @@ flags.DEFINE_integer('samples', 4096, 'Held-out states.', lower_bound=4)
 
 
 def main(_: list[str]) -> None:
-    directory = Path(FLAGS.checkpoint).expanduser()
+    directory = run_flag.directory()
     record = runs.read_record(directory)
     env_name = record['env_name']
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
@@ -110,14 +110,14 @@ def _alone(agent: Agent, record: dict[str, Any], flow_steps: int) -> Any:
     """
     if record['agent'].get('frozen_policy'):
         raise UserError(
-            '--checkpoint: its base policy was trained by a run of bc; give the directory of that'
+            '--run: its base policy was trained by a run of bc; give the directory of that'
         )
     fields = agent.settings.__dataclass_fields__
     if 'flow_steps' in fields:
         alone = {'n_pi': 1} if 'n_pi' in fields else {}
         return agent.configure(flow_steps=flow_steps, **alone)
     name = record['agent']['agent_name']
-    raise UserError(f'--checkpoint: {name} does not act by a base policy; choose a run of another')
+    raise UserError(f'--run: {name} does not act by a base policy; choose a run of another')
 
 
 def _distances(

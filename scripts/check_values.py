@@ -1,6 +1,6 @@
 """Checks the values of a run: do they tell the candidates of a state apart, and do they agree?
 
-    python scripts/check_values.py --checkpoint=exp/ENV/CONFIG/seeds_0_1
+    python scripts/check_values.py --run=exp/ENV/CONFIG/seeds_0_1
 
 On held-out states, by quarters from the least to the most valuable: the spread of the values over
 a state's candidates, in the unit of `tau_q`; how many of them the pick is spread over; and whether
@@ -20,6 +20,7 @@ from absl import flags
 from agents import Agent
 from utils.data import dataset_files, datasets
 from utils.errors import UserError
+from utils.jobs import run_flag
 from utils.jobs.restore import held_out, restore
 from utils.models import candidates, extraction
 from utils.rollouts import acting
@@ -30,7 +31,6 @@ from utils.system import command
 from utils.training import populations
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
@@ -38,12 +38,12 @@ flags.DEFINE_integer('samples', 1024, 'Held-out states.', lower_bound=4)
 
 
 def main(_: list[str]) -> None:
-    directory = Path(FLAGS.checkpoint).expanduser()
+    directory = run_flag.directory()
     record = runs.read_record(directory)
     agent, population, step = restore(directory, record, record['env_name'], FLAGS.step)
     if not {'n_pi', 'returns'} <= {*agent.settings.__dataclass_fields__, *vars(population)}:
         name = record['agent']['agent_name']
-        raise UserError(f'--checkpoint: {name} values no candidates; choose a run of another')
+        raise UserError(f'--run: {name} values no candidates; choose a run of another')
     agent = agent._replace(act=jax.jit(agent.act))  # once for all seeds
     others = _others(directory, record, population, step)
     val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)

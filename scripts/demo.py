@@ -75,7 +75,7 @@ def _evaluate(run_dir: Path) -> list[dict[str, str]]:
     before = len(table.read())
     _run(
         'scripts/evaluate.py',
-        checkpoint=run_dir,
+        run=run_dir,
         n_pi=','.join(FLAGS.n_pi),
         eval_episodes=FLAGS.eval_episodes,
     )

@@ -1,6 +1,6 @@
 """Draws one evaluation episode of a run's agent.
 
-    python scripts/record_episode.py --checkpoint=exp/ENV/CONFIG/seeds_0 --out=bench/videos
+    python scripts/record_episode.py --run=exp/ENV/CONFIG/seeds_0 --out=bench/videos
 
 The episode starts in the state, and its agent draws with the keys, that evaluations give the
 episode of this number. Writes OUT/ENV_CONFIG_SEED_EPISODE.webp, an animation, and .png, a strip of
@@ -17,6 +17,7 @@ from absl import flags
 
 from utils.environments import envs, wrappers
 from utils.errors import UserError
+from utils.jobs import run_flag
 from utils.jobs.restore import restore
 from utils.rollouts import acting, rendering
 from utils.storage import runs
@@ -25,7 +26,6 @@ from utils.system import command
 from utils.training import populations
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_integer('seed', None, "Member of the run; default: the run's first seed.")
 flags.DEFINE_integer('episode', 0, 'Number of the episode.', lower_bound=0)
@@ -35,7 +35,7 @@ flags.DEFINE_integer('max_frames', 100, 'Frames of the longest episode.', lower_
 
 
 def main(_: list[str]) -> None:
-    directory, out = Path(FLAGS.checkpoint).expanduser(), Path(FLAGS.out)
+    directory, out = run_flag.directory(), Path(FLAGS.out)
     record = runs.read_record(directory)
     seed = record['seeds'][0] if FLAGS.seed is None else FLAGS.seed
     if seed not in record['seeds']:

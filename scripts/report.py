@@ -127,7 +127,7 @@ def _record_episodes(found: Found, folder: Path, backend: str) -> list[str]:
     for environment in dict.fromkeys(name for name, _ in found.scores.tasks()):
         for run, seed in _candidates(found, environment):
             command = [sys.executable, str(_path.ROOT / 'scripts/record_episode.py')]
-            command += [f'--checkpoint={run.directory}', f'--seed={seed}', f'--out={folder}']
+            command += [f'--run={run.directory}', f'--seed={seed}', f'--out={folder}']
             result = subprocess.run(command, env=draws, capture_output=True, text=True, check=False)
             if result.returncode == 0:
                 break

@@ -10,7 +10,6 @@ or in --out. For all combinations of the lists see scripts/evaluate.py.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import _path  # noqa: F401
@@ -19,12 +18,11 @@ from absl import flags
 
 from utils import statistics
 from utils.errors import UserError
-from utils.jobs import inference_flags
+from utils.jobs import inference_flags, run_flag
 from utils.rollouts.evaluation import Episodes
 from utils.system import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('run', None, 'Run directory.', required=True)
 
 CAPTION = (
     f'{statistics.OVER_SEEDS} minus trained: the difference on the same start states, with a 95% '
@@ -34,7 +32,7 @@ HEADER = ('success', '95% interval', 'mean length', 'minus trained', '95% interv
 
 
 def main(_: list[str]) -> None:
-    trained = inference_flags.load(Path(FLAGS.run).expanduser())
+    trained = inference_flags.load(run_flag.directory())
     lists = inference_flags.given_lists(trained)
     if not lists:
         raise UserError('nothing to sweep: give at least one list, such as --n_pi=1,4,16')

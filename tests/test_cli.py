@@ -204,9 +204,9 @@ def test_a_finished_run_started_again_says_so(data_dir, trained):
 
 
 def test_a_trained_run_is_evaluated_at_other_settings(trained):
-    checkpoint = f'--checkpoint={trained}'
+    directory = f'--run={trained}'
     result = run(
-        'scripts/evaluate.py', checkpoint, '--n_pi=1,3', '--tau_q=0,0.1', '--eval_episodes=2'
+        'scripts/evaluate.py', directory, '--n_pi=1,3', '--tau_q=0,0.1', '--eval_episodes=2'
     )
     assert result.returncode == 0, result.stderr
     rows = table(trained / 'inference.csv')
@@ -220,7 +220,7 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
 def test_rows_go_to_another_folder_where_the_run_is_not_ours(trained, tmp_path):
     """As of a colleague's run: before anything is played it is known whether rows can be kept."""
     (tmp_path / 'file').touch()
-    arguments = f'--checkpoint={trained}', '--eval_episodes=2', '--n_pi=1'
+    arguments = f'--run={trained}', '--eval_episodes=2', '--n_pi=1'
     before = snapshot(trained)
     result = run('scripts/evaluate.py', *arguments, f'--out={tmp_path / "file"}')
     assert_one_line(result, 'cannot be written to (File exists); give another folder with --out')
@@ -262,7 +262,7 @@ def test_a_baseline_trains_and_says_which_settings_it_lacks(data_dir, tmp_path):
     assert 'value_loss' not in table(directory / 'train.csv')[0]
     assert [row['episodes'] for row in table(directory / 'eval.csv')] == ['2']
     assert [row['start_value'] for row in table(directory / 'eval.csv')] == ['nan']
-    result = run('scripts/evaluate.py', f'--checkpoint={directory}', '--tau_q=0')
+    result = run('scripts/evaluate.py', f'--run={directory}', '--tau_q=0')
     assert_one_line(result, '--tau_q: bc has no such inference setting; it has flow_steps')
 
 
@@ -424,7 +424,7 @@ FOREIGN = {
 @pytest.mark.parametrize(('arguments', 'message'), FOREIGN.values(), ids=FOREIGN.keys())
 def test_a_bad_evaluation_costs_one_line(trained, arguments, message):
     before = snapshot(trained)
-    assert_one_line(run('scripts/evaluate.py', f'--checkpoint={trained}', *arguments), message)
+    assert_one_line(run('scripts/evaluate.py', f'--run={trained}', *arguments), message)
     assert snapshot(trained) == before
 
 
@@ -434,9 +434,10 @@ def test_a_checkpoint_of_another_network_size_is_refused(trained, tmp_path):
     record['agent']['hidden_dims'] = [8, 8]
     (tmp_path / 'config.json').write_text(json.dumps(record))
     (tmp_path / 'checkpoints').symlink_to(trained / 'checkpoints')
-    result = run('scripts/evaluate.py', f'--checkpoint={tmp_path}')
+    result = run('scripts/evaluate.py', f'--run={tmp_path}')
     assert_one_line(result, 'another environment, network size or number of seeds')
 
 
 def test_a_folder_without_a_run_costs_one_line(tmp_path):
-    assert_one_line(run('scripts/evaluate.py', f'--checkpoint={tmp_path}'), 'no run here')
+    for name in ('--run', '--checkpoint'):  # the second is its name of an earlier release
+        assert_one_line(run('scripts/evaluate.py', f'{name}={tmp_path}'), 'no run here')

@@ -179,7 +179,7 @@ def test_a_base_policy_may_be_older_than_steps_of_reward(trained, tmp_path):
 @pytest.fixture(scope='module')
 def exported(trained, tmp_path_factory):
     path = tmp_path_factory.mktemp('exported') / 'policy.npz'
-    arguments = f'--checkpoint={base_policy_of(trained[0])}', f'--out={path}'
+    arguments = f'--run={base_policy_of(trained[0])}', f'--out={path}'
     command = [sys.executable, 'scripts/export_base_policy.py', *arguments]
     subprocess.run(command, cwd=ROOT, check=True)
     return path
@@ -314,7 +314,7 @@ def test_the_page_s_policy_is_acted_by_and_drawn_from(on_neighbours):
 
 
 def test_a_run_on_somebody_else_s_policy_is_evaluated_again(on_neighbours, neighbours):
-    command = [sys.executable, 'scripts/evaluate.py', f'--checkpoint={run_of(on_neighbours)}']
+    command = [sys.executable, 'scripts/evaluate.py', f'--run={run_of(on_neighbours)}']
     command += ['--n_pi=1,3', '--eval_episodes=2']
     result = subprocess.run(
         command, cwd=ROOT, env=neighbours, capture_output=True, text=True, check=False
@@ -334,7 +334,7 @@ def test_a_pool_that_others_wrote_is_read(data_dir, neighbours, on_neighbours, t
     for drawn, read in zip(*rows, strict=True):
         assert drawn['value_loss'] == read['value_loss']
         assert 'val_value_loss' not in read  # nobody gave candidates at held-out states
-    evaluate = [sys.executable, 'scripts/evaluate.py', f'--checkpoint={run_of(tmp_path)}']
+    evaluate = [sys.executable, 'scripts/evaluate.py', f'--run={run_of(tmp_path)}']
     result = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert 'was trained on a pool alone and has no base policy' in result.stderr

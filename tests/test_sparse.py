@@ -243,7 +243,7 @@ def test_a_run_of_sparse_rewards_has_their_name(trained):
 def test_a_script_goes_on_with_the_name_of_a_run(trained):
     folder = f'--dataset_dir={trained.parents[3]}'
     result = run(
-        'scripts/check_policy.py', f'--checkpoint={trained}', folder, '--eval_episodes=1',
+        'scripts/check_policy.py', f'--run={trained}', folder, '--eval_episodes=1',
         '--samples=16',
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
