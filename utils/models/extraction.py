@@ -86,7 +86,7 @@ def pick(key: jax.Array, values: jax.Array, temperature: jax.Array) -> jax.Array
         (batch,) int32 indices.
     """
     if values.shape[-1] == 1:
-        # Without a choice the values are nobody's business, and a compiler can leave them out.
+        # Without a choice nobody needs the values, and a compiler can leave them out.
         return jnp.zeros(values.shape[:-1], jnp.int32)
     *batch_shape, num = values.shape
     gumbels = draws.draw_each(key, num, lambda own: jax.random.gumbel(own, batch_shape), axis=-1)

@@ -1,4 +1,4 @@
-"""Work beside training: one job at a time, whose mistakes are not lost."""
+"""Work beside training: one job at a time; its errors are raised by the next call."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,7 +49,7 @@ class Background:
 def on_host(tree: Any) -> Any:
     """Copies arrays to the host's own device, so that work on them leaves the others alone.
 
-    Training donates its buffers; these copies are its no more.
+    These are copies: training donates its own buffers.
     """
     [host, *_] = jax.devices('cpu')
     return jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), host), tree)
