@@ -13,7 +13,8 @@ from absl import flags
 from utils.environments import wrappers
 from utils.generation import generator
 from utils.jobs.dataset_flags import chosen_datasets
-from utils.system import command, stopping
+from utils.system import command
+from utils.system.stopping import StopRequest
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('episodes', None, 'Training episodes; default: the official number.')
@@ -34,10 +35,11 @@ def main(_: list[str]) -> None:
     names = chosen_datasets()
     for name in names:
         generator.check_name(name)
+    stop = StopRequest()
     for name in names:
-        with stopping.as_errors():
+        with stop.listening():
             record = generator.generate(
-                name, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise
+                name, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise, stop
             )
         for file_name, file in record['files'].items():
             print(f'{dataset_dir / file_name}: {file["rows"]} rows, sha256 {file["sha256"][:16]}')

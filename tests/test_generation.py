@@ -143,7 +143,7 @@ def short_walks(monkeypatch):
     source = generator.SOURCES[ANT]._replace(steps=12)
     monkeypatch.setitem(generator.SOURCES, ANT, source)
 
-    def record_all(shards, workers):
+    def record_all(shards, workers, stop):
         for shard in shards:
             generator.record_shard(shard)
         return {split: [0, 0] for split in generator.SPLITS}

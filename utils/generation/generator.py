@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import shutil
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
@@ -20,15 +20,17 @@ import numpy as np
 import tqdm
 
 from utils import files
-from utils.data import dataset_files, npz
+from utils.data import npz
 from utils.environments import wrappers
 from utils.environments.wrappers import Noise
 from utils.errors import UserError, did_you_mean
 from utils.generation import behaviours, experts
 from utils.generation.sources import SOURCES, Source
-from utils.system import spawning
+from utils.system import locks, spawning, stopping
+from utils.system.stopping import StoppedError, StopRequest
 
 SHARD_EPISODES = 10
+POLL_SECONDS = 1.0  # between looks at whether to stop
 MAX_ATTEMPTS = 100
 SPLITS = ('train', 'val')
 VERSIONED = ('ogbench', 'mujoco', 'gymnasium', 'numpy')
@@ -53,6 +55,7 @@ def generate(
     workers: int,
     seed: int,
     noise: Noise = wrappers.NO_NOISE,
+    stop: StopRequest | None = None,
 ) -> dict:
     """Makes `dataset` and its validation set (a tenth as many episodes) in `dataset_dir`.
 
@@ -67,13 +70,15 @@ def generate(
         seed: fixes the bytes.
         noise: of the environment. What is recorded is the action that the behaviour chose, not what
             became of it: noise is the environment's own, as it is where an agent is evaluated.
+        stop: asks to stop; finished shards are kept.
 
     Returns:
         The provenance record, as written to DATASET.json.
 
     Raises:
         UserError: unknown dataset, the folder holds a set or shards made otherwise (an ant's set
-            whose record tells of no expert is one) or cannot be written to, or a worker died.
+            whose record tells of no expert is one) or cannot be written to, a worker died, or it
+            was told to stop.
     """
     check_name(dataset)
     source = SOURCES[dataset]
@@ -92,8 +97,12 @@ def generate(
         finished = _finished(dataset_dir, dataset, parameters)
         if finished:
             return finished
-        with dataset_files.lock(dataset, dataset_dir):
-            return _generate(dataset_dir, source, parameters, workers)
+        dataset_dir.mkdir(parents=True, exist_ok=True)
+        stop = stop or StopRequest()
+        with locks.hold_in_turn(dataset_dir / f'.{dataset}.lock', stop):
+            return _generate(dataset_dir, source, parameters, workers, stop)
+    except StoppedError as error:
+        raise stop.error() from error
     except OSError as error:
         raise UserError(
             f'{dataset_dir}: {dataset} not made ({error}); finished shards are kept, repeat the '
@@ -101,14 +110,16 @@ def generate(
         ) from error
 
 
-def _generate(dataset_dir: Path, source: Source, parameters: dict, workers: int) -> dict:
+def _generate(
+    dataset_dir: Path, source: Source, parameters: dict, workers: int, stop: StopRequest
+) -> dict:
     dataset = parameters['dataset']
     finished = _finished(dataset_dir, dataset, parameters)
     if finished:
         return finished
     shard_dir = dataset_dir / f'.{dataset}.shards'
     shards = _plan_shards(shard_dir, parameters)
-    counts = _record_all(shards, workers)
+    counts = _record_all(shards, workers, stop)
     record = dict(
         parameters,
         steps_per_episode=source.steps,
@@ -211,7 +222,7 @@ def _plan_shards(shard_dir: Path, parameters: dict) -> list[Shard]:
     return shards
 
 
-def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
+def _record_all(shards: list[Shard], workers: int, stop: StopRequest) -> dict[str, np.ndarray]:
     """Records the shards that are missing; returns per split (plans, successful plans)."""
     missing = [shard for shard in shards if not Path(shard.path).exists()]
     episodes = sum(shard.last - shard.first for shard in shards)
@@ -224,19 +235,23 @@ def _record_all(shards: list[Shard], workers: int) -> dict[str, np.ndarray]:
         ProcessPoolExecutor(min(workers, max(1, len(missing))), mp_context=context) as pool,
     ):
         try:
-            with spawning.without_main():
-                futures = [pool.submit(record_shard, shard) for shard in missing]
-            for future in as_completed(futures):
-                bar.update(future.result())
+            with spawning.without_main(), stopping.deaf_children():
+                running = {pool.submit(record_shard, shard) for shard in missing}
+            while running:
+                if stop():
+                    raise stop.error()
+                done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    bar.update(future.result())
         except BrokenProcessPool as error:
             raise UserError(
                 'a data generation worker died (out of memory?); finished shards are kept: '
                 'repeat the command, with fewer --workers if memory is short'
             ) from error
         except BaseException:
-            # A signal, say. Workers that go on would write shards beside those of a repetition.
+            # Workers that go on would write shards beside those of a repetition.
             for worker in multiprocessing.active_children():
-                worker.terminate()
+                worker.kill()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -21,22 +21,6 @@ class ToldToStopError(UserError):
 
 
 @contextlib.contextmanager
-def as_errors() -> Iterator[None]:
-    """Turns a signal that asks to stop into an error, for work that keeps what is finished.
-
-    Raises:
-        ToldToStopError: where the main thread is when the signal comes.
-    """
-
-    def stop(number: int, _: object) -> None:
-        name = signal.Signals(number).name
-        raise ToldToStopError(f'stopped by {name}; the same command goes on')
-
-    with _handled(stop):
-        yield
-
-
-@contextlib.contextmanager
 def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
@@ -82,6 +66,13 @@ class StopRequest:
         except BaseException:
             self.reason = self.reason or 'an error'
             raise
+
+    def error(self) -> ToldToStopError:
+        """Returns what a command that keeps what is finished is to raise.
+
+        The handler of a signal does not raise it: Python drops an error that meets a callback.
+        """
+        return ToldToStopError(f'stopped by {self.reason}; the same command goes on')
 
     def __call__(self) -> bool:
         """Returns whether to stop."""
