@@ -137,6 +137,7 @@ def test_a_run_leaves_all_its_outputs(trained):
         assert float(row['start_value_error']) == pytest.approx(promised - obtained)
 
 
+@pytest.mark.long
 def test_evaluating_beside_training_changes_nothing(data_dir, trained, tmp_path):
     result = train(data_dir, tmp_path, '--seeds=0,1', '--overlap_evaluation', evaluate=12)
     assert result.returncode == 0, result.stderr
@@ -146,6 +147,7 @@ def test_evaluating_beside_training_changes_nothing(data_dir, trained, tmp_path)
     assert_same_weights(weights(beside, 12), weights(trained, 12))
 
 
+@pytest.mark.long
 def test_tasks_together_leave_what_each_leaves_alone(data_dir, tmp_path):
     """Records, rows and weights; and a run of one of them can go on alone."""
     together = train(data_dir, tmp_path / 'together', '--tasks=1,2', '--seeds=0,1')
@@ -376,6 +378,7 @@ def test_too_little_memory_costs_one_line(data_dir, tmp_path):
     assert 'lower --agent.batch_size' in result.stderr
 
 
+@pytest.mark.long
 def test_a_full_disk_costs_one_line_and_keeps_what_was_whole(data_dir, tmp_path):
     """A limit on the size of files stands in for the disk: tables fit, arrays do not."""
     assert train(data_dir, tmp_path, steps=6).returncode == 0

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from utils.data import contents, datasets
 from utils.data.contents import Share
@@ -113,6 +114,7 @@ def test_a_set_of_which_nothing_is_known_is_measured_and_one_without_record_name
     assert result.stderr.startswith(f'error: {tmp_path / MAZE}.json: not found')
 
 
+@pytest.mark.long
 def test_a_set_whose_plans_fail_is_found_out(tmp_path):
     generator.generate(CUBE, tmp_path, episodes=1, workers=1, seed=0)
     path = tmp_path / f'{CUBE}.json'

@@ -44,6 +44,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, small_shards
     assert digests(tmp_path / '1', MAZE) == digests(tmp_path / '2', MAZE)
 
 
+@pytest.mark.long
 def test_the_bytes_of_manipulation_sets_neither(tmp_path, cube_folder, monkeypatch):
     """Other shards, in other processes, after other episodes: the same two episodes."""
     monkeypatch.setattr(generator, 'SHARD_EPISODES', 1)

@@ -36,6 +36,7 @@ def states(save_dir):
     return {(record['state'], record['reason']) for record in records}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures('optimised')
 def test_a_run_killed_stopped_and_disturbed_equals_one_that_was_not(data_dir, tmp_path):
     once = f'--eval_interval={STEPS}'

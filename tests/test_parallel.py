@@ -49,6 +49,7 @@ for left, right in zip(jax.tree.leaves(train(many)), jax.tree.leaves(train(one))
 """
 
 
+@pytest.mark.long
 def test_five_seeds_on_four_devices_equal_those_on_one():
     flags = dict(XLA_FLAGS='--xla_force_host_platform_device_count=4', JAX_PLATFORMS='cpu')
     result = subprocess.run(

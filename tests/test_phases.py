@@ -80,6 +80,7 @@ def test_another_task_and_agent_reuse_what_is_there(trained, data_dir):  # noqa:
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.long
 def test_a_finished_run_of_bc_is_the_base_policy(trained, data_dir, tmp_path):  # noqa: F811
     """Of the same settings; and it is the policy that would have been trained."""
     bc = ('--agent=configs.py:bc', *POLICY)
@@ -109,6 +110,7 @@ def test_another_base_policy_is_another_artefact(trained, data_dir, change):  # 
     assert f'updates, goes to: {made}' in result.stdout
 
 
+@pytest.mark.long
 def test_other_euler_steps_are_another_pool_of_the_same_policy(trained, data_dir):  # noqa: F811
     save_dir, _ = trained
     changes = '--agent.flow_steps=1', '--agent.config_name=fewer_steps'
@@ -121,6 +123,7 @@ def test_other_euler_steps_are_another_pool_of_the_same_policy(trained, data_dir
     assert np.abs(pools[0] - pools[1]).max() > 1e-3
 
 
+@pytest.mark.long
 def test_tasks_together_learn_what_they_learn_alone(trained, data_dir, tmp_path):  # noqa: F811
     save_dir, _ = trained
     base = f'--base_policy={base_policy_of(save_dir)}'
@@ -131,6 +134,7 @@ def test_tasks_together_learn_what_they_learn_alone(trained, data_dir, tmp_path)
         assert float(joint_row['value_loss']) == pytest.approx(float(row['value_loss']), rel=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures('optimised')
 def test_a_run_stopped_in_every_phase_equals_one_that_was_not(data_dir, tmp_path):  # noqa: F811
     steps = '--agent.policy_steps=3000'
@@ -185,6 +189,7 @@ def exported(trained, tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_a_policy_as_a_file_is_the_policy(trained, exported, data_dir, tmp_path):  # noqa: F811
     save_dir, _ = trained
     result = train_values(data_dir, tmp_path, f'--base_policy={exported}', evaluate=12)
@@ -303,6 +308,7 @@ def on_neighbours(data_dir, neighbours, tmp_path_factory):  # noqa: F811
     return save_dir
 
 
+@pytest.mark.long
 def test_the_page_s_policy_is_acted_by_and_drawn_from(on_neighbours):
     rows = table(run_of(on_neighbours) / 'eval.csv')
     assert int(rows[-1]['episodes']) == 2
@@ -313,6 +319,7 @@ def test_the_page_s_policy_is_acted_by_and_drawn_from(on_neighbours):
     assert record['base_policy']['function'] == 'neighbours:sample'
 
 
+@pytest.mark.long
 def test_a_run_on_somebody_else_s_policy_is_evaluated_again(on_neighbours, neighbours):
     command = [sys.executable, 'scripts/evaluate.py', f'--run={run_of(on_neighbours)}']
     command += ['--n_pi=1,3', '--eval_episodes=2']
@@ -323,6 +330,7 @@ def test_a_run_on_somebody_else_s_policy_is_evaluated_again(on_neighbours, neigh
     assert len(table(run_of(on_neighbours) / 'inference.csv')) == 2
 
 
+@pytest.mark.long
 def test_a_pool_that_others_wrote_is_read(data_dir, neighbours, on_neighbours, tmp_path):  # noqa: F811
     """Its own drawing, given as a file, trains the same values."""
     pools = on_neighbours / 'base_policies/pointmaze-medium-stitch-v0/neighbours.sample/pool'

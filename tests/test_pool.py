@@ -298,6 +298,7 @@ def test_a_pool_on_the_host_gives_the_candidates_that_it_gives_on_the_device(key
     np.testing.assert_array_equal(*drawn)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures('optimised')
 @pytest.mark.parametrize('batch_seeds', [False, True])
 def test_weights_do_not_depend_on_where_the_pool_is(batch_seeds):

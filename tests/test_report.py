@@ -84,6 +84,7 @@ def report(request):
     return Report(folder, Page((folder / 'index.html').read_text(encoding='utf-8')))
 
 
+@pytest.mark.long
 def test_every_number_is_made_again_from_what_it_cites(report):
     """Those of laws: below. A number that no check has looked at is an error."""
     tables = set(report.page.tables) - LAWS - MADE_AGAIN_THERE

@@ -227,6 +227,7 @@ def trained(scene, tmp_path_factory):
     return folder / 'exp' / SPARSE / 'bc/seeds_0'
 
 
+@pytest.mark.long
 def test_a_run_of_sparse_rewards_has_their_name(trained):
     folder = trained.parents[2]
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -240,6 +241,7 @@ def test_a_run_of_sparse_rewards_has_their_name(trained):
     assert len(table(trained / 'train.csv')) == 2
 
 
+@pytest.mark.long
 def test_a_script_goes_on_with_the_name_of_a_run(trained):
     folder = f'--dataset_dir={trained.parents[3]}'
     result = run(

@@ -421,6 +421,7 @@ def local(tmp_path_factory):
     return ['--suite=smoke', f'--save_dir={save_dir}', f'--dataset_dir={data_dir}'], folders
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group('sweep')
 def test_an_element_of_an_array_saves_itself_and_goes_back_into_the_queue(local, tmp_path):
     """Before its time limit; SLURM's own signals are sent by `make test-slurm`."""
@@ -448,6 +449,7 @@ def test_an_element_of_an_array_saves_itself_and_goes_back_into_the_queue(local,
     assert (tmp_path / 'bin/scontrol.calls').read_text() == 'requeue 12_0\n'
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group('sweep')
 def test_a_suite_on_one_machine(local):
     """Two processes at a time; that one of the elements fails does not concern the other."""
@@ -464,6 +466,7 @@ def test_a_suite_on_one_machine(local):
     assert runs.read_status(folders[2])['state'] == 'finished'
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group('sweep')
 def test_an_element_that_gets_nowhere_is_not_started_for_ever(local):
     options, _ = local

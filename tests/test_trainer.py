@@ -99,6 +99,7 @@ def test_the_program_is_compiled_once(run, tmp_path, caplog):
     assert sum(text.startswith('Compiling jit(train_chunk)') for text in told) == 1
 
 
+@pytest.mark.long
 def test_a_run_stopped_again_and_again_equals_one_that_was_not(run, whole, tmp_path):
     """Chunks of one update, so that it stops between log lines and between checkpoints."""
     step, parts = 0, 0

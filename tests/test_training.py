@@ -40,6 +40,7 @@ def test_where_chunks_are_cut_does_not_change_a_bit(dataset):
     chex.assert_trees_all_equal(whole, parts)  # states and the sums of metrics
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('batch_seeds', [False, True])
 def test_three_seeds_together_equal_three_separate_runs(dataset, batch_seeds):
     agent = small_agent()
