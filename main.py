@@ -8,6 +8,7 @@ mistake to be mended, 3 training diverged, 75 asked to stop: saved, and the same
 
 import math
 import sys
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,8 @@ flags.DEFINE_bool('wandb', False, 'Also log to Weights & Biases (pip install wan
 
 def define_agent_flag() -> None:
     """Defines --agent, which reads the config and its overrides from the command line at once."""
+    # ml_collections loads configs.py so; it is no error, whatever PYTHONWARNINGS says.
+    warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
     argv = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
     agent_flags.check_config(argv, CONFIGS_FILE, configs.CONFIGS)
     try:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import random_arrays
 from tests.npz_files import DEFLATED, STORED, Member, archive, description, header, members, npy
-from utils.data import dataset_files, datasets
+from utils.data import array_checks, dataset_files, datasets
 from utils.environments import envs
 from utils.errors import UserError
 from utils.system import memory
@@ -96,7 +96,7 @@ def spliced(draw):
 @st.composite
 def keys(draw):
     arrays = draw(honest())
-    for name in draw(st.lists(st.sampled_from(sorted(dataset_files.AXES)), min_size=1, max_size=4)):
+    for name in draw(st.lists(st.sampled_from(sorted(array_checks.AXES)), min_size=1, max_size=4)):
         if name in arrays and draw(st.booleans()):
             array = arrays.pop(name)
             arrays |= draw(st.sampled_from([{}, {name.upper(): array}, {f'{name}.npy': array}]))
@@ -274,7 +274,7 @@ def assert_format(arrays):
         assert array.shape == ((rows,) if size is None else (rows, size))
         assert array.flags.c_contiguous
         assert np.isfinite(array).all()
-    assert np.abs(arrays['actions']).max() <= 1.0 + dataset_files.ACTION_SLACK
+    assert np.abs(arrays['actions']).max() <= 1.0 + array_checks.ACTION_SLACK
     assert np.isin(arrays['masks'], (0.0, 1.0)).all()
     assert arrays['terminals'].dtype == bool
     assert arrays['terminals'].shape == (rows,)

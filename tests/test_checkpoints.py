@@ -146,12 +146,17 @@ def test_damage_is_named(copy, damage, message):
 
 FOREIGN = ('.DS_Store', '._7', '._.zarray', 'Thumbs.db', 'desktop.ini', '.nfs0000a1', 'notes.txt~')
 FOREIGN += ('.fuse_hidden01', '.zarray.swp', 'commit.json.bak', 'notes.txt')
+# Of zip on macOS, of Synology and NetApp, of Jupyter, and of who tidies up.
+FOREIGN_FOLDERS = ('__MACOSX', '@eaDir', '.snapshot', '.ipynb_checkpoints', 'lost+found', 'a copy')
 
 
 def litter(folder):
     for below in [folder, *(path for path in folder.rglob('*') if path.is_dir())]:
         for name in FOREIGN:
             (below / name).write_bytes(b'\0')
+        for name in FOREIGN_FOLDERS:
+            (below / name).mkdir(exist_ok=True)
+            (below / name / 'config.json').write_bytes(b'{')
 
 
 def test_files_of_others_are_nobodys_business(copy):
@@ -167,6 +172,29 @@ def test_files_of_others_are_nobodys_business(copy):
         if path.name != 'notes.txt':  # of a stranger's name nobody knows whose it is
             path.unlink()
     assert restore(copy, 8)[1] == PROGRESS
+
+
+def test_a_disk_that_is_full_for_many_arrays_costs_one_line(tmp_path):
+    program = (
+        'import resource, sys, numpy\nfrom pathlib import Path\n'
+        'from utils.storage.checkpoints import Checkpoints\nfrom utils.errors import UserError\n'
+        'rng = numpy.random.default_rng(0)\n'
+        'arrays = {str(number): rng.normal(size=2000) for number in range(40)}\n'
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n'
+        'with Checkpoints(Path(sys.argv[1])) as checkpoints:\n'
+        '    try:\n        checkpoints.save(3, arrays, {})\n'
+        '    except UserError as error:\n        print(error)\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', program, tmp_path / 'saved'],
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 'not written (File too large)' in result.stdout
+    assert len(result.stdout.splitlines()) == 1
+    assert 'Traceback' not in result.stderr, result.stderr
 
 
 @pytest.mark.skipif(shutil.which('cc') is None, reason='no compiler')

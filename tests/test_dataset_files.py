@@ -34,7 +34,25 @@ BAD_ARRAYS = {
     'missing key': (dict(actions=None), "'actions' is missing"),
     'rewards without masks': (dict(masks=None), 'come together'),
     'lengths differ': (dict(actions=random_arrays()['actions'][:-1]), "'actions' has shape"),
-    'flat observations': (dict(observations=np.zeros(75)), "'observations' has shape"),
+    'flat observations': (dict(observations=np.zeros(75)), r'save observations\[:, None\]'),
+    'one-dimensional actions': (dict(actions=np.zeros(75)), r'save actions\[:, None\]'),
+    'a column of rewards': (dict(rewards=np.zeros((75, 1))), r'save rewards\[:, 0\]'),
+    'cuts by another name': (
+        dict(terminals=None, timeouts=np.zeros(75)),
+        "'terminals' is missing.*if 'timeouts' is 1 at the last row",
+    ),
+    'nearly the key': (
+        dict(actions=None, action=np.zeros((75, 2))),
+        "'actions' is missing.*is it 'action'",
+    ),
+    'a key that speaks to the terminal': (
+        {'actions': None, 'act\x7fons': np.zeros((75, 2))},
+        r"is it 'act\?ons'",
+    ),
+    'keys of a folder': (
+        {'actions': None, 'data/actions': np.zeros((75, 2))},
+        "'actions' is missing.*is it 'data/actions'",
+    ),
     'empty': ({name: array[:0] for name, array in random_arrays().items()}, 'has shape'),
     'integer actions': (dict(actions=np.zeros((75, 2), int)), "'actions' has dtype int64"),
     'flat actions': (dict(actions=np.zeros((75, 0), np.float32)), "'actions' has shape"),
@@ -102,7 +120,10 @@ def test_a_whole_file_of_objects_is_not_called_broken(tmp_path):
 
 
 OTHERS = {
-    'HDF5': (b'\x89HDF\r\n\x1a\n' + bytes(99), r"is HDF5, as D4RL's; .*docs/data.md"),
+    'HDF5': (
+        b'\x89HDF\r\n\x1a\n' + bytes(99),
+        r"is HDF5, as D4RL's; import it: python scripts/import_data\.py",
+    ),
     'a pointer': (b'version https://git-lfs.github.com/spec/v1\noid sha256:', 'git lfs pull'),
     'one array': (b'\x93NUMPY\x01\x00' + bytes(99), 'is a single array'),
 }

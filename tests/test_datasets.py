@@ -255,6 +255,14 @@ def test_trajectories_of_one_row_are_refused():
         trajectory_dataset([1, 1])
 
 
+def test_steps_that_are_all_called_last_are_refused_and_not_lost():
+    """Those that end by reward would stay, as if they were the whole set."""
+    arrays = random_arrays((1, 1, 1))
+    with pytest.raises(UserError, match="'terminals' is 1 at the last one alone"):
+        datasets.build(arrays | dict(masks=np.float32([1, 0, 1])))
+    assert len(datasets.build(arrays | dict(masks=np.zeros(3, np.float32))).starts) == 3
+
+
 def test_rewards_to_go_of_many_lengths_equal_the_sum_row_by_row():
     dataset = datasets.build(random_arrays([5, 1, 9, 2, 2, 7]))
     expected, following = np.zeros(26), 0.0

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
 import pytest
 
+from tests import fuzz_flags
 from utils.errors import UserError
 from utils.system import guards
 
@@ -37,6 +39,7 @@ OTHERWISE = dict(
     JAX_RANDOM_SEED_OFFSET='5',
     JAX_DEFAULT_MATMUL_PRECISION='bfloat16',
     JAX_NUMPY_DTYPE_PROMOTION='strict',
+    JAX_TRANSFER_GUARD='disallow',
 )
 
 
@@ -111,6 +114,13 @@ def test_rendering_is_not_loaded_where_nothing_is_drawn(backend):
     )
     environment = os.environ | dict(MUJOCO_GL=backend)
     subprocess.run([sys.executable, '-c', program], env=environment, cwd=ROOT, check=True)
+
+
+def test_warnings_that_are_made_errors_stop_no_command(tmp_path):
+    """PYTHONWARNINGS=error meets libraries that Python is about to leave behind."""
+    parse = fuzz_flags.Parser(tmp_path)
+    with warnings.catch_warnings(action='error'):
+        assert parse(['--agent=configs.py:bc_small']) == 'valid'
 
 
 @pytest.mark.parametrize('error', [RuntimeError('no cuda'), AssertionError()])

@@ -32,6 +32,21 @@ def test_a_filesystem_without_the_call_is_written_all_the_same(tmp_path, monkeyp
     assert not files.sync(tmp_path)
 
 
+@pytest.mark.parametrize('code', [errno.EBADF, errno.EISDIR, errno.EACCES])
+@pytest.mark.parametrize('call', ['open', 'fsync'])
+def test_a_folder_that_cannot_be_synced_is_no_failed_disk(tmp_path, monkeypatch, code, call):
+    """But a file that cannot is."""
+
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / 'a').touch()
+    monkeypatch.setattr(os, call, fail)
+    assert not files.sync(tmp_path)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        files.sync(tmp_path / 'a')
+
+
 @pytest.mark.parametrize('code', [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE])
 def test_a_disk_that_failed_is_told(tmp_path, monkeypatch, code):
     failing(monkeypatch, code)

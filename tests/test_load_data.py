@@ -1,14 +1,17 @@
 """What a run is given to learn from, by the file or folder that its flags name."""
 
+from unittest import mock
+
+import jax
 import numpy as np
 import pytest
 
 from tests.helpers import random_arrays, small_config
-from utils.data import npz
+from utils.data import array_checks, npz
 from utils.environments import envs
 from utils.errors import UserError
 from utils.jobs import assembly
-from utils.system import memory
+from utils.system import guards, memory
 
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
 
@@ -70,9 +73,77 @@ def test_shards_are_one_set(tmp_path, tasks, capsys):
     assert capsys.readouterr().out.count(': 3 files, 0.00 GiB') == 2
 
 
-def test_shards_that_exceed_the_memory_are_refused_before_they_are_read(
-    tmp_path, tasks, monkeypatch
-):
+@pytest.fixture
+def little_memory(monkeypatch):
+    """Room for a shard, not for all: a set needs more than twice what its largest one does."""
+
+    def of(folder):
+        sizes = [
+            sum(header.nbytes for header in npz.headers(path, array_checks.OWN_AXES).values())
+            for path in folder.glob('set*-00?.npz')
+        ]
+        monkeypatch.setattr(memory, 'available', lambda: 2 * max(sizes))
+
+    return of
+
+
+def test_shards_that_exceed_the_memory_together_are_mapped(tmp_path, tasks, little_memory, capsys):
+    folder = write_shards(tmp_path / 'set')
+    plain = load(folder, tasks)
+    little_memory(folder)
+    for again in range(2):
+        data = load(folder, tasks)
+        for one, other in zip((*plain.train, *plain.val), (*data.train, *data.val), strict=True):
+            jax.tree.map(np.testing.assert_array_equal, one, other)
+        assert is_map(data.train[0].observations)
+        assert not is_map(plain.train[0].observations)
+        # Programs on a CPU read the file; on the device nothing else is taken.
+        placed = jax.device_put(data.train[0].observations)
+        assert placed.unsafe_buffer_pointer() == data.train[0].observations.ctypes.data
+        assert ('copied once' in capsys.readouterr().out) == (not again)
+
+
+def is_map(array):
+    while array is not None and not isinstance(array, np.memmap):
+        array = array.base
+    return array is not None
+
+
+def test_copies_of_other_shards_are_made_anew(tmp_path, tasks, little_memory):
+    folder = write_shards(tmp_path / 'set')
+    little_memory(folder)
+    load(folder, tasks)
+    write_shards(folder, actions=np.zeros((7, 2), np.float32), numbers=[0])
+    assert not load(folder, tasks).train[0].actions[:7].any()
+
+
+def test_copies_that_were_cut_short_are_named(tmp_path, tasks, little_memory):
+    folder = write_shards(tmp_path / 'set')
+    little_memory(folder)
+    load(folder, tasks)
+    path = folder / 'set-v0-000-mapped' / 'observations.npy'
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r'observations\.npy: damaged.*delete .*-mapped'):
+        load(folder, tasks)
+
+
+def test_a_disk_without_room_for_the_copies_is_told_before(tmp_path, tasks, little_memory):
+    folder = write_shards(tmp_path / 'set')
+    little_memory(folder)
+    with mock.patch('shutil.disk_usage', return_value=mock.Mock(total=20, free=10)):
+        with pytest.raises(UserError, match=r'mapped copies need .* make room$'):
+            load(folder, tasks)
+
+
+def test_data_that_the_device_cannot_hold_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    monkeypatch.setattr(guards, 'free_memory', lambda: 10)
+    guards.check_device_memory(tmp_path, 10)
+    with pytest.raises(UserError, match='first shards into a folder of their own'):
+        guards.check_device_memory(tmp_path, 11)
+
+
+def test_a_shard_that_exceeds_the_memory_is_refused_before_it_is_read(tmp_path, tasks, monkeypatch):
     folder = write_shards(tmp_path / 'set')
     monkeypatch.setattr(memory, 'available', lambda: 100)
     monkeypatch.setattr(npz, 'read', None)
@@ -98,7 +169,12 @@ def another_set(folder, name):
     write(folder / 'other-v0-000.npz')
 
 
+def the_same_number(folder, name):
+    (folder / 'set-v0-01.npz').write_bytes((folder / name).read_bytes())
+
+
 BAD_SHARDS = {
+    'one is there twice': (the_same_number, 'a number stands for two shards'),
     'one is missing': (without, '2 shards, but number 001 is not among them'),
     'one has other keys': (other_keys, r'set-v0-001\.npz: holds .*qpos'),
     'one has another size': (other_size, r'set-v0-001\.npz: holds observations \[5\]'),

@@ -70,6 +70,24 @@ def test_without_locks_a_file_keeps_others_out(tmp_path, answer, capfd):
     assert capfd.readouterr().err.count('this filesystem has no locks') == 1
 
 
+@pytest.mark.parametrize('code', [errno.EROFS, errno.EACCES])
+def test_an_onlooker_need_not_write(tmp_path, monkeypatch, code):
+    """As at the status of a colleague's suite, or of one on a disk that is read-only by now."""
+    opened = os.open
+
+    def read_only(path, flags, *arguments, **options):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(code, os.strerror(code), path)
+        return opened(path, flags, *arguments, **options)
+
+    with locks.hold([tmp_path]):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, 'open', read_only)
+            assert locks.is_locked(tmp_path)
+    monkeypatch.setattr(os, 'open', read_only)
+    assert not locks.is_locked(tmp_path)
+
+
 @pytest.mark.parametrize('answer', ['ENOLCK'], indirect=True)
 def test_a_run_whose_process_was_killed_here_goes_on_at_once(tmp_path, answer):
     process = start(tmp_path / 'run', answer)

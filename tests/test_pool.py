@@ -1,7 +1,10 @@
 """Candidates of a frozen base policy: drawn once, kept on disk, read by the backup."""
 
+import errno
 import json
+import os
 from types import SimpleNamespace
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +15,9 @@ from agents import evor
 from tests.helpers import compiled, model_of, random_arrays, random_state, small_agent
 from utils import files
 from utils.data import datasets
+from utils.data.host_array import HostArray
 from utils.errors import UserError
 from utils.models import critics, extraction
-from utils.system.host_array import HostArray
 from utils.system.stopping import StoppedError, StopRequest
 from utils.training import pool, populations
 
@@ -139,10 +142,19 @@ def test_a_damaged_pool_is_named(tmp_path, name, content):
 
 
 def test_a_pool_that_the_disk_cannot_hold_is_refused_before_it_is_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool.guards.shutil, 'disk_usage', lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(
+        pool.guards.shutil, 'disk_usage', lambda _: SimpleNamespace(total=200, free=100)
+    )
     with pytest.raises(UserError, match='the pool of candidates needs 0 MB'):
         ensure(tmp_path / 'pool.npy')
     assert not (tmp_path / 'pool.npy').exists()
+
+
+def test_a_disk_whose_files_cannot_be_mapped_is_named(tmp_path):
+    error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    with mock.patch('mmap.mmap', side_effect=error):
+        with pytest.raises(UserError, match=r'mapped to memory \(No such device\).*--save_dir'):
+            ensure(tmp_path / 'pool.npy')
 
 
 # What the backup reads.
@@ -352,6 +364,8 @@ def test_a_pool_may_be_somebody_elses(tmp_path, dtype):
         (np.zeros((6, 2, 2, 4), np.float32), 'at least 3'),
         (np.zeros((6, 3, 8), np.float32), r'has shape \(6, 3, 8\)'),
         (np.zeros((6, 3, 2, 4)), 'dtype float64'),
+        (np.asfortranarray(np.zeros((6, 3, 2, 4), np.float32)), 'Fortran order'),
+        (np.zeros((6, 3, 2, 4), object), r'Python objects.*numpy\.save$'),
         (np.full((6, 3, 2, 4), np.float32(1.5)), r'row 0 leave \[-1, 1\]'),
         (np.full((6, 3, 2, 4), np.float32(np.nan)), r'row 0 leave \[-1, 1\]'),
     ],
@@ -362,5 +376,13 @@ def test_what_is_no_pool_of_the_dataset_is_refused(tmp_path, array, message):
 
 
 def test_a_pool_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match=r'theirs\.npy: damaged or missing'):
+    with pytest.raises(UserError, match=r'theirs\.npy: damaged, or no .npy file .*No such file'):
+        pool.read(tmp_path / 'theirs.npy', 6, 3, (2, 4))
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\x03\x04' + bytes(99), b'\x93NUMPY\x01\x00v\x00{('])
+def test_what_is_no_array_at_all_is_no_pool(tmp_path, content):
+    """Nothing, an .npz by another name, a header that is cut off."""
+    (tmp_path / 'theirs.npy').write_bytes(content)
+    with pytest.raises(UserError, match=r'theirs\.npy: damaged, or no .npy file'):
         pool.read(tmp_path / 'theirs.npy', 6, 3, (2, 4))

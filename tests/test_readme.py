@@ -146,6 +146,14 @@ def test_links_lead_to_files(page):
             assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
+def test_every_case_of_troubleshooting_has_its_test():
+    page = (ROOT / 'docs/troubleshooting.md').read_text()
+    named = set(re.findall(r'`(test_\w+)`', page))
+    assert len(named) > 40
+    sources = ''.join(path.read_text() for path in (ROOT / 'tests').glob('test_*.py'))
+    assert named <= set(re.findall(r'^def (test_\w+)', sources, re.MULTILINE))
+
+
 def test_the_mathematics_is_where_the_page_says():
     references = re.findall(r'`((?:agents|utils)/[\w/]+)\.py:(\w+)`', MATHEMATICS)
     assert len(references) > 15

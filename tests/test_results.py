@@ -93,6 +93,14 @@ def test_runs_are_found_from_any_folder_above_them(tmp_path, level):
     assert len(read(roots[level], directory)) == 3
 
 
+@pytest.mark.parametrize('name', ['@eaDir', '.snapshot', '.Trash-1000', '.ipynb_checkpoints'])
+def test_folders_of_network_storage_hold_no_runs(tmp_path, name):
+    """They repeat the names of what is beside them."""
+    directory = write_run(tmp_path)
+    (directory.parent / name / directory.name).mkdir(parents=True)
+    assert len(read(tmp_path, directory)) == 3
+
+
 def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(UserError, match='holds no run'):
         read(tmp_path)

@@ -15,6 +15,7 @@ from utils.errors import DivergedError, UserError
 from utils.storage import runs
 from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import RunLog
+from utils.system import guards
 from utils.system.stopping import StopRequest
 from utils.training import joint, parallel, populations, trainer
 from utils.training.schedule import Schedule
@@ -229,3 +230,10 @@ def test_a_full_disk_is_noticed_before_it_is_needed(run, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=1000))
     with pytest.raises(UserError, match=r'checkpoints need .* MB and 0 MB are free'):
         train(run, tmp_path)
+
+
+def test_a_disk_that_does_not_know_its_size_is_written_to(tmp_path, monkeypatch):
+    """As storage of the cloud behind FUSE, which says 0 of everything."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage._replace(total=0, used=0, free=0))
+    guards.check_space(tmp_path, 1000)

@@ -17,11 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # What fsync answers where the filesystem has no such call, as SMB and some of FUSE for directories.
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+# Likewise of directories alone: they cannot be opened, or not be synced (as PostgreSQL ignores).
+NO_DIRECTORY_SYNC = (*NO_SYNC, errno.EBADF, errno.EISDIR, errno.EACCES)
 
-# What systems and editors leave beside the files of others: of macOS, Windows, NFS, FUSE, SMB.
+# What systems and editors leave beside the files of others: of macOS, Windows, NFS, FUSE, SMB,
+# network storage and Jupyter.
 FOREIGN = re.compile(
     r'\.DS_Store|\._.*|\.localized|Thumbs\.db|desktop\.ini|\.nfs.*|\.fuse_hidden.*|\.smbdelete.*'
-    r'|.*~|.*\.sw[a-p]|.*\.bak|#.*#',
+    r'|.*~|.*\.sw[a-p]|.*\.bak|#.*#|__MACOSX|\.AppleDouble|\.Trash.*|@eaDir|#recycle'
+    r'|\.snapshots?|\.ipynb_checkpoints|lost\+found|\$RECYCLE\.BIN|System Volume Information',
     re.IGNORECASE,
 )
 
@@ -57,15 +61,16 @@ def sync(path: Path) -> bool:
     Raises:
         OSError: it could not be written, whatever was said of it before.
     """
-    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
-        if error.errno not in NO_SYNC:
+        if error.errno not in (NO_DIRECTORY_SYNC if path.is_dir() else NO_SYNC):
             raise
         return False
-    finally:
-        os.close(handle)
     return True
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from utils import files
-from utils.data import layouts, npz, shards
+from utils.data import array_checks, layouts, mapped, npz, shards
 from utils.data.npz import Header
 from utils.environments import sparse, wrappers
 from utils.environments.wrappers import Noise
@@ -21,18 +21,6 @@ from utils.system import locks, memory
 DATASET_DIR = '~/.ogbench/data'
 DATASET_URL = 'https://rail.eecs.berkeley.edu/datasets/ogbench'
 FETCH_TIMEOUT = 30.0  # seconds without a byte
-# Official actions are clipped to [-1, 1]; float32 rounding may leave them a hair outside.
-ACTION_SLACK = 1e-5
-# Number of axes of every array that is read; what else a file holds is left alone.
-OWN_AXES = dict(observations=2, actions=2, terminals=1, rewards=1, masks=1)
-OWN_AXES |= dict(next_observations=2, valids=1, **dict.fromkeys(layouts.CUTS, 1))
-# Of what rewards are derived from, where the file has none.
-STATE_AXES = dict(qpos=2, button_states=2)
-AXES = OWN_AXES | STATE_AXES
-FLOATS = ('observations', 'actions', 'next_observations', 'qpos')
-KEPT_AS_FLOAT32 = ('observations', 'actions', 'next_observations', 'rewards', 'masks')
-TRUTHS = ('terminals', 'masks', 'valids', *layouts.CUTS)
-
 Arrays = dict[str, np.ndarray]
 
 
@@ -115,7 +103,7 @@ def _fetch(name: str, url: str, path: Path) -> None:
         for piece in _download(name, url, path.parent):
             file.write(piece)
         file.flush()
-        npz.verify(Path(file.name), AXES, f'{path.name}, as {url} sent it')
+        npz.verify(Path(file.name), array_checks.AXES, f'{path.name}, as {url} sent it')
 
 
 def _download(name: str, url: str, dataset_dir: Path) -> Iterator[bytes]:
@@ -159,6 +147,8 @@ def read(path: Path) -> Arrays:
 def read_parts(parts: Sequence[Path], path: Path) -> Arrays:
     """Reads files as one set; their size is told before.
 
+    Where many exceed the memory together, their arrays are memory maps (`mapped`).
+
     Args:
         parts: one file or more; see `read`.
         path: of that file, or of the folder of all.
@@ -170,18 +160,23 @@ def read_parts(parts: Sequence[Path], path: Path) -> Arrays:
     # Besides the arrays, the largest may be there twice, while it is converted or joined.
     sizes = [sum(header.nbytes for header in own.values()) for own in headers]
     largest = [max(header.nbytes for header in own.values()) for own in headers]
+    needed = sum(sizes) + sum(largest)
     if len(parts) > 1:
         print(f'{path}: {len(parts)} files, {sum(sizes) / memory.GIB:.2f} GiB', flush=True)
-    npz.check_memory(path, sum(sizes) + sum(largest))
+        if needed > memory.available():
+            npz.check_memory(path, max(sizes) + max(largest))
+            own = dict(zip(parts, headers, strict=True))
+            return mapped.ensure(parts, sum(sizes), lambda part: _read(part, own[part]))
+    npz.check_memory(path, needed)
     arrays = [_read(part, own) for part, own in zip(parts, headers, strict=True)]
     return arrays[0] if len(arrays) == 1 else shards.join(parts, arrays)
 
 
 def _headers(path: Path) -> dict[str, Header]:
-    headers = npz.headers(path, OWN_AXES)
+    headers = npz.headers(path, array_checks.OWN_AXES)
     if 'rewards' not in headers:
-        headers |= npz.headers(path, STATE_AXES)
-    _check_headers(path, headers)
+        headers |= npz.headers(path, array_checks.STATE_AXES)
+    array_checks.check_headers(path, headers)
     return headers
 
 
@@ -189,53 +184,12 @@ def _read(path: Path, headers: dict[str, Header]) -> Arrays:
     arrays = {}
     for name, header in headers.items():
         array = npz.read(path, header)
-        if name in KEPT_AS_FLOAT32:
+        if name in array_checks.KEPT_AS_FLOAT32:
             with np.errstate(over='ignore'):  # what overflows is no longer finite, and is told
                 array = array.astype(np.float32, copy=False)
         arrays[name] = array
-    _check_values(path, arrays)
+    array_checks.check_values(path, arrays)
     return layouts.to_ogbench(path, arrays)
-
-
-def _check_headers(path: Path, headers: dict[str, Header]) -> None:
-    """Checks keys, shapes and types, before memory is taken for any array."""
-    for name in ('observations', 'actions', 'terminals'):
-        if name not in headers:
-            raise UserError(f"{path}: key '{name}' is missing; OGBench's format needs it")
-    if ('rewards' in headers) != ('masks' in headers):
-        raise UserError(f"{path}: 'rewards' and 'masks' come together; one is missing")
-    rows = headers['observations'].shape[0] if headers['observations'].shape else 0
-    for name, header in headers.items():
-        shape = header.shape
-        if len(shape) != AXES[name] or shape[0] != rows or 0 in shape:
-            raise UserError(
-                f"{path}: '{name}' has shape {shape}; expected {AXES[name]} axes, none empty, and "
-                f"as many rows as 'observations' ({rows})"
-            )
-        if name == 'next_observations' and shape != headers['observations'].shape:
-            raise UserError(f"{path}: '{name}' has shape {shape}; expected that of 'observations'")
-        if name in FLOATS and header.dtype.kind != 'f':
-            raise UserError(f"{path}: '{name}' has dtype {header.dtype}; expected floating point")
-    if rows > np.iinfo(np.int32).max:
-        raise UserError(f'{path}: {rows} rows are more than 2**31 - 1; split the file')
-
-
-def _check_values(path: Path, arrays: Arrays) -> None:
-    for name, array in arrays.items():
-        if array.dtype.kind == 'f' and not np.isfinite(array).all():
-            row = int(np.argmin(np.isfinite(array).reshape(len(array), -1).all(axis=1)))
-            raise UserError(
-                f"{path}: '{name}' is not finite in row {row}, as float32; repair or drop it"
-            )
-    largest = float(np.abs(arrays['actions']).max())
-    if largest > 1.0 + ACTION_SLACK:
-        raise UserError(
-            f"{path}: 'actions' reach {largest:.4g}; expected [-1, 1]: rescale them to the "
-            "environment's normalised range"
-        )
-    for name in TRUTHS:
-        if name in arrays and not ((arrays[name] == 0) | (arrays[name] == 1)).all():
-            raise UserError(f"{path}: '{name}' holds values other than 0 and 1")
 
 
 def load(path: Path, tasks: dict[str, object], parts: Sequence[Path] | None = None) -> list[Arrays]:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from utils.data.host_array import HostArray
 from utils.errors import UserError
-from utils.system.host_array import HostArray
 
 
 @struct.dataclass
@@ -95,8 +95,12 @@ def build(arrays: dict[str, np.ndarray]) -> Dataset:
     # A function of the rows alone in what follows, so that tasks with other rewards can share it.
     lasts = np.where(arrays['masks'][ends] == 0, ends, ends - 1)
     starts = np.flatnonzero(np.arange(len(ends)) <= lasts)
-    if not len(starts):
-        raise UserError('dataset: every trajectory has a single row; two make a transition')
+    # Single rows whose masks are 0 are transitions, as of a bandit; the others would be lost.
+    if not len(starts) or (lengths.max() == 1 and len(starts) < len(ends)):
+        raise UserError(
+            "dataset: every trajectory has a single row; two make a transition, and 'terminals' is "
+            '1 at the last one alone'
+        )
     return Dataset(
         observations=np.asarray(arrays['observations'], np.float32),
         actions=np.asarray(arrays['actions'], np.float32),

@@ -43,7 +43,7 @@ DAMAGE = (
 )
 # What is often given in place of an .npz file, by its first bytes.
 OTHERS = {
-    b'\x89HDF': "is HDF5, as D4RL's; save its arrays with numpy.savez (docs/data.md)",
+    b'\x89HDF': "is HDF5, as D4RL's; import it: python scripts/import_data.py (docs/data.md)",
     b'version https://git-lfs': 'is a pointer of Git LFS, not the file; fetch it: git lfs pull',
     b'\x93NUMPY': 'is a single array (.npy); save all arrays together with numpy.savez',
 }
@@ -102,6 +102,16 @@ def headers(path: Path, names: Iterable[str] | None = None) -> dict[str, Header]
         return {name: _header(archive, name, members[name]) for name in chosen}
 
 
+def keys(path: Path) -> list[str]:
+    """Returns the names of all arrays, whatever they hold.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    with _opened(path, path) as archive:
+        return list(_members(archive))
+
+
 def read(path: Path, header: Header) -> np.ndarray:
     """Reads one array, as its header (from `headers`) describes it.
 
@@ -156,8 +166,9 @@ def check_memory(path: Path, needed: int) -> None:
     if needed > available:
         raise UserError(
             f'{path}: reading it takes {needed / memory.GIB:.2f} GiB of memory, '
-            f'{available / memory.GIB:.2f} GiB are available; use a smaller dataset or a machine '
-            'with more memory'
+            f'{available / memory.GIB:.2f} GiB are available; save it as smaller shards '
+            'NAME-000.npz, NAME-001.npz, ... in a folder of their own, or use a machine with more '
+            'memory'
         )
 
 
@@ -190,7 +201,7 @@ def _opened(path: Path, label: object) -> Iterator[zipfile.ZipFile]:
             with zipfile.ZipFile(file) as archive:
                 yield archive
     except _NoNumbersError as error:
-        raise UserError(f'{label}: {_shown(error)}; save them as arrays of numbers') from error
+        raise UserError(f'{label}: {shown(error)}; save them as arrays of numbers') from error
     except PermissionError as error:
         raise UserError(f'{label}: cannot be read; check its permissions') from error
     except MemoryError as error:
@@ -199,7 +210,7 @@ def _opened(path: Path, label: object) -> Iterator[zipfile.ZipFile]:
         ) from error
     except DAMAGE as error:
         raise UserError(
-            f'{label}: not a whole .npz file of plain arrays ({_shown(error)}); fetch or make it '
+            f'{label}: not a whole .npz file of plain arrays ({shown(error)}); fetch or make it '
             'again'
         ) from error
 
@@ -211,7 +222,7 @@ def _check_beginning(file: io.FileIO, label: object) -> None:
             raise UserError(f'{label}: {advice}')
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value's text, or its type's name, as a short line that a terminal can show."""
     return textwrap.shorten(printable(value) or type(value).__name__, 160)
 

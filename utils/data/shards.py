@@ -38,6 +38,11 @@ def find(path: Path, val_path: Path) -> tuple[list[Path], list[Path]]:
             'of one into a folder of their own'
         )
     numbers = [int(match['number']) for match in training]
+    if len({*numbers}) < len(numbers):
+        raise UserError(
+            f'{path}: a number stands for two shards, as 7 and 007 do; put those of one dataset '
+            'into a folder of their own'
+        )
     lacking = sorted({*range(min(numbers), max(numbers))} - {*numbers})
     if lacking:
         raise UserError(
@@ -61,17 +66,38 @@ def join(paths: Sequence[Path], parts: list[Arrays]) -> Arrays:
     Raises:
         UserError: they have different keys or sizes, or together too many rows.
     """
-    first = {name: array.shape[1:] for name, array in parts[0].items()}
     for path, part in zip(paths, parts, strict=True):
-        if (own := {name: array.shape[1:] for name, array in part.items()}) != first:
-            raise UserError(
-                f'{path}: holds {_shown(own)}, but {paths[0].name} {_shown(first)}; expected '
-                'shards of one dataset'
-            )
-    rows = sum(len(part['actions']) for part in parts)
+        check_alike(path, part, paths[0], parts[0])
+    check_rows(paths[0].parent, sum(len(part['actions']) for part in parts))
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+
+
+def check_alike(path: Path, part: Arrays, first_path: Path, first: Arrays) -> None:
+    """Checks that a shard has the keys and sizes of the first one.
+
+    Raises:
+        UserError: it has others.
+    """
+    own, expected = _sizes(part), _sizes(first)
+    if own != expected:
+        raise UserError(
+            f'{path}: holds {_shown(own)}, but {first_path.name} {_shown(expected)}; expected '
+            'shards of one dataset'
+        )
+
+
+def check_rows(folder: Path, rows: int) -> None:
+    """Checks that rows can be counted in 32 bits.
+
+    Raises:
+        UserError: they are too many.
+    """
     if rows > np.iinfo(np.int32).max:
-        raise UserError(f'{paths[0].parent}: {rows} rows are more than 2**31 - 1; use fewer shards')
-    return {name: np.concatenate([part.pop(name) for part in parts]) for name in first}
+        raise UserError(f'{folder}: {rows} rows are more than 2**31 - 1; use fewer shards')
+
+
+def _sizes(part: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape[1:] for name, array in part.items()}
 
 
 def _shown(shapes: dict[str, tuple[int, ...]]) -> str:

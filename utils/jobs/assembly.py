@@ -13,12 +13,13 @@ import agents
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils.data import dataset_files, datasets, shards
 from utils.data.datasets import Dataset
+from utils.data.host_array import HostArray
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.storage import runs, wandb_runs
 from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import RunLog
-from utils.system.host_array import HostArray
+from utils.system import guards
 from utils.system.stopping import StopRequest
 from utils.training import joint, parallel, trainer
 from utils.training.schedule import Schedule
@@ -98,6 +99,9 @@ def make_run(
         train = train.replace(candidates=pools.train)
         # Without candidates there, nothing can be said of held-out values.
         val = None if pools.val is None else val.replace(candidates=pools.val)
+    guards.check_device_memory(
+        data.path, sum(leaf.nbytes for leaf in jax.tree.leaves((train, val)))
+    )
     agent, mesh = task_agents[0], parallel.make_mesh(len(seeds))
 
     def sample(dataset: Dataset, key: jax.Array, batch_size: int = config.batch_size):

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from agents import frozen
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils.data.datasets import Dataset
+from utils.data.host_array import HostArray
 from utils.environments import envs, sparse
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
@@ -27,7 +28,6 @@ from utils.jobs.assembly import Data, Pools
 from utils.storage import runs
 from utils.storage.checkpoints import Checkpoints
 from utils.system import guards, locks
-from utils.system.host_array import HostArray
 from utils.system.stopping import StoppedError, StopRequest
 from utils.training import pool, populations
 from utils.training.schedule import Schedule

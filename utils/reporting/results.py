@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils import statistics
+from utils import files, statistics
 from utils.csv_lines import Line, Source, read_lines
 from utils.environments import wrappers
 from utils.errors import UserError
@@ -105,6 +105,8 @@ def _run_directories(root: Path) -> Iterable[Path]:
         if Path(path).resolve().name.startswith('seeds_'):
             folders.clear()  # checkpoints are large trees
             yield Path(path)
+        # Network storage keeps folders of its own, in which it repeats the names.
+        folders[:] = [name for name in folders if not files.is_foreign(name)]
 
 
 def _read_run(directory: Path) -> Run:

@@ -11,12 +11,15 @@ import json
 import os
 import re
 import shutil
+import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
 from utils import files
 from utils.errors import UserError
@@ -64,9 +67,9 @@ class Checkpoints:
             create=not read_only,
         )
         # Not as one OCDBT database: its index may point at files anywhere.
-        handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
+        self._handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
         self._manager = ocp.CheckpointManager(
-            self.directory, options=options, item_handlers=handler
+            self.directory, options=options, item_handlers=self._handler
         )
 
     def __enter__(self) -> 'Checkpoints':
@@ -102,7 +105,7 @@ class Checkpoints:
         try:
             if step not in self.steps():
                 syncs = files.sync(self.directory)
-                with contextlib.nullcontext() if syncs else _arrays_unsynced():
+                with _quietly(), contextlib.nullcontext() if syncs else _arrays_unsynced():
                     self._manager.save(step, args=ocp.args.PyTreeSave(population), force=True)
                 files.sync_tree(path)
             digests = {name: _digest(path / name) for name in _file_names(path)}
@@ -147,7 +150,7 @@ class Checkpoints:
             raise UserError(f'{path}: no such checkpoint; there are: {have}')
         with self._damage_named(step):
             progress = _verify(path)
-            stored = _named_arrays(self._manager.item_metadata(step).tree)
+            stored = _named_arrays(self._handler.metadata(path / 'default').tree)
         _check_arrays(path, stored, _named_arrays(shapes))
         with self._damage_named(step):
             return self._read(step, shapes), progress
@@ -169,8 +172,10 @@ class Checkpoints:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
         )
         restore_args = ocp.checkpoint_utils.construct_restore_args(shapes)
-        return self._manager.restore(
-            step, args=ocp.args.PyTreeRestore(shapes, restore_args=restore_args)
+        # Not by the manager, to which folders of others beside the arrays are items of its own.
+        return self._handler.restore(
+            self.directory / str(step) / 'default',
+            args=ocp.args.PyTreeRestore(shapes, restore_args=restore_args),
         )
 
     def _delete(self, step: int) -> None:
@@ -211,6 +216,27 @@ def read(directory: Path, step: int | None, shapes: Any) -> tuple[Any, int]:
             raise UserError(f'{directory}: holds no checkpoint yet; train it first')
         population, _ = checkpoints.restore(step, shapes)
         return population, step
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Leaves what went wrong to the error that is raised.
+
+    Of every array that could not be written orbax logs a traceback, and tensorstore calls back to a
+    loop that is closed by then. Both may come late, so that after a failure it stays quiet.
+    """
+    level, hook = logging.get_verbosity(), sys.unraisablehook
+
+    def pass_on(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != 'Event loop is closed':
+            hook(unraisable)
+
+    logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = pass_on
+    warnings.filterwarnings('ignore', '.*was never awaited', RuntimeWarning)
+    yield
+    logging.set_verbosity(level)
+    sys.unraisablehook = hook
 
 
 @contextlib.contextmanager

@@ -37,17 +37,24 @@ def check_platform(expected: str | None) -> None:
         )
 
 
-def check_space(directory: Path, num_bytes: int, what: str = 'checkpoints need') -> None:
+def check_space(
+    directory: Path,
+    num_bytes: int,
+    what: str = 'checkpoints need',
+    remedy: str = 'make room or choose another --save_dir',
+) -> None:
     """Checks that the disk of `directory` has room.
 
     Raises:
         UserError: it has not.
     """
-    free = shutil.disk_usage(directory).free
-    if free < num_bytes:
+    usage = shutil.disk_usage(directory)
+    free = usage.free
+    # Some filesystems of the cloud do not know their size, and say that it is 0.
+    if usage.total and free < num_bytes:
         raise UserError(
             f'{directory}: {what} {num_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are '
-            'free; make room or choose another --save_dir'
+            f'free; {remedy}'
         )
 
 
@@ -57,6 +64,20 @@ def free_memory() -> int:
     if stats and 'bytes_limit' in stats:
         return stats['bytes_limit'] - stats['bytes_in_use']
     return memory.available()
+
+
+def check_device_memory(path: Path, num_bytes: int) -> None:
+    """Checks that an accelerator holds the data; a CPU reads them where they are.
+
+    Raises:
+        UserError: it does not.
+    """
+    if jax.default_backend() != 'cpu' and num_bytes > free_memory():
+        raise UserError(
+            f'{path}: {num_bytes / memory.GIB:.2f} GiB, but {free_memory() / memory.GIB:.2f} GiB '
+            "of the device's memory are free; put the first shards into a folder of their own, or "
+            'set JAX_PLATFORMS=cpu'
+        )
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ stands in: it is free again when its holder has gone, or has not been heard of f
 
 import contextlib
 import errno
+import fcntl
 import functools
 import os
 import sys
@@ -150,4 +151,22 @@ def is_locked(directory: Path) -> bool:
         take(directory / LOCK, 0.0).release()
     except filelock.Timeout:
         return True
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        return _is_locked_for_readers(directory / LOCK)
+    return False
+
+
+def _is_locked_for_readers(path: Path) -> bool:
+    """As `is_locked`, of somebody else's run, or on a disk that is not written to."""
+    with path.open('rb') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return _lease(path).exists()
     return False

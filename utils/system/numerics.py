@@ -13,6 +13,7 @@ PINNED = dict(
     jax_random_seed_offset=0,
     jax_default_matmul_precision=None,  # agents have a setting for that
     jax_numpy_dtype_promotion='standard',
+    jax_transfer_guard='allow',  # else programs that move what they need stop
 )
 
 
@@ -20,7 +21,7 @@ def pin() -> None:
     """Sets them, and says which the environment had otherwise."""
     for name, value in PINNED.items():
         found = getattr(jax.config, name, value)
-        if found != value:
+        if found not in (None, value):
             what = f'{name.upper()}={found} is not heeded; it is {value} here'
             print(f'note: {what}', file=sys.stderr)
             jax.config.update(name, value)

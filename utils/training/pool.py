@@ -22,6 +22,7 @@ import numpy as np
 import tqdm
 
 from utils import files
+from utils.data.host_array import map_file
 from utils.errors import UserError
 from utils.models import base_policy, draws
 from utils.models.networks import VelocityField
@@ -110,7 +111,7 @@ def ensure(
             missing = _num_bytes((whole[0] - done, *shape))
             guards.check_space(path.parent, missing, 'the pool of candidates needs')
             _fill(path, note, record, done, draw_rows, observations, stop)
-    return np.load(path, mmap_mode='r', allow_pickle=False)
+    return map_file(path, f'delete it and {note.name}')
 
 
 def _num_bytes(shape: tuple[int, ...]) -> int:
@@ -137,19 +138,10 @@ def _rows_done(path: Path, note: Path, record: dict[str, Any]) -> int:
         raise UserError(
             f'{path}: a pool of something else; these differ: {", ".join(names)}. Move it away'
         )
-    array = _open(path)
+    array = map_file(path, f'delete it and {note.name}')
     if list(array.shape) != record['shape'] or array.dtype != np.float16:
         raise UserError(f'{path}: damaged (wrong shape or type); delete it and {note.name}')
     return done
-
-
-def _open(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode='r', allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{path}: damaged or missing ({error}); delete it and what is beside it'
-        ) from error
 
 
 def _fill(
@@ -164,7 +156,13 @@ def _fill(
     shape = tuple(record['shape'])
     rows = shape[0]
     mode = 'r+' if done else 'w+'
-    pool = np.lib.format.open_memmap(path, mode, dtype=np.float16, shape=shape)
+    try:
+        pool = np.lib.format.open_memmap(path, mode, dtype=np.float16, shape=shape)
+    except OSError as error:  # of FUSE, which may lack mmap
+        raise UserError(
+            f'{path}: cannot be mapped to memory ({error.strerror or error}); choose a --save_dir '
+            'on another filesystem'
+        ) from error
     tile = CPU_TILE if jax.default_backend() == 'cpu' else ACCELERATOR_TILE
     tiles_a_block = max(1, BLOCK_BYTES // _num_bytes((tile, *shape[1:])))
     with tqdm.tqdm(total=rows, initial=done, desc='pool', unit='state') as bar:
@@ -196,7 +194,7 @@ def read(path: Path, rows: int, at_least: int, shape: tuple[int, int]) -> np.nda
     Raises:
         UserError: it is missing, damaged, or not of the format above.
     """
-    pool = _open(path)
+    pool = map_file(path, 'save the candidates with numpy.save')
     fits = pool.ndim == 4 and pool.shape[0] == rows and pool.shape[2:] == shape
     if not fits or pool.shape[1] < at_least or pool.dtype not in (np.float16, np.float32):
         raise UserError(
@@ -204,6 +202,8 @@ def read(path: Path, rows: int, at_least: int, shape: tuple[int, int]) -> np.nda
             f'h, action_dim) = ({rows}, at least {at_least}, {shape[0]}, {shape[1]}), float16 or '
             'float32'
         )
+    if not pool.flags.c_contiguous:  # its rows would be read from all over the file
+        raise UserError(f'{path}: is in Fortran order; save numpy.ascontiguousarray of it')
     step = max(1, BLOCK_BYTES // max(1, pool[0].nbytes))
     for start in range(0, rows, step):
         block = pool[start : start + step]

@@ -1,7 +1,13 @@
 """Arrays that stay in host memory, or in a file mapped to it, and are read by compiled programs."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
+
+from utils.data.npz import UNPARSABLE
+from utils.errors import UserError
+from utils.system.guards import one_line
 
 
 @jax.tree_util.register_static
@@ -37,3 +43,22 @@ class HostArray:
         shape = np.broadcast_shapes(rows.shape, columns.shape) + self._array.shape[2:]
         result = jax.ShapeDtypeStruct(shape, self._array.dtype)
         return jax.pure_callback(read, result, rows, columns, vmap_method='broadcast_all')
+
+
+def map_file(path: Path, remedy: str) -> np.ndarray:
+    """Returns the array of an .npy file as a memory map.
+
+    Args:
+        path: of the file.
+        remedy: ends the line where there is none.
+
+    Raises:
+        UserError: the file is missing, damaged, of another format, or cannot be mapped.
+    """
+    try:
+        # Not numpy.load, which returns something else for an .npz.
+        return np.lib.format.open_memmap(path, mode='r')
+    except (OSError, EOFError, *UNPARSABLE) as error:
+        raise UserError(
+            f'{path}: damaged, or no .npy file that can be mapped ({one_line(error)}); {remedy}'
+        ) from error
