@@ -1,0 +1,132 @@
+"""Which format a file or folder is of, by what is in it."""
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.errors import UserError
+from utils.importers import arrays, d4rl, hdf5, lerobot, minari, robomimic
+from utils.importers.table import Imported, Options
+
+HDF5, ZIP, NPY, PARQUET = b'\x89HDF', b'PK', b'\x93NUMPY', b'PAR1'
+MINARI_ROOT = '~/.minari/datasets'
+
+
+class Format(NamedTuple):
+    """A format that can be read.
+
+    Attributes:
+        read: from a path and options to arrays.
+        uses: names of the options that it reads.
+        libraries: packages that read it.
+    """
+
+    read: Callable[[Path, Options], Imported]
+    uses: set[str]
+    libraries: tuple[str, ...] = ()
+
+
+FORMATS = dict(
+    arrays=Format(arrays.read, arrays.USES),
+    d4rl=Format(d4rl.read, d4rl.USES, ('h5py',)),
+    lerobot=Format(lerobot.read, lerobot.USES, ('pyarrow',)),
+    minari=Format(minari.read, minari.USES, ('minari',)),
+    robomimic=Format(robomimic.read, robomimic.USES, ('h5py',)),
+)
+
+
+def locate(given: str, name: str) -> Path:
+    """Returns where data lies; a Minari dataset may be given by its id, as Minari has it.
+
+    Args:
+        given: path, or id.
+        name: of the format, or '' if it is not known yet.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    path = Path(given).expanduser()
+    if path.exists():
+        return path
+    if name == 'minari':
+        root = Path(os.environ.get('MINARI_DATASETS_PATH') or MINARI_ROOT).expanduser()
+        if (root / given).is_dir():
+            return root / given
+        raise UserError(
+            f'--in: there is no {given}, nor is it in {root}; fetch it: minari download {given}'
+        )
+    raise UserError(f'--in: there is no {given}; a Minari id needs --format=minari as well')
+
+
+def detect(path: Path) -> str:
+    """Returns the name of a format.
+
+    Raises:
+        UserError: it is none that can be read, or cannot be told.
+    """
+    if path.is_dir():
+        return _of_folder(path)
+    try:
+        with path.open('rb') as file:
+            beginning = file.read(16)
+    except OSError as error:
+        raise UserError(f'--in: {path} cannot be read ({error.strerror})') from error
+    if beginning.startswith(HDF5):
+        return _of_hdf5(path)
+    if beginning.startswith(ZIP):
+        return 'arrays'
+    if beginning.startswith(NPY):
+        raise UserError(
+            f'{path}: is a single array; put all .npy files into a folder and give that'
+        )
+    if beginning.startswith(PARQUET):
+        raise UserError(f"{path}: is a part; give LeRobot's folder, with meta/info.json")
+    raise UserError(
+        f'{path}: neither HDF5 nor .npz, nor a folder of Minari, LeRobot or .npy files; if it is '
+        f'one that is damaged, fetch it again; else say --format={"|".join(FORMATS)}'
+    )
+
+
+def folder_format(path: Path) -> str:
+    """Returns the name of a folder's format; '' if it is none."""
+    if (path / lerobot.INFO).is_file():
+        return 'lerobot'
+    if any((path / part / minari.METADATA).is_file() for part in ('data', '')):
+        return 'minari'
+    return 'arrays' if any(path.glob('*.npy')) else ''
+
+
+def command(path: Path) -> str:
+    """Returns the command that turns a file or folder into an .npz beside it."""
+    out = path.with_name(f'{path.stem}.npz')
+    return (
+        f'python scripts/import_data.py --in={shlex.quote(str(path))} --out={shlex.quote(str(out))}'
+    )
+
+
+def _of_folder(path: Path) -> str:
+    if name := folder_format(path):
+        return name
+    raise UserError(
+        f'{path}: a folder without meta/info.json (LeRobot), data/metadata.json (Minari) or .npy '
+        'files; give the one that has them'
+    )
+
+
+def _of_hdf5(path: Path) -> str:
+    with hdf5.opened(path) as file:
+        names = set(file)
+        if 'data' in names and any(name.startswith('demo_') for name in file['data']):
+            return 'robomimic'
+    if {'observations', 'actions'} <= names:
+        return 'd4rl'
+    if any(name.startswith('episode_') for name in names):
+        raise UserError(
+            f"{path}: is a part; give the Minari dataset's folder, with data/metadata.json"
+        )
+    raise UserError(
+        f"{path}: HDF5 with {', '.join(sorted(names)) or 'nothing'}; expected D4RL's 'observations' "
+        "and 'actions', or robomimic's 'data/demo_0'; rename them, or save the arrays as .npz"
+    )

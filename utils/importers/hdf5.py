@@ -1,0 +1,61 @@
+"""HDF5 files that nobody vouches for: plain numbers of their own, read only where memory is there."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils import npz
+from utils.errors import UserError
+from utils.importers import table
+
+MAX_ITEM = 8  # bytes of a number
+# What h5py raises on garbage.
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Opens a file for reading.
+
+    Raises:
+        UserError: it is damaged, or h5py is not installed.
+    """
+    h5py = table.library('h5py')
+    with table.whole(path, 'HDF5 file', DAMAGE):
+        with h5py.File(path, 'r') as file:
+            yield file
+
+
+def is_group(node: Any) -> bool:
+    """Returns whether something in a file is a group."""
+    return isinstance(node, table.library('h5py').Group)
+
+
+def columns(group: Any) -> list[str]:
+    """Returns the paths of all arrays below a group, in the order of their names."""
+    h5py, found = table.library('h5py'), []
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            found.append(name)
+
+    group.visititems(visit)
+    return sorted(found)
+
+
+def read(path: Path, group: Any, name: str) -> np.ndarray:
+    """Reads an array.
+
+    Raises:
+        UserError: it holds no plain numbers, lies in another file, or memory is short.
+    """
+    node = group[name]
+    if is_group(node) or node.dtype.kind not in 'biuf' or node.dtype.itemsize > MAX_ITEM:
+        raise UserError(f"{path}: '{node.name}' holds no plain numbers; name another")
+    if node.external or node.is_virtual:
+        raise UserError(f"{path}: '{node.name}' lies in other files; put it into this one")
+    npz.check_memory(path, 2 * node.nbytes)  # once more while it is converted
+    return np.asarray(node[()])

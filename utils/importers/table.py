@@ -1,0 +1,233 @@
+"""What the formats have in common: named columns of rows, of which some are asked for by flags.
+
+Where a trajectory ends and whether it ended by reward is told by the file or by a flag. Where
+neither tells, it is asked for: a guess would make wrong values without a word.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.errors import UserError, did_you_mean
+
+# Instead of a column's name: 1 at the last row of each trajectory and 0 before; 0 everywhere.
+LAST, NONE = 'last', 'none'
+PIP = dict(h5py='h5py', minari="'minari[hdf5]'", pyarrow='pyarrow')
+
+Arrays = dict[str, np.ndarray]
+
+
+class Options(NamedTuple):
+    """What the flags of scripts/import_data.py tell; each is named as its flag.
+
+    Attributes:
+        observations: columns that are put side by side in this order.
+        actions: column.
+        rewards: column, LAST or NONE.
+        ends_by_reward: column that is 1 where the episode ended by reward, LAST or NONE.
+        ends: columns that are 1 at the last row of a trajectory.
+        episode_index: column with the number of each row's trajectory.
+        next_observations: columns, as `observations`; (NONE,): leave the file's own out.
+        episode_steps: steps after which an episode is cut by time; 0: never.
+        filter: name of a list of trajectories in the file.
+    """
+
+    observations: tuple[str, ...] = ()
+    actions: str = ''
+    rewards: str = ''
+    ends_by_reward: str = ''
+    ends: tuple[str, ...] = ()
+    episode_index: str = ''
+    next_observations: tuple[str, ...] = ()
+    episode_steps: int | None = None
+    filter: str = ''
+
+
+class Table(NamedTuple):
+    """Rows of all trajectories of a file, one after the other.
+
+    Attributes:
+        path: named in errors.
+        names: of the columns.
+        read: returns a column, (rows, ...) numbers, by its name.
+        terminals: (rows,) bool, true at the last row of each trajectory.
+    """
+
+    path: Path
+    names: Sequence[str]
+    read: Callable[[str], np.ndarray]
+    terminals: np.ndarray
+
+
+class Imported(NamedTuple):
+    """What a reader makes of a file.
+
+    Attributes:
+        arrays: `observations`, `actions`, `rewards`, `masks`, `terminals` as `dataset_files.read`
+            describes them, `next_observations` where last rows are transitions as well; actions are
+            as they were recorded.
+        files: that were read.
+        action_range: (low, high) of each number of an action, where the file tells it.
+    """
+
+    arrays: Arrays
+    files: list[Path]
+    action_range: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def check_uses(options: Options, uses: set[str], name: str) -> None:
+    """Checks that no flag was given that a format has no use for.
+
+    Args:
+        options: given.
+        uses: fields that the format reads.
+        name: of the format.
+
+    Raises:
+        UserError: one was.
+    """
+    for field, default in Options._field_defaults.items():
+        if getattr(options, field) != default and field not in uses:
+            raise UserError(f'--{field}: {name} files have no use for it; leave it out')
+
+
+def assemble(table: Table, options: Options) -> Arrays:
+    """Returns the columns that were asked for as the arrays of a dataset.
+
+    Args:
+        table: of the file.
+        options: complete but for `next_observations`.
+
+    Raises:
+        UserError: a column is missing, has another number of rows or holds what it may not.
+    """
+    arrays = dict(
+        observations=_side_by_side(table, 'observations', options.observations),
+        actions=_side_by_side(table, 'actions', (options.actions,)),
+        rewards=_signal(table, 'rewards', options.rewards),
+        masks=1.0 - _truths(table, 'ends_by_reward', options.ends_by_reward),
+        terminals=table.terminals,
+    )
+    if options.next_observations:
+        columns = options.next_observations
+        arrays['next_observations'] = _side_by_side(table, 'next_observations', columns)
+    return arrays
+
+
+def column(table: Table, flag: str, name: str) -> np.ndarray:
+    """Returns a column that a flag names.
+
+    Raises:
+        UserError: there is none, or it has another number of rows.
+    """
+    if name not in table.names:
+        known = ', '.join(table.names)
+        raise UserError(
+            f"{table.path}: has no '{name}', which --{flag} should name;"
+            f'{did_you_mean(name, table.names)} there are: {known}'
+        )
+    values = table.read(name)
+    rows = len(table.terminals)
+    if values.ndim == 0 or len(values) != rows:
+        raise UserError(
+            f"{table.path}: '{name}' has shape {values.shape}; expected {rows} rows, one per step"
+        )
+    return values
+
+
+def vector(path: Path, name: str, values: np.ndarray) -> np.ndarray:
+    """Returns (rows,) or (rows, 1) numbers as (rows,).
+
+    Raises:
+        UserError: they are of another shape.
+    """
+    if values.ndim == 2 and values.shape[1] == 1:
+        return values[:, 0]
+    if values.ndim != 1:
+        raise UserError(f"{path}: '{name}' has shape {values.shape}; expected one number per row")
+    return values
+
+
+def truths(path: Path, name: str, values: np.ndarray) -> np.ndarray:
+    """Returns a column of zeros and ones as (rows,) bool.
+
+    Raises:
+        UserError: it holds other values.
+    """
+    values = vector(path, name, values)
+    if not ((values == 0) | (values == 1)).all():
+        raise UserError(f"{path}: '{name}' holds values other than 0 and 1, which say nothing here")
+    return values.astype(bool)
+
+
+def ends_of_index(path: Path, name: str, index: np.ndarray) -> np.ndarray:
+    """Returns where the numbers of trajectories change, (rows,) bool; true at the last row.
+
+    Raises:
+        UserError: rows of a trajectory are not together.
+    """
+    index = vector(path, name, index)
+    changes = np.append(index[1:] != index[:-1], True)
+    if changes.sum() != len(np.unique(index)):
+        raise UserError(
+            f"{path}: '{name}' comes back to an earlier trajectory; sort the rows by it, and by time"
+        )
+    return changes
+
+
+def library(name: str) -> ModuleType:
+    """Imports what one format alone needs.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f'{name} is not installed ({error}); pip install {PIP[name]}') from error
+
+
+@contextlib.contextmanager
+def whole(path: Path, kind: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Names a damaged file where a library meets garbage with one of these errors.
+
+    Raises:
+        UserError: in place of them.
+    """
+    try:
+        yield
+    except errors as error:
+        told = ' '.join(str(error).split())[:160] or type(error).__name__
+        raise UserError(f'{path}: not a whole {kind} ({told}); fetch or make it again') from error
+
+
+def _side_by_side(table: Table, flag: str, names: Sequence[str]) -> np.ndarray:
+    parts = []
+    for name in names:
+        values = column(table, flag, name)
+        if values.ndim > 2:
+            raise UserError(
+                f"{table.path}: '{name}' has shape {values.shape}; expected a flat one, not images; "
+                f'leave it out of --{flag}'
+            )
+        # Whole numbers are numbers, too.
+        values = values if values.dtype.kind == 'f' else values.astype(np.float32)
+        parts.append(values.reshape(len(values), -1))
+    return np.concatenate(parts, axis=1)
+
+
+def _signal(table: Table, flag: str, name: str) -> np.ndarray:
+    if name == NONE:
+        return np.zeros(len(table.terminals), np.float32)
+    if name == LAST:
+        return table.terminals.astype(np.float32)
+    return vector(table.path, name, column(table, flag, name)).astype(np.float32)
+
+
+def _truths(table: Table, flag: str, name: str) -> np.ndarray:
+    return truths(table.path, name, _signal(table, flag, name)).astype(np.float32)
