@@ -14,7 +14,7 @@ from absl import flags
 from utils import errors, importing
 from utils.errors import UserError
 from utils.importers.formats import FORMATS
-from utils.importers.table import Options
+from utils.importers.options import Options
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

@@ -6,7 +6,6 @@ how many trajectories ended by reward and by time.
 
 import hashlib
 import importlib.metadata
-import json
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils import action_maps, dataset_files, datasets, files
-from utils.action_maps import ActionMap
 from utils.errors import UserError
-from utils.importers import formats, table
-from utils.importers.table import Arrays, Imported, Options
+from utils.importers import action_ranges, formats
+from utils.importers.options import Options, check_uses
+from utils.importers.table import Arrays
 
-DATA = 'data'  # of --action_range: what the data themselves span
+NO_OPTIONS = Options()
 
 
 class Counts(NamedTuple):
@@ -34,7 +33,7 @@ class Counts(NamedTuple):
 
 
 def import_data(
-    source: str, out: Path, name: str = '', options: Options = Options(), action_range: str = ''
+    source: str, out: Path, name: str = '', options: Options = NO_OPTIONS, action_range: str = ''
 ) -> dict[str, Any]:
     """Reads, checks and writes data.
 
@@ -43,7 +42,7 @@ def import_data(
         out: of the .npz; its record is beside it, as .json. Neither may exist.
         name: of the format; '': found by the content.
         options: what the file does not tell.
-        action_range: see `choose_map`.
+        action_range: see `action_ranges.choose`.
 
     Returns:
         The record, as written.
@@ -54,9 +53,9 @@ def import_data(
     check_out(out)
     path = formats.locate(source, name)
     name = name or formats.detect(path)
-    table.check_uses(options, formats.FORMATS[name].uses, name)
+    check_uses(options, formats.FORMATS[name].uses, name)
     imported = formats.FORMATS[name].read(path, options)
-    action_map, told_by = choose_map(path, imported, action_range)
+    action_map, told_by = action_ranges.choose(path, imported, action_range)
     arrays = imported.arrays | dict(
         actions=action_maps.normalise(imported.arrays['actions'], action_map)
     )
@@ -64,7 +63,7 @@ def import_data(
     record = dict(
         format=name,
         source=dict(path=source) | digest(path, imported.files),
-        options={key: value for key, value in options._asdict().items() if value},
+        options=_given(options),
         versions=_versions(formats.FORMATS[name].libraries),
         python=platform.python_version(),
         counts=counts._asdict(),
@@ -87,72 +86,6 @@ def check_out(out: Path) -> None:
         if path.exists():
             raise UserError(f'--out: {path} is there already; choose another, or move it away')
     files.check_writable(out.parent, [], 'choose another --out')
-
-
-def choose_map(path: Path, imported: Imported, given: str) -> tuple[ActionMap, str]:
-    """Returns the map of actions to [-1, 1], and what told it.
-
-    Args:
-        path: named in errors.
-        imported: actions, and the range that the file tells, if it does.
-        given: 'LOW:HIGH', a number each or one for each number of an action, as -2,-1:2,1; DATA;
-            the path of a record, whose map is taken, as held-out data needs; '': the file's range
-            or, if it tells none, none, where all actions are in [-1, 1].
-
-    Raises:
-        UserError: actions lie outside, and nothing tells their range; or the range is none.
-    """
-    actions = imported.arrays['actions']
-    size = actions.shape[1]
-    if not np.isfinite(actions).all():
-        return action_maps.identity(size), 'nothing'  # `check` names the row
-    low, high = actions.min(axis=0, initial=0.0), actions.max(axis=0, initial=0.0)
-    if given:
-        chosen = _given_map(given, actions), f'--action_range={given}'
-    elif imported.action_range is not None:
-        chosen = action_maps.from_range(*imported.action_range), "the file's action space"
-    else:
-        chosen = action_maps.identity(size), 'actions in [-1, 1]'
-    mapped = action_maps.normalise(actions, chosen[0])
-    outside = np.abs(mapped).max(axis=0, initial=0.0) > 1.0 + dataset_files.ACTION_SLACK
-    if outside.any():
-        number = int(np.argmax(outside))
-        raise UserError(
-            f"{path}: number {number} of 'actions' goes from {low[number]:.6g} to "
-            f'{high[number]:.6g}, beyond [-1, 1] ({chosen[1]}); give the range that they may have, '
-            f'e.g. --action_range=-2:2, or --action_range={DATA} for what they span'
-        )
-    return chosen
-
-
-def _given_map(given: str, actions: np.ndarray) -> ActionMap:
-    size = actions.shape[1]
-    if given == DATA:
-        return action_maps.from_range(actions.min(axis=0), actions.max(axis=0))
-    if given.endswith('.json'):
-        return _map_of_record(Path(given).expanduser(), size)
-    try:
-        low, high = (
-            np.broadcast_to([float(number) for number in part.split(',')], size)
-            for part in given.split(':')
-        )
-    except ValueError as error:
-        raise UserError(
-            f'--action_range: {given} is no LOW:HIGH of one number or {size} numbers each; give '
-            f'e.g. -2:2, {DATA}, or the .json of data imported before'
-        ) from error
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise UserError(f'--action_range: {given} must be finite, with each LOW less than its HIGH')
-    return action_maps.from_range(low, high)
-
-
-def _map_of_record(path: Path, size: int) -> ActionMap:
-    with table.whole(path, 'record of imported data', (OSError, ValueError, RecursionError)):
-        record = json.loads(path.read_text())
-    found = action_maps.recorded(record, path) if isinstance(record, dict) else None
-    if found is None or len(found.offset) != size:
-        raise UserError(f'--action_range: {path} has no map of {size} numbers; give another record')
-    return found
 
 
 def check(path: Path, arrays: Arrays) -> Counts:
@@ -206,5 +139,10 @@ def write(out: Path, arrays: Arrays, record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _versions(libraries: Iterable[str]) -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ('numpy', *libraries)}
+def _given(options: Options) -> dict[str, Any]:
+    defaults = Options._field_defaults
+    return {name: value for name, value in options._asdict().items() if value != defaults[name]}
+
+
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ('numpy', *names)}

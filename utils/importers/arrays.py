@@ -6,8 +6,9 @@ import numpy as np
 
 from utils import npz
 from utils.errors import UserError
-from utils.importers import table
-from utils.importers.table import NONE, Imported, Options, Table
+from utils.importers import libraries, table
+from utils.importers.options import NONE, Options
+from utils.importers.table import Imported, Table
 
 USES = {'observations', 'actions', 'rewards', 'ends_by_reward', 'next_observations'}
 USES |= {'ends', 'episode_index'}
@@ -57,7 +58,7 @@ def _shapes(path: Path) -> tuple[list[Path], dict[str, tuple[int, ...]]]:
 
 
 def _mapped(file: Path) -> np.ndarray:
-    with table.whole(file, '.npy file of plain numbers', (OSError, ValueError, EOFError)):
+    with libraries.whole(file, '.npy file of plain numbers', (OSError, ValueError, EOFError)):
         array = np.lib.format.open_memmap(file, mode='r')
     if array.dtype.kind not in 'biuf' or array.ndim == 0:
         raise UserError(f'{file}: has dtype {array.dtype} and shape {array.shape}; expected rows')

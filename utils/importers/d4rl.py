@@ -9,7 +9,8 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.importers import hdf5, table
-from utils.importers.table import NONE, Imported, Options, Table
+from utils.importers.options import NONE, Options
+from utils.importers.table import Imported, Table
 
 USES = {'rewards', 'ends_by_reward', 'next_observations', 'episode_steps'}
 NEEDED = ('observations', 'actions', 'terminals')

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from utils.errors import UserError
 from utils.importers import arrays, d4rl, hdf5, lerobot, minari, robomimic
-from utils.importers.table import Imported, Options
+from utils.importers.options import Options
+from utils.importers.table import Imported
 
 HDF5, ZIP, NPY, PARQUET = b'\x89HDF', b'PK', b'\x93NUMPY', b'PAR1'
 MINARI_ROOT = '~/.minari/datasets'
@@ -127,6 +128,7 @@ def _of_hdf5(path: Path) -> str:
             f"{path}: is a part; give the Minari dataset's folder, with data/metadata.json"
         )
     raise UserError(
-        f"{path}: HDF5 with {', '.join(sorted(names)) or 'nothing'}; expected D4RL's 'observations' "
-        "and 'actions', or robomimic's 'data/demo_0'; rename them, or save the arrays as .npz"
+        f"{path}: HDF5 with {', '.join(sorted(names)) or 'nothing'}; expected D4RL's "
+        "'observations' and 'actions', or robomimic's 'data/demo_0'; rename them, or "
+        'save the arrays as .npz'
     )

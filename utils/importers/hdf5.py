@@ -1,4 +1,4 @@
-"""HDF5 files that nobody vouches for: plain numbers of their own, read only where memory is there."""
+"""HDF5 files that nobody vouches for: plain numbers that are in the file and fit into memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 
 from utils import npz
 from utils.errors import UserError
-from utils.importers import table
+from utils.importers import libraries
 
 MAX_ITEM = 8  # bytes of a number
 # What h5py raises on garbage.
@@ -23,20 +23,20 @@ def opened(path: Path) -> Iterator[Any]:
     Raises:
         UserError: it is damaged, or h5py is not installed.
     """
-    h5py = table.library('h5py')
-    with table.whole(path, 'HDF5 file', DAMAGE):
+    h5py = libraries.load('h5py')
+    with libraries.whole(path, 'HDF5 file', DAMAGE):
         with h5py.File(path, 'r') as file:
             yield file
 
 
 def is_group(node: Any) -> bool:
     """Returns whether something in a file is a group."""
-    return isinstance(node, table.library('h5py').Group)
+    return isinstance(node, libraries.load('h5py').Group)
 
 
 def columns(group: Any) -> list[str]:
     """Returns the paths of all arrays below a group, in the order of their names."""
-    h5py, found = table.library('h5py'), []
+    h5py, found = libraries.load('h5py'), []
 
     def visit(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset):

@@ -1,7 +1,7 @@
 """LeRobot's parquet files, layouts v2 and v3: a folder with meta/info.json and data/*/*.parquet.
 
-A row is a frame; `next.reward`, `next.done` and `next.success` are of the step from it. A row per
-frame of an episode, so the last one's successor is in no file. `next.done` is 1 at the last frame
+A row is a frame; `next.reward`, `next.done` and `next.success` are of the step from it. What comes
+after an episode's last frame is in no file. `next.done` is 1 at the last frame
 whatever ended the episode, so it says nothing of ends by reward.
 """
 
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.importers import table
-from utils.importers.table import Imported, Options, Table
+from utils.importers import libraries, table
+from utils.importers.options import Options
+from utils.importers.table import Imported, Table
 
 USES = {'observations', 'actions', 'rewards', 'ends_by_reward'}
 INFO = 'meta/info.json'
@@ -48,7 +49,7 @@ def read(path: Path, options: Options) -> Imported:
 
 
 def _info(path: Path) -> dict[str, Any]:
-    with table.whole(path / INFO, 'JSON file', (OSError, ValueError, RecursionError)):
+    with libraries.whole(path / INFO, 'JSON file', (OSError, ValueError, RecursionError)):
         info = json.loads((path / INFO).read_text())
     if not isinstance(info, dict):
         raise UserError(f'{path / INFO}: not a JSON object; fetch or make it again')
@@ -56,13 +57,13 @@ def _info(path: Path) -> dict[str, Any]:
 
 
 def _names(file: Path) -> list[str]:
-    parquet = table.library('pyarrow.parquet')
-    with table.whole(file, 'parquet file', DAMAGE):
+    parquet = libraries.load('pyarrow.parquet')
+    with libraries.whole(file, 'parquet file', DAMAGE):
         return list(parquet.read_schema(file).names)
 
 
 def _complete(path: Path, names: list[str], options: Options) -> Options:
-    """Returns options with LeRobot's own names where these are there; asks for what cannot be told."""
+    """Returns options with LeRobot's own names where these are there; asks for the others."""
     rewards = options.rewards or ('next.reward' if 'next.reward' in names else '')
     ends = options.ends_by_reward or ('next.success' if 'next.success' in names else '')
     has = ', '.join(names)
@@ -87,9 +88,9 @@ def _complete(path: Path, names: list[str], options: Options) -> Options:
 
 def _columns(path: Path, files: list[Path], names: set[str]) -> dict[str, np.ndarray]:
     """Reads columns of all files, one after the other; images and videos stay where they are."""
-    parquet, parts = table.library('pyarrow.parquet'), {name: [] for name in sorted(names)}
+    parquet, parts = libraries.load('pyarrow.parquet'), {name: [] for name in sorted(names)}
     for file in files:
-        with table.whole(file, 'parquet file', DAMAGE):
+        with libraries.whole(file, 'parquet file', DAMAGE):
             # Not read_table, which would take the folders' names for columns.
             rows = parquet.ParquetFile(file).read(columns=list(parts))
         for name, own in parts.items():
@@ -106,7 +107,7 @@ def _columns(path: Path, files: list[Path], names: set[str]) -> dict[str, np.nda
 
 def _numbers(file: Path, name: str, column: Any) -> np.ndarray:
     """Returns (rows,) numbers, or (rows, size) of lists of one size."""
-    types, compute = table.library('pyarrow').types, table.library('pyarrow.compute')
+    types, compute = libraries.load('pyarrow').types, libraries.load('pyarrow.compute')
     if column.null_count:
         raise UserError(
             f"{file}: '{name}' lacks {column.null_count} values; drop or repair the rows"

@@ -1,4 +1,4 @@
-"""Local Minari datasets, read by the `minari` package: episodes with one observation more than steps.
+"""Local Minari datasets, by the `minari` package: episodes with one more observation than steps.
 
 `terminations` are ends by reward; all other ends are by time.
 """
@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from utils.errors import UserError
-from utils.importers import table
-from utils.importers.table import Imported, Options, Table
+from utils.importers import libraries, table
+from utils.importers.options import Options
+from utils.importers.table import Imported, Table
 
 USES = {'observations', 'rewards', 'ends_by_reward'}
 METADATA = 'metadata.json'
@@ -32,10 +34,10 @@ def read(path: Path, options: Options) -> Imported:
         UserError: the dataset is damaged, its observations or actions are not flat numbers, a flag
             is needed, or minari is not installed.
     """
-    minari = table.library('minari')
+    minari = libraries.load('minari')
     folder = path / 'data' if (path / 'data').is_dir() else path
     _check_spaces(folder)
-    with table.whole(path, 'Minari dataset', DAMAGE):
+    with libraries.whole(path, 'Minari dataset', DAMAGE):
         dataset = minari.MinariDataset(folder)
         episodes = list(dataset.iterate_episodes())
         expected = dataset.total_steps
@@ -65,9 +67,9 @@ def read(path: Path, options: Options) -> Imported:
 
 
 def _check_spaces(folder: Path) -> None:
-    """Checks that the spaces are told; else Minari would run the code that the data names as env."""
+    """Checks that the spaces are told; else Minari would run code that the data names."""
     path = folder / METADATA
-    with table.whole(path, 'JSON file', (OSError, ValueError, RecursionError)):
+    with libraries.whole(path, 'JSON file', (OSError, ValueError, RecursionError)):
         metadata = json.loads(path.read_text())
     for name in ('observation_space', 'action_space'):
         if not isinstance(metadata, dict) or not isinstance(metadata.get(name), str):
@@ -119,7 +121,7 @@ def _flat(name: str, value: Any) -> dict[str, np.ndarray]:
 
 
 def _action_range(path: Path, space: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    if not isinstance(space, table.library('gymnasium').spaces.Box) or len(space.shape) != 1:
+    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
         raise UserError(f'{path}: actions are of {space}; expected a Box of numbers in a row')
     bounded = np.isfinite(space.low).all() and np.isfinite(space.high).all()
     return (space.low, space.high) if bounded else None

@@ -12,7 +12,8 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.importers import hdf5, table
-from utils.importers.table import NONE, Imported, Options, Table
+from utils.importers.options import NONE, Options
+from utils.importers.table import Imported, Table
 
 USES = {'observations', 'actions', 'rewards', 'ends_by_reward', 'next_observations', 'filter'}
 
@@ -72,7 +73,7 @@ def _demos(path: Path, file: Any, chosen: str) -> list[Any]:
         lists = list(mask) if mask is not None else []
         if chosen not in lists:
             raise UserError(
-                f"--filter: {path} has no list 'mask/{chosen}'; there are: {', '.join(lists) or '-'}"
+                f"--filter: {path} has no 'mask/{chosen}'; there are: {', '.join(lists) or '-'}"
             )
         listed = {_text(name) for name in mask[chosen][()]}
         if lacking := sorted(listed - found):
@@ -114,6 +115,6 @@ def _check_told(path: Path, names: list[str], shared: set[str], options: Options
         )
     if not options.rewards and 'rewards' not in names:
         raise UserError(
-            f"{path}: has no 'rewards'; give --rewards=last (1 at the end of each demonstration) or "
-            '--rewards=none'
+            f"{path}: has no 'rewards'; give --rewards=last (1 at the end of each "
+            'demonstration) or --rewards=none'
         )

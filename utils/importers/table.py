@@ -4,48 +4,16 @@ Where a trajectory ends and whether it ended by reward is told by the file or by
 neither tells, it is asked for: a guess would make wrong values without a word.
 """
 
-import contextlib
-import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
 from utils.errors import UserError, did_you_mean
-
-# Instead of a column's name: 1 at the last row of each trajectory and 0 before; 0 everywhere.
-LAST, NONE = 'last', 'none'
-PIP = dict(h5py='h5py', minari="'minari[hdf5]'", pyarrow='pyarrow')
+from utils.importers.options import LAST, NONE, Options
 
 Arrays = dict[str, np.ndarray]
-
-
-class Options(NamedTuple):
-    """What the flags of scripts/import_data.py tell; each is named as its flag.
-
-    Attributes:
-        observations: columns that are put side by side in this order.
-        actions: column.
-        rewards: column, LAST or NONE.
-        ends_by_reward: column that is 1 where the episode ended by reward, LAST or NONE.
-        ends: columns that are 1 at the last row of a trajectory.
-        episode_index: column with the number of each row's trajectory.
-        next_observations: columns, as `observations`; (NONE,): leave the file's own out.
-        episode_steps: steps after which an episode is cut by time; 0: never.
-        filter: name of a list of trajectories in the file.
-    """
-
-    observations: tuple[str, ...] = ()
-    actions: str = ''
-    rewards: str = ''
-    ends_by_reward: str = ''
-    ends: tuple[str, ...] = ()
-    episode_index: str = ''
-    next_observations: tuple[str, ...] = ()
-    episode_steps: int | None = None
-    filter: str = ''
 
 
 class Table(NamedTuple):
@@ -78,22 +46,6 @@ class Imported(NamedTuple):
     arrays: Arrays
     files: list[Path]
     action_range: tuple[np.ndarray, np.ndarray] | None = None
-
-
-def check_uses(options: Options, uses: set[str], name: str) -> None:
-    """Checks that no flag was given that a format has no use for.
-
-    Args:
-        options: given.
-        uses: fields that the format reads.
-        name: of the format.
-
-    Raises:
-        UserError: one was.
-    """
-    for field, default in Options._field_defaults.items():
-        if getattr(options, field) != default and field not in uses:
-            raise UserError(f'--{field}: {name} files have no use for it; leave it out')
 
 
 def assemble(table: Table, options: Options) -> Arrays:
@@ -175,35 +127,9 @@ def ends_of_index(path: Path, name: str, index: np.ndarray) -> np.ndarray:
     changes = np.append(index[1:] != index[:-1], True)
     if changes.sum() != len(np.unique(index)):
         raise UserError(
-            f"{path}: '{name}' comes back to an earlier trajectory; sort the rows by it, and by time"
+            f"{path}: '{name}' comes back to an earlier trajectory; sort rows by it, then by time"
         )
     return changes
-
-
-def library(name: str) -> ModuleType:
-    """Imports what one format alone needs.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f'{name} is not installed ({error}); pip install {PIP[name]}') from error
-
-
-@contextlib.contextmanager
-def whole(path: Path, kind: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Names a damaged file where a library meets garbage with one of these errors.
-
-    Raises:
-        UserError: in place of them.
-    """
-    try:
-        yield
-    except errors as error:
-        told = ' '.join(str(error).split())[:160] or type(error).__name__
-        raise UserError(f'{path}: not a whole {kind} ({told}); fetch or make it again') from error
 
 
 def _side_by_side(table: Table, flag: str, names: Sequence[str]) -> np.ndarray:
@@ -212,8 +138,8 @@ def _side_by_side(table: Table, flag: str, names: Sequence[str]) -> np.ndarray:
         values = column(table, flag, name)
         if values.ndim > 2:
             raise UserError(
-                f"{table.path}: '{name}' has shape {values.shape}; expected a flat one, not images; "
-                f'leave it out of --{flag}'
+                f"{table.path}: '{name}' has shape {values.shape}; expected numbers in a row, "
+                f'not images; leave it out of --{flag}'
             )
         # Whole numbers are numbers, too.
         values = values if values.dtype.kind == 'f' else values.astype(np.float32)
