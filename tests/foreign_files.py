@@ -1,6 +1,7 @@
 """Small files of other tools, made by these tools' own libraries from the same trajectories."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,9 +82,9 @@ def write_minari(name, given, root, monkeypatch, space=BOX, nested=False, data_f
     if nested:
         one = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
         observed = gymnasium.spaces.Dict(pos=one, vel=one)
-    minari.create_dataset_from_buffers(
-        name, buffers, action_space=space, observation_space=observed, data_format=data_format
-    )
+    spaces = dict(action_space=space, observation_space=observed)
+    with warnings.catch_warnings(action='ignore'):  # about authors who did not sign
+        minari.create_dataset_from_buffers(name, buffers, data_format=data_format, **spaces)
     return Path(root) / name
 
 

@@ -1,4 +1,4 @@
-"""Data of other tools: the same trajectories become the same file, and what is not told is asked."""
+"""Data of other tools: the same trajectories become the same file; what is not told is asked."""
 
 import builtins
 import hashlib
@@ -152,8 +152,7 @@ def test_the_record_tells_where_the_file_came_from(tmp_path, monkeypatch, name):
     make, options = FORMATS[name]
     path, out = make(tmp_path, monkeypatch), tmp_path / 'out.npz'
     _, record = imported(path, out, options)
-    assert record == json.loads(json.dumps(record)) | dict(options=record['options'])
-    assert json.loads(out.with_suffix('.json').read_text()) == json.loads(json.dumps(record))
+    assert json.loads(out.with_suffix('.json').read_text()) == record
     if path.is_file():
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         assert record['source'] == dict(path=str(path), sha256=digest, bytes=path.stat().st_size)
@@ -228,8 +227,7 @@ def test_flipped_bytes_never_pass_for_a_fault_of_the_program(tmp_path, monkeypat
         part.write_bytes(content)
         try:
             imported(path, tmp_path / f'{number}.npz', options, name=name)
-        except UserError as error:
-            assert '\n' not in str(error)
+        except UserError:
             refusals += 1
     assert refusals > 3
 
@@ -287,6 +285,17 @@ def test_a_package_that_is_missing_is_named_with_its_command(
 def test_a_flag_that_a_format_has_no_use_for_is_refused(tmp_path, monkeypatch):
     path = d4rl(tmp_path, monkeypatch)
     refused(path, Options(filter='train'), r'--filter: d4rl files have no use for it')
+
+
+def test_arrays_that_lie_in_other_files_are_refused(tmp_path, monkeypatch):
+    """The digest of the file would not tell when they change."""
+    path = d4rl(tmp_path, monkeypatch)
+    (tmp_path / 'rewards.raw').write_bytes(np.ones(12, np.float32).tobytes())
+    with h5py.File(path, 'a') as file:
+        del file['rewards']
+        elsewhere = [(str(tmp_path / 'rewards.raw'), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset('rewards', (12,), np.float32, external=elsewhere)
+    refused(path, match="'/rewards' lies in other files")
 
 
 # What cannot be told is asked for.
@@ -507,7 +516,7 @@ def test_held_out_data_take_the_map_of_the_data_they_belong_to(tmp_path, monkeyp
     )
     assert one['action_map']['scale'] == other['action_map']['scale'] == [2.0, 2.0]
     assert record['action_map']['told_by'] == '--action_range=data'
-    with pytest.raises(UserError, match='no record of imported data|not a whole record'):
+    with pytest.raises(UserError, match='not a whole record of imported data'):
         imported(path, tmp_path / 'x.npz', val, action_range=again.replace('own', 'gone'))
 
 

@@ -69,7 +69,8 @@ def import_data(
         counts=counts._asdict(),
         observation_dim=arrays['observations'].shape[1],
         action_dim=arrays['actions'].shape[1],
-        action_map=action_map._asdict() | dict(told_by=told_by),
+        action_map=dict(zip(action_map._fields, map(list, action_map), strict=True))
+        | dict(told_by=told_by),
     )
     return write(out, arrays, record)
 
@@ -141,7 +142,11 @@ def write(out: Path, arrays: Arrays, record: dict[str, Any]) -> dict[str, Any]:
 
 def _given(options: Options) -> dict[str, Any]:
     defaults = Options._field_defaults
-    return {name: value for name, value in options._asdict().items() if value != defaults[name]}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options._asdict().items()
+        if value != defaults[name]
+    }
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:

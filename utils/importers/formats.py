@@ -79,9 +79,7 @@ def detect(path: Path) -> str:
     if beginning.startswith(ZIP):
         return 'arrays'
     if beginning.startswith(NPY):
-        raise UserError(
-            f'{path}: is a single array; put all .npy files into a folder and give that'
-        )
+        raise UserError(f'{path}: is one array; put all .npy files into a folder and give that')
     if beginning.startswith(PARQUET):
         raise UserError(f"{path}: is a part; give LeRobot's folder, with meta/info.json")
     raise UserError(
@@ -124,9 +122,7 @@ def _of_hdf5(path: Path) -> str:
     if {'observations', 'actions'} <= names:
         return 'd4rl'
     if any(name.startswith('episode_') for name in names):
-        raise UserError(
-            f"{path}: is a part; give the Minari dataset's folder, with data/metadata.json"
-        )
+        raise UserError(f"{path}: is a part; give Minari's folder, with data/metadata.json")
     raise UserError(
         f"{path}: HDF5 with {', '.join(sorted(names)) or 'nothing'}; expected D4RL's "
         "'observations' and 'actions', or robomimic's 'data/demo_0'; rename them, or "

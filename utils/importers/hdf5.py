@@ -53,9 +53,31 @@ def read(path: Path, group: Any, name: str) -> np.ndarray:
         UserError: it holds no plain numbers, lies in another file, or memory is short.
     """
     node = group[name]
+    check_own(path, node)
     if is_group(node) or node.dtype.kind not in 'biuf' or node.dtype.itemsize > MAX_ITEM:
         raise UserError(f"{path}: '{node.name}' holds no plain numbers; name another")
-    if node.external or node.is_virtual:
-        raise UserError(f"{path}: '{node.name}' lies in other files; put it into this one")
     npz.check_memory(path, 2 * node.nbytes)  # once more while it is converted
     return np.asarray(node[()])
+
+
+def check_own(path: Path, node: Any) -> None:
+    """Checks that an array is in the file that names it: else the record's digest tells too little.
+
+    Raises:
+        UserError: it is in another.
+    """
+    if not is_group(node) and (node.external or node.is_virtual):
+        raise UserError(f"{path}: '{node.name}' lies in other files; put it into this one")
+
+
+def check_all(path: Path) -> None:
+    """Checks a file that somebody else's package is to read as a whole.
+
+    Raises:
+        UserError: it is damaged, names other files, or does not fit into memory.
+    """
+    with opened(path) as file:
+        nodes = [file[name] for name in columns(file)]
+        for node in nodes:
+            check_own(path, node)
+        npz.check_memory(path, 2 * sum(node.nbytes for node in nodes))

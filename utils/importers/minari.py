@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 from utils.errors import UserError
-from utils.importers import libraries, table
+from utils.importers import hdf5, libraries, table
 from utils.importers.options import Options
 from utils.importers.table import Imported, Table
 
@@ -37,6 +37,8 @@ def read(path: Path, options: Options) -> Imported:
     minari = libraries.load('minari')
     folder = path / 'data' if (path / 'data').is_dir() else path
     _check_spaces(folder)
+    for file in folder.glob('*.hdf5'):
+        hdf5.check_all(file)
     with libraries.whole(path, 'Minari dataset', DAMAGE):
         dataset = minari.MinariDataset(folder)
         episodes = list(dataset.iterate_episodes())
