@@ -38,6 +38,7 @@ from utils import (
 )
 from utils.assembly import Data, Pools
 from utils.errors import UserError
+from utils.importers import formats
 from utils.schedule import Schedule
 from utils.stopping import StoppedError, StopRequest
 from utils.wrappers import Noise
@@ -292,6 +293,7 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
         path = _path('dataset_path')
         if not path.name:
             raise UserError(f"--dataset_path: '{path}' has no name; give the file or folder by it")
+        formats.check_ours(path)
         val_path = path.with_name(f'{path.stem}-val.npz')
     else:
         path, val_path = dataset_files.locate(
@@ -314,7 +316,7 @@ def _record(
         **{name: FLAGS[name].value for name in names},
         seeds=seeds,
         agent=config.to_dict(),
-        **assembly.describe_data(data.path, dataset),
+        **assembly.describe_data(data, dataset),
         contents=assembly.digest_data(dataset),
     )
 

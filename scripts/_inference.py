@@ -10,7 +10,17 @@ from _restore import restore
 from absl import flags
 
 from agents import Agent
-from utils import acting, env_processes, evaluation, files, runs, training, wrappers
+from utils import (
+    acting,
+    action_maps,
+    env_processes,
+    evaluation,
+    files,
+    runs,
+    training,
+    wrappers,
+)
+from utils.action_maps import ActionMap
 from utils.errors import UserError
 from utils.evaluation import Episodes
 from utils.metrics import CsvTable
@@ -48,7 +58,7 @@ class Trained(NamedTuple):
         agent: of the run.
         population: its seeds' states.
         step: of the checkpoint.
-        env_name, noise: the environment.
+        env_name, noise, action_map: the environment.
     """
 
     directory: Path
@@ -59,6 +69,7 @@ class Trained(NamedTuple):
     step: int
     env_name: str
     noise: Noise
+    action_map: ActionMap | None
 
 
 def load(directory: Path) -> Trained:
@@ -76,7 +87,8 @@ def load(directory: Path) -> Trained:
     given = {name: FLAGS[name].value for name in noise if FLAGS[name].value is not None}
     noise = wrappers.make_noise(**(noise | given))
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
-    return Trained(directory, out, record, agent, population, step, env_name, noise)
+    action_map = action_maps.recorded(record, directory / runs.RECORD)
+    return Trained(directory, out, record, agent, population, step, env_name, noise, action_map)
 
 
 def given_lists(trained: Trained) -> dict[str, list[Any]]:
@@ -126,7 +138,8 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
     print("95% Wilson intervals: of each seed's own agent, not of training it again", flush=True)
     played = []
     num_envs = min(len(settings) * num_episodes, evaluation.MAX_ENVS)
-    with env_processes.VectorEnv(trained.env_name, num_envs, trained.noise) as vector_env:
+    what = trained.env_name, num_envs, trained.noise, trained.action_map
+    with env_processes.VectorEnv(*what) as vector_env:
         for index, seed in enumerate(trained.record['seeds']):
             state = training.member(trained.population, index)
             act = acting.bind_each(

@@ -16,7 +16,7 @@ import _path  # noqa: F401
 from _restore import restore
 from absl import flags
 
-from utils import acting, envs, errors, rendering, runs, training, wrappers
+from utils import acting, action_maps, envs, errors, rendering, runs, training, wrappers
 from utils.errors import UserError
 from utils.metrics import CsvTable
 
@@ -37,6 +37,7 @@ def main(_: list[str]) -> None:
     if seed not in record['seeds']:
         raise UserError(f'--seed: {directory} has the seeds {record["seeds"]}, not {seed}')
     noise = wrappers.recorded_noise(record)
+    action_map = action_maps.recorded(record, directory / runs.RECORD)
     place = noise.of(record['env_name'])
     name = f'{place}_{record["agent"]["config_name"]}_{seed}_{FLAGS.episode}'
     path = out / f'{re.sub(r"[^A-Za-z0-9_.-]", "_", name)}.webp'
@@ -52,7 +53,7 @@ def main(_: list[str]) -> None:
     agent, population, step = restore(directory, record, env_name, FLAGS.step, draws=True)
     state = training.member(population, record['seeds'].index(seed))
     act = acting.bind(agent.act, state, agent.settings, agent.sampler)
-    env = envs.make_env(env_name, noise, draws=True)
+    env = envs.make_env(env_name, noise, draws=True, action_map=action_map)
     every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
     key = training.stream(seed, training.EVAL_STREAM)
     recording = rendering.record(env, act, key, FLAGS.episode, every)

@@ -11,7 +11,18 @@ from ml_collections import ConfigDict
 
 import agents
 from agents.frozen import ForeignPolicy, FrozenPolicy
-from utils import dataset_files, datasets, joint, parallel, runs, shards, trainer, wandb_runs
+from utils import (
+    action_maps,
+    dataset_files,
+    datasets,
+    joint,
+    parallel,
+    runs,
+    shards,
+    trainer,
+    wandb_runs,
+)
+from utils.action_maps import ActionMap
 from utils.checkpoints import Checkpoints
 from utils.datasets import Dataset
 from utils.errors import UserError
@@ -31,11 +42,18 @@ class Pools(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Training and held-out data of every task, in host memory, and where they came from."""
+    """Training and held-out data of every task, in host memory, and where they came from.
+
+    Attributes:
+        train, val: one of every task; without held-out data, `val` is None.
+        path: of the file or folder.
+        action_map: to the actions that were recorded; None: those of the file are.
+    """
 
     train: list[Dataset]
     val: list[Dataset] | None
     path: Path
+    action_map: ActionMap | None = None
 
 
 def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigDict) -> Data:
@@ -63,7 +81,21 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
             'has no room for atoms; check the rewards, or choose another value model'
         )
     val = load(path if path.is_dir() else val_path, val_parts) if val_parts else None
-    return Data(train, val, path)
+    return Data(train, val, path, _action_map(path, val_path))
+
+
+def _action_map(path: Path, val_path: Path) -> ActionMap | None:
+    """Returns the map that imported data were given; held-out data must have been given it, too."""
+    found, held_out = (
+        None if of is None or of.is_identity else of
+        for of in map(action_maps.beside, (path, val_path))
+    )
+    if val_path.is_file() and held_out != found:
+        raise UserError(
+            f'{val_path}: its actions were not mapped as those of {path.name}; import it with '
+            f'--action_range={path.with_suffix(".json")}'
+        )
+    return found
 
 
 def make_run(
@@ -119,6 +151,7 @@ def make_run(
         val=val and jax.device_put(val),
         sample=joint.sample(sample),
         noise=noise,
+        action_map=data.action_map,
     )
 
 
@@ -165,11 +198,12 @@ def train(
     return finished
 
 
-def describe_data(path: Path, dataset: Dataset) -> dict[str, Any]:
-    """Returns what a record says of a dataset."""
-    return dict(
+def describe_data(data: Data, dataset: Dataset) -> dict[str, Any]:
+    """Returns what a record says of a dataset; of a map of actions only where there is one."""
+    action_map = data.action_map and {action_maps.KEY: data.action_map._asdict()}
+    return (action_map or {}) | dict(
         dataset=dict(
-            file=path.name,
+            file=data.path.name,
             transitions=len(dataset.starts),
             checksum=zlib.crc32(dataset.observations),
         ),

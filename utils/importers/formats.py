@@ -13,6 +13,12 @@ from utils.importers.table import Imported
 
 HDF5, ZIP, NPY, PARQUET = b'\x89HDF', b'PK', b'\x93NUMPY', b'PAR1'
 MINARI_ROOT = '~/.minari/datasets'
+SHOWN = dict(
+    arrays='a folder of .npy files',
+    hdf5="HDF5, as D4RL's and robomimic's",
+    lerobot='a LeRobot dataset',
+    minari='a Minari dataset',
+)
 
 
 class Format(NamedTuple):
@@ -69,11 +75,7 @@ def detect(path: Path) -> str:
     """
     if path.is_dir():
         return _of_folder(path)
-    try:
-        with path.open('rb') as file:
-            beginning = file.read(16)
-    except OSError as error:
-        raise UserError(f'--in: {path} cannot be read ({error.strerror})') from error
+    beginning = _beginning(path)
     if beginning.startswith(HDF5):
         return _of_hdf5(path)
     if beginning.startswith(ZIP):
@@ -97,12 +99,32 @@ def folder_format(path: Path) -> str:
     return 'arrays' if any(path.glob('*.npy')) else ''
 
 
-def command(path: Path) -> str:
-    """Returns the command that turns a file or folder into an .npz beside it."""
-    out = path.with_name(f'{path.stem}.npz')
-    return (
-        f'python scripts/import_data.py --in={shlex.quote(str(path))} --out={shlex.quote(str(out))}'
-    )
+def check_ours(path: Path) -> None:
+    """Checks that data to train on are not another tool's.
+
+    Raises:
+        UserError: they are.
+    """
+    found = folder_format(path) if path.is_dir() else ''
+    if path.is_file() and _beginning(path).startswith(HDF5):
+        found = 'hdf5'
+    if found:
+        out = path.with_name(f'{path.stem}.npz')
+        source, target = (shlex.quote(str(name)) for name in (path, out))
+        raise UserError(
+            f'--dataset_path: {path} is {SHOWN[found]}; turn it into an .npz: python '
+            f'scripts/import_data.py --in={source} --out={target}, which asks for what it needs'
+        )
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open('rb') as file:
+            return file.read(16)
+    except OSError as error:
+        raise UserError(
+            f'{path}: cannot be read ({error.strerror}); check its permissions'
+        ) from error
 
 
 def _of_folder(path: Path) -> str:
