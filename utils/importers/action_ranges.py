@@ -37,7 +37,7 @@ def choose(path: Path, imported: Imported, given: str) -> tuple[ActionMap, str]:
     elif imported.action_range is not None:
         chosen = action_maps.from_range(*imported.action_range), "the file's action space"
     else:
-        chosen = action_maps.identity(size), 'actions in [-1, 1]'
+        chosen = action_maps.identity(size), 'no range told'
     mapped = action_maps.normalise(actions, chosen[0])
     outside = np.abs(mapped).max(axis=0) > 1.0 + dataset_files.ACTION_SLACK
     if outside.any():
