@@ -201,9 +201,11 @@ def _base_policy(
         return policy, home / given.replace(':', '.')
     if given.endswith(policy_file.SUFFIX):
         policy = policy_file.read(_path('base_policy'), config, *sizes)
+        assembly.check_actions(policy, data)
         return policy, home / f'{policy.directory.stem}_{policy.digest[:8]}'
     if given:
         policy = frozen.load(_path('base_policy'), config, *sizes)
+        assembly.check_actions(policy, data)
     elif FLAGS.pool:
         return frozen.pool_alone(chunk_shape), save_dir
     else:

@@ -110,10 +110,19 @@ def beside(data: Path) -> ActionMap | None:
     if not isinstance(record, dict):
         raise UserError(f'{path}: damaged (not a JSON object); restore it from a copy')
     action_map = recorded(record, path)
-    told = record.get('files', {}).get(data.name, {}).get('bytes') if action_map else None
-    if action_map and told != data.stat().st_size:
+    if action_map:
+        _check_size(record, path, data)
+    return action_map
+
+
+def _check_size(record: Mapping[str, Any], path: Path, data: Path) -> None:
+    """Checks that a record is of the file beside it; of its size alone, since digests take long."""
+    try:
+        told = record['files'][data.name]['bytes']
+    except (TypeError, KeyError, IndexError) as error:
+        raise UserError(f'{path}: tells nothing of {data.name}; restore it from a copy') from error
+    if told != data.stat().st_size:
         raise UserError(
             f'{path}: is the record of a file {data.name} of {told} bytes, not of the one beside '
             'it; restore both from a copy, or import the data again'
         )
-    return action_map

@@ -98,6 +98,21 @@ def _action_map(path: Path, val_path: Path) -> ActionMap | None:
     return found
 
 
+def check_actions(policy: FrozenPolicy, data: Data) -> None:
+    """Checks that a base policy's actions stand for what those of the data do.
+
+    Raises:
+        UserError: it was trained on data whose actions were mapped otherwise.
+    """
+    trained = action_maps.recorded(policy.record, policy.directory / runs.RECORD)
+    if trained != data.action_map:
+        raise UserError(
+            f'--base_policy: {policy.directory}: trained on actions that were mapped otherwise '
+            f'than those of {data.path}; train it on these, or import the data with the '
+            '--action_range of the other'
+        )
+
+
 def make_run(
     config: ConfigDict,
     env_names: list[str],
