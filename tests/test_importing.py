@@ -4,6 +4,9 @@ import builtins
 import hashlib
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import gymnasium
 import h5py
@@ -532,3 +535,68 @@ def test_a_range_that_is_none_is_refused(tmp_path, monkeypatch, given):
 def test_a_range_that_is_too_narrow_is_refused(tmp_path, monkeypatch):
     path = arrays(tmp_path, monkeypatch, WIDE)
     refused(path, ARRAYS, r'beyond \[-1, 1\] \(--action_range=-1\.5:2\)', action_range='-1.5:2')
+
+
+# Data of other tools where ours are expected.
+
+
+@pytest.mark.parametrize('name', ['d4rl', 'minari', 'robomimic', 'lerobot'])
+def test_training_on_a_foreign_file_is_refused_by_the_command_that_imports_it(
+    tmp_path, monkeypatch, name
+):
+    make, _ = FORMATS[name]
+    path = make(tmp_path, monkeypatch)
+    command = f'python scripts/import_data.py --in={path} --out={path.with_name(path.stem)}.npz'
+    with pytest.raises(UserError, match=re.escape(command)) as caught:
+        formats.check_ours(path)
+    assert '\n' not in str(caught.value)
+
+
+def test_the_command_quotes_what_a_shell_would_take_apart(tmp_path, monkeypatch):
+    path = tmp_path / 'my own.hdf5'
+    d4rl(tmp_path, monkeypatch).rename(path)
+    with pytest.raises(UserError, match=re.escape(f"--in='{path}' --out='{tmp_path}/my own.npz'")):
+        formats.check_ours(path)
+
+
+def test_training_on_our_files_and_shards_is_not_refused(tmp_path, monkeypatch):
+    formats.check_ours(arrays(tmp_path, monkeypatch))
+    formats.check_ours(tmp_path / 'gone.npz')
+    np.save(tmp_path / 'train_32.npy', np.zeros(3))
+    formats.check_ours(tmp_path)
+    (tmp_path / 'own.npz').unlink()
+    with pytest.raises(UserError, match=r'a folder of \.npy files; turn it into an \.npz'):
+        formats.check_ours(tmp_path)
+
+
+# The command.
+
+
+def script(*arguments):
+    return subprocess.run(
+        [sys.executable, 'scripts/import_data.py', *arguments],
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_the_command_says_what_it_has_read_and_what_it_lacks(tmp_path, monkeypatch):
+    path, out = robomimic(tmp_path, monkeypatch, WIDE), tmp_path / 'own.npz'
+    given = [f'--in={path}', f'--out={out}', '--observations=eef,object']
+    given += ['--ends_by_reward=rewards']
+    result = script(*given)
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    assert line.startswith('error: ')
+    assert line.endswith('--action_range=data for what they span')
+    result = script(*given, '--action_range=-2:2')
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith('own.hdf5: robomimic, 3 trajectories, 12 rows, 12 transitions')
+    assert lines[1] == 'ended by reward: 2, by time: 1'
+    assert lines[2].endswith('[-1, 1] stands for [-2, 2], [-2, 2] (--action_range=-2:2)')
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    assert lines[3] == f'{out}: sha256 {digest[:16]}, recorded in own.json'

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import foreign_files
+
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a newcomer reads them: later pages use what commands before have made.
 PAGES = ['README.md', 'docs/data.md', 'docs/training.md', 'docs/base-policies.md']
@@ -36,6 +38,7 @@ SMALL_AGENT = ['--agent.hidden_dims=(8,)', '--agent.batch_size=16']
 SMALL = {
     'scripts/generate_data.py': ['--episodes=1', '--workers=1', '--dataset_dir=data'],
     'scripts/check_data.py': ['--dataset_dir=data'],
+    'scripts/import_data.py': [],
     'main.py': [
         '--dataset_dir=data',
         '--offline_steps=4',
@@ -155,8 +158,19 @@ def test_the_readme_names_the_two_commands():
     assert [command for command in COMMANDS if command.startswith('make')] == MAKE
 
 
+def write_foreign_files(folder, monkeypatch):
+    """What readers of the guide to data bring from other tools."""
+    given = foreign_files.trajectories()
+    foreign_files.write_d4rl(folder / 'maze.hdf5', given)
+    foreign_files.write_minari('maze/own-v0', given, folder, monkeypatch)
+    foreign_files.write_robomimic(folder / 'demos.hdf5', given)
+    foreign_files.write_lerobot(folder / 'lerobot_maze', foreign_files.trajectories(scale=3.0))
+    foreign_files.write_arrays(folder / 'arrays.npz', given)
+
+
 @pytest.mark.xdist_group('readme')
-def test_every_command_runs_in_order(folder):
+def test_every_command_runs_in_order(folder, monkeypatch):
+    write_foreign_files(folder, monkeypatch)
     for command in COMMANDS:
         if command in MAKE:
             continue

@@ -96,7 +96,8 @@ def folder_format(path: Path) -> str:
         return 'lerobot'
     if any((path / part / minari.METADATA).is_file() for part in ('data', '')):
         return 'minari'
-    return 'arrays' if any(path.glob('*.npy')) else ''
+    # Shards of ours may have pools beside them, which are .npy.
+    return 'arrays' if any(path.glob('*.npy')) and not any(path.glob('*.npz')) else ''
 
 
 def check_ours(path: Path) -> None:
