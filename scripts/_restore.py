@@ -10,6 +10,7 @@ import agents
 import configs
 from agents import Agent, frozen
 from utils import (
+    action_maps,
     checkpoints,
     compilation,
     dataset_files,
@@ -66,17 +67,37 @@ def restore(
 
 
 def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Dataset:
-    """Returns the held-out transitions of a run's environment, on the device.
+    """Returns the held-out transitions that belong to a run's data, on the device.
 
     Args:
         record: the run's `config.json`.
-        directory: of OGBench's datasets.
-        url: where a missing one comes from.
+        directory: of the datasets.
+        url: where a missing one of OGBench's comes from.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or its actions were mapped otherwise than the run's.
     """
     env_name, noise = record['env_name'], wrappers.recorded_noise(record)
-    _, path = dataset_files.locate(envs.dataset_name(env_name), directory, url, noise)
+    official = envs.dataset_name(env_name)
+    name = Path(record.get('dataset', {}).get('file', official)).stem
+    if name == official:
+        _, path = dataset_files.locate(official, directory, url, noise)
+    else:
+        path = _own_held_out(directory / f'{name}-val.npz', record)
     [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)})
     return jax.device_put(datasets.build(arrays))
+
+
+def _own_held_out(path: Path, record: dict[str, Any]) -> Path:
+    """Checks the held-out file of somebody's own data."""
+    if not path.is_file():
+        raise UserError(
+            f'{path}: is not there, but the run was trained on {record["dataset"]["file"]}; give '
+            'the folder of its held-out file by --dataset_dir'
+        )
+    if action_maps.beside(path) != action_maps.recorded(record, path):
+        raise UserError(
+            f'{path}: its actions were not mapped as those that the run learned from; import it '
+            'with --action_range=RECORD.json of these'
+        )
+    return path

@@ -195,6 +195,17 @@ def test_an_out_that_is_no_npz_is_refused(tmp_path):
         importing.check_out(tmp_path / 'out.hdf5')
 
 
+def test_what_the_files_say_alike_becomes_the_same_bytes(tmp_path, monkeypatch):
+    digests = {}
+    for name, (make, options) in FORMATS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        _, record = imported(make(folder, monkeypatch), folder / 'out.npz', options)
+        digests[name] = record['files']['out.npz']['sha256']
+    assert digests['d4rl'] == digests['minari'] == digests['robomimic']
+    assert digests['lerobot'] == digests['arrays'] != digests['d4rl']
+
+
 # Damage.
 
 
@@ -332,9 +343,21 @@ def test_a_d4rl_file_that_breaks_off_ends_by_time(tmp_path, monkeypatch):
 def test_minari_asks_for_the_order_of_an_observations_parts(tmp_path, monkeypatch):
     path = minari(tmp_path, monkeypatch, nested=True)
     refused(path, match=r'--observations=KEY,KEY, out of pos, vel')
+    refused(path, Options(observations=('pos', 'speed')), 'out of pos, vel')
     found, _ = imported(path, tmp_path / 'out.npz', Options(observations=('vel', 'pos')))
     swapped = with_following()['observations'][:, ::-1]
     np.testing.assert_array_equal(found['observations'], swapped)
+
+
+def test_observations_without_parts_need_no_names(tmp_path, monkeypatch):
+    path = minari(tmp_path, monkeypatch)
+    refused(path, Options(observations=('pos',)), 'have no parts; leave it out')
+
+
+def test_actions_that_are_choices_are_refused(tmp_path, monkeypatch):
+    given = [one._replace(actions=np.zeros(len(one.actions), np.int64)) for one in GIVEN]
+    path = minari(tmp_path, monkeypatch, given, space=gymnasium.spaces.Discrete(2))
+    refused(path, match=r'actions are of Discrete\(2\); expected a Box')
 
 
 def test_a_minari_dataset_can_be_given_by_its_id_and_be_kept_in_arrow(tmp_path, monkeypatch):

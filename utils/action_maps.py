@@ -92,7 +92,9 @@ def recorded(record: Mapping[str, Any], path: Path) -> ActionMap | None:
 
 
 def beside(data: Path) -> ActionMap | None:
-    """Returns the map of an imported file, by the record beside it; None: there is no such record.
+    """Returns the map of an imported file, by the record beside it.
+
+    None: its actions are as they were recorded, or no record tells otherwise.
 
     Args:
         data: of the .npz.
@@ -110,9 +112,10 @@ def beside(data: Path) -> ActionMap | None:
     if not isinstance(record, dict):
         raise UserError(f'{path}: damaged (not a JSON object); restore it from a copy')
     action_map = recorded(record, path)
-    if action_map:
-        _check_size(record, path, data)
-    return action_map
+    if action_map is None:
+        return None
+    _check_size(record, path, data)
+    return None if action_map.is_identity else action_map
 
 
 def _check_size(record: Mapping[str, Any], path: Path, data: Path) -> None:

@@ -86,11 +86,8 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
 
 def _action_map(path: Path, val_path: Path) -> ActionMap | None:
     """Returns the map that imported data were given; held-out data must have been given it, too."""
-    found, held_out = (
-        None if of is None or of.is_identity else of
-        for of in map(action_maps.beside, (path, val_path))
-    )
-    if val_path.is_file() and held_out != found:
+    found = action_maps.beside(path)
+    if val_path.is_file() and action_maps.beside(val_path) != found:
         raise UserError(
             f'{val_path}: its actions were not mapped as those of {path.name}; import it with '
             f'--action_range={path.with_suffix(".json")}'

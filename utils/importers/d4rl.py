@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,10 @@ def read(path: Path, options: Options) -> Imported:
             if name not in names:
                 raise UserError(f"{path}: has no '{name}', which D4RL's format needs")
         every = Table(
-            path, names, lambda name: hdf5.read(path, file, name), _ends(path, file, options)
+            path,
+            names,
+            lambda name: hdf5.read(path, file, name),
+            _ends(path, file, 'timeouts' in names, options),
         )
         own = options.next_observations != (NONE,) and 'next_observations' in names
         complete = options._replace(
@@ -46,12 +50,12 @@ def read(path: Path, options: Options) -> Imported:
         return Imported(table.assemble(every, complete), [path])
 
 
-def _ends(path: Path, file: object, options: Options) -> np.ndarray:
+def _ends(path: Path, file: Any, has_timeouts: bool, options: Options) -> np.ndarray:
     """Returns (rows,) bool, true at the last row of each trajectory."""
     terminals = table.truths(path, 'terminals', hdf5.read(path, file, 'terminals'))
     if not len(terminals):
         raise UserError(f"{path}: 'terminals' is empty; expected a row per step")
-    if 'timeouts' in file:
+    if has_timeouts:
         if options.episode_steps is not None:
             raise UserError(f"--episode_steps: {path} has 'timeouts', which tell it; leave it out")
         timeouts = table.truths(path, 'timeouts', hdf5.read(path, file, 'timeouts'))

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from utils.importers.table import Imported, Table
 
 USES = {'observations', 'rewards', 'ends_by_reward'}
 METADATA = 'metadata.json'
+# Of columns: what is in a dictionary of observations, and what each step leads to.
+PART, NEXT = 'observations/', 'next '
 # What the package and what it reads with raise on garbage.
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, AssertionError)
 
@@ -43,29 +45,35 @@ def read(path: Path, options: Options) -> Imported:
         dataset = minari.MinariDataset(folder)
         episodes = list(dataset.iterate_episodes())
         expected = dataset.total_steps
-    space = dataset.action_space
+    action_range = _action_range(path, dataset.action_space)
     _check_lengths(path, episodes, expected)
     columns, terminals = _columns(path, episodes)
-    names = tuple(name for name in columns if not name.startswith(('next ', 'actions')))
-    observed = tuple(name for name in names if name.split('/')[0] == 'observations')
-    chosen = tuple(f'observations/{name}' for name in options.observations)
-    if not chosen and observed != ('observations',):
-        own = ', '.join(name.removeprefix('observations/') for name in observed)
-        raise UserError(
-            f'{path}: which parts of an observation, and in which order, cannot be told; give '
-            f'--observations=KEY,KEY, out of {own}'
-        )
-    chosen = chosen or observed
+    chosen = _observations(path, columns, options.observations)
     complete = options._replace(
         observations=chosen,
         actions='actions',
         rewards=options.rewards or 'rewards',
         ends_by_reward=options.ends_by_reward or 'terminations',
-        next_observations=tuple(f'next {name}' for name in chosen),
+        next_observations=tuple(f'{NEXT}{name}' for name in chosen),
     )
     arrays = table.assemble(Table(path, tuple(columns), columns.__getitem__, terminals), complete)
     files = sorted(file for file in folder.rglob('*') if file.is_file())
-    return Imported(arrays, files, _action_range(path, space))
+    return Imported(arrays, files, action_range)
+
+
+def _observations(path: Path, columns: Iterable[str], given: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the columns of observations, in their order."""
+    parts = [name.removeprefix(PART) for name in columns if name.startswith(PART)]
+    if not parts and not given:
+        return ('observations',)
+    if not given or not set(given) <= set(parts):
+        raise UserError(
+            f'{path}: which parts of an observation, and in which order, cannot be told; give '
+            f'--observations=KEY,KEY, out of {", ".join(parts)}'
+            if parts
+            else f'--observations: those of {path} have no parts; leave it out'
+        )
+    return tuple(f'{PART}{name}' for name in given)
 
 
 def _check_spaces(folder: Path) -> None:
@@ -100,7 +108,7 @@ def _columns(path: Path, episodes: list[Any]) -> tuple[dict[str, np.ndarray], np
                     f"{path}: '{name}' of episode {episode.id} has {len(values)} rows; expected "
                     f'{steps + 1}, one more than steps'
                 )
-            own |= {name: values[:-1], f'next {name}': values[1:]}
+            own |= {name: values[:-1], f'{NEXT}{name}': values[1:]}
         for name, values in own.items():
             parts.setdefault(name, []).append(values)
     for name, own in parts.items():
