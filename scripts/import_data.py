@@ -13,7 +13,7 @@ from absl import flags
 
 from utils import errors, importing
 from utils.errors import UserError
-from utils.importers.formats import FORMATS
+from utils.importers import formats
 from utils.importers.options import Options
 
 FLAGS = flags.FLAGS
@@ -21,7 +21,9 @@ flags.DEFINE_string(
     'in', None, 'File or folder to read; with --format=minari also the id of a local dataset.'
 )
 flags.DEFINE_string('out', None, 'The .npz to write; its record is beside it, as .json.')
-flags.DEFINE_enum('format', None, sorted(FORMATS), 'Of --in; default: found by its content.')
+flags.DEFINE_enum(
+    'format', None, sorted(formats.FORMATS), 'Of --in; default: found by its content.'
+)
 flags.DEFINE_list('observations', [], 'Keys that are put side by side, in this order.')
 flags.DEFINE_string('actions', '', "Key of the actions; default: the format's own.")
 flags.DEFINE_string(
@@ -56,7 +58,7 @@ def main(_: list[str]) -> None:
     for name in ('in', 'out'):
         if FLAGS[name].value is None:
             raise UserError(f'--{name}: is missing; give --in=FILE --out=NAME.npz')
-    out = Path(FLAGS.out).expanduser()
+    out = formats.expanded(FLAGS.out, 'out')
     try:
         record = importing.import_data(
             FLAGS['in'].value, out, FLAGS.format or '', _options(), FLAGS.action_range

@@ -407,6 +407,24 @@ def test_a_list_of_robomimic_is_imported_alone(tmp_path, monkeypatch):
     refused(path, ROBOMIMIC._replace(filter='test'), "no 'mask/test'; there are: train, valid")
 
 
+def test_successors_that_some_of_robomimics_trajectories_lack_are_asked_about(
+    tmp_path, monkeypatch
+):
+    path = robomimic(tmp_path, monkeypatch)
+    with h5py.File(path, 'a') as file:
+        del file['data/demo_1/next_obs']
+    refused(path, ROBOMIMIC, r"1 of 3 demonstrations have no 'next_obs'.*--next_observations=none")
+    left_out = ROBOMIMIC._replace(next_observations=('none',))
+    found, record = imported(path, tmp_path / 'out.npz', left_out)
+    assert_holds(found, without_following())
+    assert 'next_observations' not in record['arrays']
+
+
+def test_a_home_of_nobody_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^--in: '~nobody-here/own\.hdf5': "):
+        formats.locate('~nobody-here/own.hdf5', '')
+
+
 def test_images_are_refused(tmp_path, monkeypatch):
     options = ROBOMIMIC._replace(observations=('eef', 'image'))
     refused(robomimic(tmp_path, monkeypatch), options, "'image' has shape .*not images")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agents import frozen
+from scripts import _restore
 from tests.helpers import random_arrays, small_config
 from utils import action_maps, assembly, envs, npz, wrappers
 from utils.errors import UserError
@@ -197,3 +198,17 @@ def test_a_base_policy_whose_actions_stand_for_others_is_refused(tmp_path, tasks
         assembly.check_actions(policy, other)
     with pytest.raises(UserError, match=r'--base_policy: .*mapped otherwise'):
         assembly.check_actions(policy._replace(record={}), data)
+
+
+def test_the_held_out_file_of_a_run_on_own_data_has_their_name_and_map(tmp_path, tasks):
+    """Not OGBench's set of the environment, which the run has nothing to do with."""
+    data = load(write(tmp_path / 'mine.npz'), tasks)
+    record = dict(env_name=ENV) | assembly.describe_data(data, data.train[0])
+    with pytest.raises(UserError, match=r'mine-val\.npz: is not there, but .*--dataset_dir'):
+        _restore.held_out(record, tmp_path, 'file:///none')
+    path = write(tmp_path / 'mine-val.npz')
+    found = _restore.held_out(record, tmp_path, 'file:///none')
+    np.testing.assert_array_equal(found.actions, data.train[0].actions)
+    write_record(path)
+    with pytest.raises(UserError, match=r'mine-val\.npz: its actions were not mapped as those'):
+        _restore.held_out(record, tmp_path, 'file:///none')

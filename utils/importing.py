@@ -67,6 +67,7 @@ def import_data(
         versions=_versions(formats.FORMATS[name].libraries),
         python=platform.python_version(),
         counts=counts._asdict(),
+        arrays=sorted(arrays),
         observation_dim=arrays['observations'].shape[1],
         action_dim=arrays['actions'].shape[1],
         action_map=dict(zip(action_map._fields, map(list, action_map), strict=True))

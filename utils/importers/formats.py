@@ -54,7 +54,7 @@ def locate(given: str, name: str) -> Path:
     Raises:
         UserError: there is nothing.
     """
-    path = Path(given).expanduser()
+    path = expanded(given, 'in')
     if path.exists():
         return path
     if name == 'minari':
@@ -65,6 +65,18 @@ def locate(given: str, name: str) -> Path:
             f'--in: there is no {given}, nor is it in {root}; fetch it: minari download {given}'
         )
     raise UserError(f'--in: there is no {given}; a Minari id needs --format=minari as well')
+
+
+def expanded(given: str, flag: str) -> Path:
+    """Returns a path of a flag, with the home folder in place of ~.
+
+    Raises:
+        UserError: it is of somebody who has none.
+    """
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{flag}: '{given}': {error}") from error
 
 
 def detect(path: Path) -> str:

@@ -24,8 +24,8 @@ def read(path: Path, options: Options) -> Imported:
     Args:
         path: of the .hdf5.
         options: `observations` and `ends_by_reward` are needed; `actions` and `rewards` are else
-            those of the same name, `next_observations` those of `next_obs` where every trajectory
-            has them; `filter` names a list of `mask`, such as train or valid.
+            those of the same name, `next_observations` those of `next_obs` if there are any;
+            `filter` names a list of `mask`, such as train or valid.
 
     Raises:
         UserError: the file is damaged or not of this format, or a flag is needed.
@@ -33,31 +33,46 @@ def read(path: Path, options: Options) -> Imported:
     with hdf5.opened(path) as file:
         demos = _demos(path, file, options.filter)
         lengths = [_length(path, demo) for demo in demos]
-        shared = set.intersection(*({*hdf5.columns(demo)} for demo in demos))
-        names = sorted(name.removeprefix('obs/') for name in shared)
-        _check_told(path, names, shared, options)
-
-        def read_all(name: str) -> np.ndarray:
-            key = f'obs/{name}' if f'obs/{name}' in shared else name
-            parts = [hdf5.read(path, demo, key) for demo in demos]
-            for demo, part, length in zip(demos, parts, lengths, strict=True):
-                if part.shape != (length, *parts[0].shape[1:]):
-                    raise UserError(
-                        f"{path}: '{key}' of {demo.name} has shape {part.shape}; expected {length} "
-                        f'rows of {list(parts[0].shape[1:])}, as its actions and the others have'
-                    )
-            return np.concatenate(parts)
-
+        held = [{*hdf5.columns(demo)} for demo in demos]
+        keys = {name.removeprefix('obs/'): name for name in sorted(set.intersection(*held))}
+        _check_told(path, keys, options)
         terminals = np.zeros(sum(lengths), bool)
         terminals[np.cumsum(lengths) - 1] = True
-        following = tuple(f'next_obs/{name}' for name in options.observations)
-        left_out = options.next_observations == (NONE,) or not shared.issuperset(following)
+        every = Table(
+            path, tuple(keys), lambda name: _read(path, demos, lengths, keys[name]), terminals
+        )
         complete = options._replace(
             actions=options.actions or 'actions',
             rewards=options.rewards or 'rewards',
-            next_observations=() if left_out else following,
+            next_observations=_following(path, held, options),
         )
-        return Imported(table.assemble(Table(path, names, read_all, terminals), complete), [path])
+        return Imported(table.assemble(every, complete), [path])
+
+
+def _read(path: Path, demos: list[Any], lengths: list[int], key: str) -> np.ndarray:
+    """Returns an array of all trajectories, one after the other."""
+    parts = [hdf5.read(path, demo, key) for demo in demos]
+    for demo, part, length in zip(demos, parts, lengths, strict=True):
+        if part.shape != (length, *parts[0].shape[1:]):
+            raise UserError(
+                f"{path}: '{key}' of {demo.name} has shape {part.shape}; expected {length} rows of "
+                f'{list(parts[0].shape[1:])}, as its actions and the others have'
+            )
+    return np.concatenate(parts)
+
+
+def _following(path: Path, held: list[set[str]], options: Options) -> tuple[str, ...]:
+    """Returns the keys of successors; none where no trajectory has any, or they are left out."""
+    names = tuple(f'next_obs/{name}' for name in options.observations)
+    has = [own.issuperset(names) for own in held]
+    if options.next_observations == (NONE,) or not any(has):
+        return ()
+    if not all(has):
+        raise UserError(
+            f"{path}: {has.count(False)} of {len(has)} demonstrations have no 'next_obs'; leave "
+            'those of the others out by --next_observations=none'
+        )
+    return names
 
 
 def _demos(path: Path, file: Any, chosen: str) -> list[Any]:
@@ -100,9 +115,9 @@ def _length(path: Path, demo: Any) -> int:
     return rows
 
 
-def _check_told(path: Path, names: list[str], shared: set[str], options: Options) -> None:
+def _check_told(path: Path, keys: dict[str, str], options: Options) -> None:
     if not options.observations:
-        own = sorted(name.removeprefix('obs/') for name in shared if name.startswith('obs/'))
+        own = [name for name, key in keys.items() if key.startswith('obs/')]
         raise UserError(
             f'{path}: which observations, and in which order, cannot be told; give --observations='
             f'KEY,KEY, out of {", ".join(own)}'
@@ -113,7 +128,7 @@ def _check_told(path: Path, names: list[str], shared: set[str], options: Options
             '--done_mode); give --ends_by_reward=dones if they are successes, --ends_by_reward='
             'rewards if a reward of 1 is one, or --ends_by_reward=none'
         )
-    if not options.rewards and 'rewards' not in names:
+    if not options.rewards and 'rewards' not in keys:
         raise UserError(
             f"{path}: has no 'rewards'; give --rewards=last (1 at the end of each "
             'demonstration) or --rewards=none'
