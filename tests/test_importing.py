@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import foreign_files
-from utils import action_maps, dataset_files, importing
+from utils import action_maps, dataset_files, importing, npz
 from utils.errors import UserError
 from utils.importers import formats
 from utils.importers.options import Options
@@ -190,6 +190,26 @@ def test_nothing_is_overwritten(tmp_path, monkeypatch, name):
         assert out.with_suffix(suffix).read_text() == 'mine'
 
 
+def test_what_is_in_the_way_is_told_before_anything_is_read(tmp_path):
+    (tmp_path / 'own.json').write_text('mine')
+    with pytest.raises(UserError, match=r'own\.json is there already'):
+        importing.import_data(str(tmp_path / 'gone.hdf5'), tmp_path / 'own.npz')
+
+
+def test_what_comes_into_the_way_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
+    path, out = arrays(tmp_path, monkeypatch), tmp_path / 'out.npz'
+    own = formats.FORMATS['arrays']
+
+    def read_slowly(path, options):
+        out.write_text('mine')
+        return own.read(path, options)
+
+    monkeypatch.setitem(formats.FORMATS, 'arrays', own._replace(read=read_slowly))
+    with pytest.raises(UserError, match='is there already'):
+        importing.import_data(str(path), out, options=ARRAYS)
+    assert out.read_text() == 'mine'
+
+
 def test_an_out_that_is_no_npz_is_refused(tmp_path):
     with pytest.raises(UserError, match=r'--out: .*out\.hdf5 must end in NAME\.npz'):
         importing.check_out(tmp_path / 'out.hdf5')
@@ -312,6 +332,88 @@ def test_arrays_that_lie_in_other_files_are_refused(tmp_path, monkeypatch):
     refused(path, match="'/rewards' lies in other files")
 
 
+def test_arrays_that_exceed_the_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    made = [make(tmp_path, monkeypatch) for make in (d4rl, minari)]
+    monkeypatch.setattr(npz, 'available_memory', lambda: 50)
+    for path in made:
+        refused(path, match=r'reading it takes .* GiB of memory')
+
+
+def change_hdf5(path, key, change):
+    with h5py.File(path, 'a') as file:
+        values = change(file[key][()])
+        del file[key]
+        file[key] = values
+
+
+@pytest.mark.parametrize('key', ['actions', 'rewards', 'timeouts', 'next_observations'])
+def test_columns_of_d4rl_with_another_number_of_rows_are_refused(tmp_path, monkeypatch, key):
+    path = d4rl(tmp_path, monkeypatch)
+    change_hdf5(path, key, lambda values: values[:-1])
+    refused(path, match=rf"'{key}' has .*11")
+
+
+def test_a_demonstration_of_another_length_than_it_tells_is_refused(tmp_path, monkeypatch):
+    path = robomimic(tmp_path, monkeypatch)
+    with h5py.File(path, 'a') as file:
+        file['data/demo_1'].attrs['num_samples'] = 7
+    refused(path, ROBOMIMIC, r"demo_1 has 3 actions, its 'num_samples' say 7")
+    path = robomimic(tmp_path, monkeypatch)
+    change_hdf5(path, 'data/demo_2/obs/eef', lambda values: values[1:])
+    refused(path, ROBOMIMIC, r"'obs/eef' of /data/demo_2 has shape \(3, 1\); expected 4 rows")
+
+
+def change_frames(path, number, name, change):
+    file = sorted(path.glob('data/*/*'))[number]
+    table = pq.read_table(file)
+    index = table.column_names.index(name)
+    pq.write_table(table.set_column(index, name, change(table.column(name).to_pylist())), file)
+
+
+LISTS = pa.list_(pa.float32())
+BAD_COLUMNS = {
+    'a value is missing': ('next.reward', lambda v: pa.array([None, *v[1:]]), 'lacks 1 values'),
+    'a state is missing': (
+        'observation.state',
+        lambda v: pa.array([None, *v[1:]], LISTS),
+        'lacks 1 values',
+    ),
+    'part of a state is missing': (
+        'observation.state',
+        lambda v: pa.array([[None, 1.0], *v[1:]], LISTS),
+        'lacks 1 values',
+    ),
+    'states of two sizes': (
+        'observation.state',
+        lambda v: pa.array([[1.0], *v[1:]], LISTS),
+        'lists of 2 sizes',
+    ),
+    'another size than before': (
+        'action',
+        lambda v: pa.array([[1.0]] * len(v), LISTS),
+        "'action' has several sizes",
+    ),
+    'words': ('next.reward', lambda v: pa.array(['one'] * len(v)), 'is of string'),
+    'another order': ('frame_index', lambda v: pa.array(v[::-1]), "'frame_index' does not count"),
+}
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'message'), BAD_COLUMNS.values(), ids=BAD_COLUMNS.keys()
+)
+def test_damaged_columns_of_lerobot_are_refused(tmp_path, monkeypatch, name, change, message):
+    path = lerobot(tmp_path, monkeypatch)
+    change_frames(path, 1, name, change)
+    refused(path, match=message)
+
+
+def test_a_column_that_one_file_of_lerobot_lacks_is_named(tmp_path, monkeypatch):
+    path = lerobot(tmp_path, monkeypatch)
+    file = sorted(path.glob('data/*/*'))[2]
+    pq.write_table(pq.read_table(file).drop_columns(['next.success']), file)
+    refused(path, match=r"episode_000002\.parquet: has no 'next\.success'")
+
+
 # What cannot be told is asked for.
 
 
@@ -367,6 +469,13 @@ def test_a_minari_dataset_can_be_given_by_its_id_and_be_kept_in_arrow(tmp_path, 
     assert_holds(dataset_files.read(tmp_path / 'out.npz'), with_following())
     with pytest.raises(UserError, match='minari download maze/other-v0'):
         importing.import_data('maze/other-v0', tmp_path / 'other.npz', 'minari')
+
+
+def test_a_minari_dataset_that_lacks_episodes_is_noticed(tmp_path, monkeypatch):
+    path = minari(tmp_path, monkeypatch)
+    metadata = json.loads((path / 'data/metadata.json').read_text())
+    (path / 'data/metadata.json').write_text(json.dumps(metadata | dict(total_episodes=2)))
+    refused(path, match=r'tells of 12 steps, its 2 episodes have 8')
 
 
 def test_minari_data_that_would_run_code_of_its_own_is_refused(tmp_path, monkeypatch):
@@ -613,9 +722,9 @@ def test_training_on_our_files_and_shards_is_not_refused(tmp_path, monkeypatch):
 # The command.
 
 
-def script(*arguments):
+def script(name, *arguments):
     return subprocess.run(
-        [sys.executable, 'scripts/import_data.py', *arguments],
+        [sys.executable, name, *arguments],
         cwd=Path(__file__).resolve().parents[1],
         capture_output=True,
         text=True,
@@ -628,12 +737,12 @@ def test_the_command_says_what_it_has_read_and_what_it_lacks(tmp_path, monkeypat
     path, out = robomimic(tmp_path, monkeypatch, WIDE), tmp_path / 'own.npz'
     given = [f'--in={path}', f'--out={out}', '--observations=eef,object']
     given += ['--ends_by_reward=rewards']
-    result = script(*given)
+    result = script('scripts/import_data.py', *given)
     assert result.returncode == 2
     [line] = result.stderr.splitlines()
     assert line.startswith('error: ')
     assert line.endswith('--action_range=data for what they span')
-    result = script(*given, '--action_range=-2:2')
+    result = script('scripts/import_data.py', *given, '--action_range=-2:2')
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].endswith('own.hdf5: robomimic, 3 trajectories, 12 rows, 12 transitions')
@@ -641,3 +750,13 @@ def test_the_command_says_what_it_has_read_and_what_it_lacks(tmp_path, monkeypat
     assert lines[2].endswith('[-1, 1] stands for [-2, 2], [-2, 2] (--action_range=-2:2)')
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     assert lines[3] == f'{out}: sha256 {digest[:16]}, recorded in own.json'
+
+
+def test_training_on_a_foreign_file_costs_one_line(tmp_path, monkeypatch):
+    path = d4rl(tmp_path, monkeypatch)
+    where = f'--save_dir={tmp_path}/exp', '--agent=configs.py:bc_small'
+    result = script('main.py', f'--dataset_path={path}', *where)
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    assert f'python scripts/import_data.py --in={path} --out={tmp_path}/own.npz' in line
+    assert not (tmp_path / 'exp').exists()
