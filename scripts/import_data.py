@@ -13,7 +13,7 @@ from absl import flags
 
 from utils import errors, importing
 from utils.errors import UserError
-from utils.importers import formats
+from utils.importers import formats, locating
 from utils.importers.options import Options
 
 FLAGS = flags.FLAGS
@@ -58,7 +58,7 @@ def main(_: list[str]) -> None:
     for name in ('in', 'out'):
         if FLAGS[name].value is None:
             raise UserError(f'--{name}: is missing; give --in=FILE --out=NAME.npz')
-    out = formats.expanded(FLAGS.out, 'out')
+    out = locating.expanded(FLAGS.out, 'out')
     try:
         record = importing.import_data(
             FLAGS['in'].value, out, FLAGS.format or '', _options(), FLAGS.action_range

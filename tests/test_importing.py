@@ -18,7 +18,7 @@ import pytest
 from tests import foreign_files
 from utils import action_maps, dataset_files, importing, npz
 from utils.errors import UserError
-from utils.importers import formats
+from utils.importers import formats, locating
 from utils.importers.options import Options
 
 GIVEN = foreign_files.trajectories()
@@ -531,7 +531,7 @@ def test_successors_that_some_of_robomimics_trajectories_lack_are_asked_about(
 
 def test_a_home_of_nobody_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^--in: '~nobody-here/own\.hdf5': "):
-        formats.locate('~nobody-here/own.hdf5', '')
+        locating.locate('~nobody-here/own.hdf5', '')
 
 
 def test_images_are_refused(tmp_path, monkeypatch):
@@ -592,6 +592,17 @@ def test_arrays_ask_for_every_name(tmp_path, monkeypatch):
     assert_holds(found, without_following())
     found, record = imported(path, tmp_path / 'one.npz', neither._replace(ends=('none',)))
     assert record['counts']['trajectories'] == 1
+
+
+def test_arrays_that_nobody_asks_for_may_hold_anything(tmp_path):
+    own = foreign_files.own_arrays(GIVEN)
+    notes = dict(notes=np.array(['by hand']), image=np.zeros((2, 3, 3, 3), np.complex64))
+    np.savez(tmp_path / 'own.npz', **own, **notes)
+    found, _ = imported(tmp_path / 'own.npz', tmp_path / 'out.npz', ARRAYS)
+    assert_holds(found, without_following())
+    refused(tmp_path / 'own.npz', ARRAYS._replace(rewards='notes'), "'notes' has dtype <U7")
+    refused(tmp_path / 'own.npz', ARRAYS._replace(actions='act'), "no 'act'.*ctrl, gain")
+    refused(tmp_path / 'own.npz', ARRAYS._replace(rewards='gian'), "Did you mean 'gain'")
 
 
 def test_a_folder_of_arrays_is_as_good_as_one_file(tmp_path):

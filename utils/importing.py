@@ -15,7 +15,7 @@ import numpy as np
 
 from utils import action_maps, dataset_files, datasets, files
 from utils.errors import UserError
-from utils.importers import action_ranges, formats
+from utils.importers import action_ranges, formats, locating
 from utils.importers.options import Options, check_uses
 from utils.importers.table import Arrays
 
@@ -51,7 +51,7 @@ def import_data(
         UserError: something is missing, damaged, in the way, or needs a flag.
     """
     check_out(out)
-    path = formats.locate(source, name)
+    path = locating.locate(source, name)
     name = name or formats.detect(path)
     check_uses(options, formats.FORMATS[name].uses, name)
     imported = formats.FORMATS[name].read(path, options)

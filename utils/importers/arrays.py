@@ -6,7 +6,7 @@ import numpy as np
 
 from utils import npz
 from utils.errors import UserError
-from utils.importers import libraries, table
+from utils.importers import columns, libraries, table
 from utils.importers.options import NONE, Options
 from utils.importers.table import Imported, Table
 
@@ -26,35 +26,44 @@ def read(path: Path, options: Options) -> Imported:
     Raises:
         UserError: a file is damaged, a flag is needed, or does not name an array.
     """
-    files, shapes = _shapes(path)
-    _check_told(path, shapes, options)
-
-    def read_one(name: str) -> np.ndarray:
-        if path.is_dir():
-            return _read_npy(path / f'{name}.npy')
-        return npz.read(path, npz.headers(path, [name])[name])
-
-    rows = shapes.get(options.actions, (0,))[0]
-    every = Table(path, tuple(shapes), read_one, np.zeros(rows, bool))
+    names = _names(path)
+    _check_told(path, names, options)
+    ends = np.zeros(len(_read(path, names, options.actions)), bool)
+    every = Table(path, names, lambda name: _read(path, names, name), ends)
     if options.episode_index:
         index = table.column(every, 'episode_index', options.episode_index)
-        ends = table.ends_of_index(path, options.episode_index, index)
+        ends = columns.ends_of_index(path, options.episode_index, index)
     else:
-        ends = np.zeros(rows, bool)
         for name in () if options.ends == (NONE,) else options.ends:
-            ends |= table.truths(path, name, table.column(every, 'ends', name))
+            ends |= columns.truths(path, name, table.column(every, 'ends', name))
         ends[-1:] = True
     given = options.next_observations
     complete = options._replace(next_observations=() if given == (NONE,) else given)
-    return Imported(table.assemble(every._replace(terminals=ends), complete), files)
+    arrays = table.assemble(every._replace(terminals=ends), complete)
+    return Imported(arrays, sorted(path.glob('*.npy')) if path.is_dir() else [path])
 
 
-def _shapes(path: Path) -> tuple[list[Path], dict[str, tuple[int, ...]]]:
-    """Returns the files and the shapes of the arrays that they hold."""
-    if not path.is_dir():
-        return [path], {name: header.shape for name, header in npz.headers(path).items()}
-    files = sorted(path.glob('*.npy'))
-    return files, {file.stem: _mapped(file).shape for file in files}
+def _names(path: Path) -> tuple[str, ...]:
+    """Returns the names of all arrays; what nobody asks for may hold anything."""
+    if path.is_dir():
+        return tuple(sorted(file.stem for file in path.glob('*.npy')))
+    npz.headers(path, ())  # tells what is wrong with an archive better than NumPy does
+    with libraries.whole(path, '.npz file', npz.DAMAGE), np.load(path, allow_pickle=False) as file:
+        return tuple(file.files)
+
+
+def _read(path: Path, names: tuple[str, ...], name: str) -> np.ndarray:
+    if name not in names:
+        raise UserError(f"{path}: has no '{name}', which a flag names; there are: {_shown(names)}")
+    if path.is_dir():
+        return _read_npy(path / f'{name}.npy')
+    header = npz.headers(path, [name])[name]
+    npz.check_memory(path, 2 * header.nbytes)  # once more while it is converted
+    return npz.read(path, header)
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    return ', '.join(names) or 'none'
 
 
 def _mapped(file: Path) -> np.ndarray:
@@ -71,16 +80,16 @@ def _read_npy(file: Path) -> np.ndarray:
     return np.array(array, array.dtype.newbyteorder('='))
 
 
-def _check_told(path: Path, shapes: dict[str, tuple[int, ...]], options: Options) -> None:
-    has = ', '.join(f'{name} {list(shape)}' for name, shape in shapes.items()) or 'nothing'
+def _check_told(path: Path, names: tuple[str, ...], options: Options) -> None:
     lacking = [name for name in NEEDED if not getattr(options, name)]
     if lacking:
         flags = ' '.join(f'--{name}=NAME' for name in lacking)
-        raise UserError(f'{path}: what is what cannot be told; give {flags}; there are: {has}')
+        raise UserError(
+            f'{path}: what is what cannot be told; give {flags}; there are: {_shown(names)}'
+        )
     if bool(options.ends) == bool(options.episode_index):
         raise UserError(
             f'{path}: where trajectories end cannot be told; give one of --ends=NAME (1 at their '
-            f'last rows), --ends=none (one trajectory), --episode_index=NAME; there are: {has}'
+            'last rows), --ends=none (one trajectory), --episode_index=NAME; there are: '
+            f'{_shown(names)}'
         )
-    if not shapes.get(options.actions):
-        raise UserError(f"{path}: has no '{options.actions}' of rows, which --actions names; {has}")

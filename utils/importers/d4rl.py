@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.importers import hdf5, table
+from utils.importers import columns, hdf5, table
 from utils.importers.options import NONE, Options
 from utils.importers.table import Imported, Table
 
@@ -52,13 +52,13 @@ def read(path: Path, options: Options) -> Imported:
 
 def _ends(path: Path, file: Any, has_timeouts: bool, options: Options) -> np.ndarray:
     """Returns (rows,) bool, true at the last row of each trajectory."""
-    terminals = table.truths(path, 'terminals', hdf5.read(path, file, 'terminals'))
+    terminals = columns.truths(path, 'terminals', hdf5.read(path, file, 'terminals'))
     if not len(terminals):
         raise UserError(f"{path}: 'terminals' is empty; expected a row per step")
     if has_timeouts:
         if options.episode_steps is not None:
             raise UserError(f"--episode_steps: {path} has 'timeouts', which tell it; leave it out")
-        timeouts = table.truths(path, 'timeouts', hdf5.read(path, file, 'timeouts'))
+        timeouts = columns.truths(path, 'timeouts', hdf5.read(path, file, 'timeouts'))
         if len(timeouts) != len(terminals):
             raise UserError(
                 f"{path}: 'timeouts' has {len(timeouts)} rows, 'terminals' {len(terminals)}; "

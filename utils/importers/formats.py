@@ -1,6 +1,5 @@
 """Which format a file or folder is of, by what is in it."""
 
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from utils.importers.options import Options
 from utils.importers.table import Imported
 
 HDF5, ZIP, NPY, PARQUET = b'\x89HDF', b'PK', b'\x93NUMPY', b'PAR1'
-MINARI_ROOT = '~/.minari/datasets'
 SHOWN = dict(
     arrays='a folder of .npy files',
     hdf5="HDF5, as D4RL's and robomimic's",
@@ -42,41 +40,6 @@ FORMATS = dict(
     minari=Format(minari.read, minari.USES, ('minari',)),
     robomimic=Format(robomimic.read, robomimic.USES, ('h5py',)),
 )
-
-
-def locate(given: str, name: str) -> Path:
-    """Returns where data lies; a Minari dataset may be given by its id, as Minari has it.
-
-    Args:
-        given: path, or id.
-        name: of the format, or '' if it is not known yet.
-
-    Raises:
-        UserError: there is nothing.
-    """
-    path = expanded(given, 'in')
-    if path.exists():
-        return path
-    if name == 'minari':
-        root = Path(os.environ.get('MINARI_DATASETS_PATH') or MINARI_ROOT).expanduser()
-        if (root / given).is_dir():
-            return root / given
-        raise UserError(
-            f'--in: there is no {given}, nor is it in {root}; fetch it: minari download {given}'
-        )
-    raise UserError(f'--in: there is no {given}; a Minari id needs --format=minari as well')
-
-
-def expanded(given: str, flag: str) -> Path:
-    """Returns a path of a flag, with the home folder in place of ~.
-
-    Raises:
-        UserError: it is of somebody who has none.
-    """
-    try:
-        return Path(given).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"--{flag}: '{given}': {error}") from error
 
 
 def detect(path: Path) -> str:

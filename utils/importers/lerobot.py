@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.importers import libraries, table
+from utils.importers import columns, libraries, table
 from utils.importers.options import Options
 from utils.importers.table import Imported, Table
 
@@ -38,13 +38,13 @@ def read(path: Path, options: Options) -> Imported:
     names = _names(files[0])
     options = _complete(path, names, options)
     wanted = [*options.observations, options.actions, options.rewards, options.ends_by_reward]
-    columns = _columns(path, files, {*wanted, 'episode_index', 'frame_index'}.intersection(names))
-    index = columns.get('episode_index')
+    found = _columns(path, files, {*wanted, 'episode_index', 'frame_index'}.intersection(names))
+    index = found.get('episode_index')
     if index is None:
         raise UserError(f"{path}: has no 'episode_index', which LeRobot's format needs")
-    ends = table.ends_of_index(path, 'episode_index', index)
-    _check_frames(path, info, columns, ends)
-    every = Table(path, names, columns.__getitem__, ends)
+    ends = columns.ends_of_index(path, 'episode_index', index)
+    _check_frames(path, info, found, ends)
+    every = Table(path, names, found.__getitem__, ends)
     return Imported(table.assemble(every, options), [path / INFO, *files])
 
 
@@ -126,18 +126,18 @@ def _numbers(file: Path, name: str, column: Any) -> np.ndarray:
 
 
 def _check_frames(
-    path: Path, info: dict[str, Any], columns: dict[str, np.ndarray], ends: np.ndarray
+    path: Path, info: dict[str, Any], found: dict[str, np.ndarray], ends: np.ndarray
 ) -> None:
     """Checks that no file is missing and that frames are in the order of time."""
-    found = dict(total_frames=len(ends), total_episodes=int(ends.sum()))
-    for name, number in found.items():
+    held = dict(total_frames=len(ends), total_episodes=int(ends.sum()))
+    for name, number in held.items():
         if info.get(name, number) != number:
             raise UserError(
                 f'{path}: {INFO} tells of {info[name]} {name}, data/ holds {number}; fetch what is '
                 'missing'
             )
-    if 'frame_index' in columns:
-        frames = table.vector(path, 'frame_index', columns['frame_index'])
+    if 'frame_index' in found:
+        frames = columns.vector(path, 'frame_index', found['frame_index'])
         begins = np.concatenate([[True], ends[:-1]])
         if not np.where(begins, frames == 0, np.diff(frames, prepend=0) == 1).all():
             raise UserError(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.errors import UserError, did_you_mean
+from utils.importers import columns
 from utils.importers.options import LAST, NONE, Options
 
 Arrays = dict[str, np.ndarray]
@@ -66,8 +67,8 @@ def assemble(table: Table, options: Options) -> Arrays:
         terminals=table.terminals,
     )
     if options.next_observations:
-        columns = options.next_observations
-        arrays['next_observations'] = _side_by_side(table, 'next_observations', columns)
+        names = options.next_observations
+        arrays['next_observations'] = _side_by_side(table, 'next_observations', names)
     return arrays
 
 
@@ -92,46 +93,6 @@ def column(table: Table, flag: str, name: str) -> np.ndarray:
     return values
 
 
-def vector(path: Path, name: str, values: np.ndarray) -> np.ndarray:
-    """Returns (rows,) or (rows, 1) numbers as (rows,).
-
-    Raises:
-        UserError: they are of another shape.
-    """
-    if values.ndim == 2 and values.shape[1] == 1:
-        return values[:, 0]
-    if values.ndim != 1:
-        raise UserError(f"{path}: '{name}' has shape {values.shape}; expected one number per row")
-    return values
-
-
-def truths(path: Path, name: str, values: np.ndarray) -> np.ndarray:
-    """Returns a column of zeros and ones as (rows,) bool.
-
-    Raises:
-        UserError: it holds other values.
-    """
-    values = vector(path, name, values)
-    if not ((values == 0) | (values == 1)).all():
-        raise UserError(f"{path}: '{name}' holds values other than 0 and 1, which say nothing here")
-    return values.astype(bool)
-
-
-def ends_of_index(path: Path, name: str, index: np.ndarray) -> np.ndarray:
-    """Returns where the numbers of trajectories change, (rows,) bool; true at the last row.
-
-    Raises:
-        UserError: rows of a trajectory are not together.
-    """
-    index = vector(path, name, index)
-    changes = np.append(index[1:] != index[:-1], True)
-    if changes.sum() != len(np.unique(index)):
-        raise UserError(
-            f"{path}: '{name}' comes back to an earlier trajectory; sort rows by it, then by time"
-        )
-    return changes
-
-
 def _side_by_side(table: Table, flag: str, names: Sequence[str]) -> np.ndarray:
     parts = []
     for name in names:
@@ -152,8 +113,8 @@ def _signal(table: Table, flag: str, name: str) -> np.ndarray:
         return np.zeros(len(table.terminals), np.float32)
     if name == LAST:
         return table.terminals.astype(np.float32)
-    return vector(table.path, name, column(table, flag, name)).astype(np.float32)
+    return columns.vector(table.path, name, column(table, flag, name)).astype(np.float32)
 
 
 def _truths(table: Table, flag: str, name: str) -> np.ndarray:
-    return truths(table.path, name, _signal(table, flag, name)).astype(np.float32)
+    return columns.truths(table.path, name, _signal(table, flag, name)).astype(np.float32)
