@@ -18,6 +18,7 @@ from utils import (
     envs,
     guards,
     runs,
+    shards,
     training,
     wrappers,
 )
@@ -79,25 +80,28 @@ def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Data
     """
     env_name, noise = record['env_name'], wrappers.recorded_noise(record)
     official = envs.dataset_name(env_name)
-    name = Path(record.get('dataset', {}).get('file', official)).stem
-    if name == official:
+    own = Path(record.get('dataset', {}).get('file', official))
+    if own.stem == official:
         _, path = dataset_files.locate(official, directory, url, noise)
+        parts = [path]
     else:
-        path = _own_held_out(directory / f'{name}-val.npz', record)
-    [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)})
-    return jax.device_put(datasets.build(arrays))
-
-
-def _own_held_out(path: Path, record: dict[str, Any]) -> Path:
-    """Checks the held-out file of somebody's own data."""
-    if not path.is_file():
-        raise UserError(
-            f'{path}: is not there, but the run was trained on {record["dataset"]["file"]}; give '
-            'the folder of its held-out file by --dataset_dir'
-        )
+        path, parts = _own_held_out(directory, own)
     if action_maps.beside(path) != action_maps.recorded(record, path):
         raise UserError(
             f'{path}: its actions were not mapped as those that the run learned from; import it '
             'with --action_range=RECORD.json of these'
         )
-    return path
+    [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)}, parts)
+    return jax.device_put(datasets.build(arrays))
+
+
+def _own_held_out(directory: Path, own: Path) -> tuple[Path, list[Path]]:
+    """Returns the held-out file of somebody's own data, or of shards the folder and its files."""
+    data, held_out_file = directory / own, directory / f'{own.stem}-val.npz'
+    _, parts = shards.find(data, held_out_file)
+    if not parts:
+        raise UserError(
+            f'{held_out_file}: is not there, but the run was trained on {own}; give the folder of '
+            'its held-out file by --dataset_dir'
+        )
+    return data if data.is_dir() else held_out_file, parts

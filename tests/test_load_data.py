@@ -212,3 +212,10 @@ def test_the_held_out_file_of_a_run_on_own_data_has_their_name_and_map(tmp_path,
     write_record(path)
     with pytest.raises(UserError, match=r'mine-val\.npz: its actions were not mapped as those'):
         _restore.held_out(record, tmp_path, 'file:///none')
+
+
+def test_held_out_shards_of_a_run_are_found_by_their_folder(tmp_path, tasks):
+    data = load(write_shards(tmp_path / 'set-100m-v0'), tasks)
+    record = dict(env_name=ENV) | assembly.describe_data(data, data.train[0])
+    found = _restore.held_out(record, tmp_path, 'file:///none')
+    np.testing.assert_array_equal(found.actions, data.val[0].actions)
