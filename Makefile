@@ -4,12 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slurm lint lock clean
+.PHONY: demo test test-all test-slurm lint lock clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out=demo
 
 test: $(STAMP) lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not long'
+
+# Also what takes long: training to known returns, the README's commands, runs that are killed.
+test-all: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Trains on a SLURM cluster of this machine alone; needs slurm-wlm, and takes a while.

@@ -14,7 +14,7 @@ from functools import partial
 from ml_collections import ConfigDict
 
 from utils.errors import UserError, did_you_mean
-from utils.sweep import Suite
+from utils.sweeps.suites import Suite
 
 INF = float('inf')
 

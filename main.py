@@ -20,28 +20,19 @@ import agents
 import configs
 from agents import frozen, policy_file
 from agents.frozen import ForeignPolicy, FrozenPolicy
-from utils import (
-    agent_flags,
-    assembly,
-    compilation,
-    dataset_files,
-    datasets,
-    envs,
-    errors,
-    evaluation,
-    guards,
-    locks,
-    phases,
-    runs,
-    sparse,
-    wrappers,
-)
-from utils.assembly import Data, Pools
+from utils import errors
+from utils.data import dataset_files, datasets
+from utils.data.importers import formats
+from utils.environments import envs, sparse, wrappers
+from utils.environments.wrappers import Noise
 from utils.errors import UserError
-from utils.importers import formats
-from utils.schedule import Schedule
-from utils.stopping import StoppedError, StopRequest
-from utils.wrappers import Noise
+from utils.jobs import agent_flags, assembly, phases
+from utils.jobs.assembly import Data, Pools
+from utils.rollouts import evaluation
+from utils.storage import runs
+from utils.system import command, compilation, guards, locks
+from utils.system.stopping import StoppedError, StopRequest
+from utils.training.schedule import Schedule
 
 FLAGS = flags.FLAGS
 CONFIGS_FILE = Path(__file__).with_name('configs.py')
@@ -324,4 +315,4 @@ def _record(
 
 
 if __name__ == '__main__':
-    errors.run(main, define_agent_flag)
+    command.run(main, define_agent_flag)

@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from agents import bc, evor, fql, ifql, iql, qc
 from agents.interface import Agent, Decision, Spec, num_candidates
-from utils import recorded_returns
-from utils.datasets import Dataset
+from utils.data import recorded_returns
+from utils.data.datasets import Dataset
 from utils.errors import UserError, did_you_mean
 
 __all__ = [

@@ -10,10 +10,10 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import base_policy, checks, networks, train_state
-from utils.datasets import Batch
-from utils.networks import VelocityField
-from utils.train_state import TrainState
+from utils.data.datasets import Batch
+from utils.models import base_policy, checks, networks, train_state
+from utils.models.networks import VelocityField
+from utils.models.train_state import TrainState
 
 Metrics = dict[str, jax.Array]
 

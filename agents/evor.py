@@ -3,9 +3,9 @@
 Read from top to bottom: three phases and the functions that put them together.
 
 1. A base policy is trained by flow-matching behaviour cloning; it never sees a reward
-   (`utils/base_policy.py`).
+   (`utils/models/base_policy.py`).
 2. The law of the reward-to-go of a state and action is trained by temporal differences. The paper's
-   model of the law is a flow (`utils/value_models/flow_value.py`); `config.value_model` exchanges
+   model of it is a flow (`utils/models/value_models/flow_value.py`); `config.value_model` exchanges
    it for a scalar, categorical or quantile model with everything else equal.
 3. Acting samples candidates from the base policy, values each by a log-sum-exp over the learned
    law, and picks one by softmax. Nothing is distilled and no gradient is taken.
@@ -25,7 +25,9 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec, num_candidates
-from utils import (
+from utils.data.datasets import Batch, flatten
+from utils.errors import UserError
+from utils.models import (
     base_policy,
     checks,
     critics,
@@ -36,12 +38,10 @@ from utils import (
     train_state,
     value_models,
 )
-from utils.datasets import Batch, flatten
-from utils.errors import UserError
-from utils.networks import VelocityField
-from utils.returns import ReturnMap
-from utils.train_state import Params, TrainState
-from utils.value_models import ValueModel
+from utils.models.networks import VelocityField
+from utils.models.returns import ReturnMap
+from utils.models.train_state import Params, TrainState
+from utils.models.value_models import ValueModel
 
 Metrics = dict[str, jax.Array]
 

@@ -1,7 +1,7 @@
 """Base policies that were trained before and stay as they are: a run's of `bc`, or somebody else's.
 
-Agents with `frozen_policy` learn values on their candidates (`utils/pool.py`) and act by their
-samples. All seeds and tasks of a run share one policy.
+Agents with `frozen_policy` learn values on their candidates (`utils/training/pool.py`) and act by
+their samples. All seeds and tasks of a run share one policy.
 """
 
 import hashlib
@@ -19,10 +19,12 @@ from ml_collections import ConfigDict
 
 from agents import bc
 from agents.interface import Agent, Spec
-from utils import checkpoints, networks, pool, runs, training
 from utils.errors import UserError
-from utils.networks import VelocityField
-from utils.train_state import TrainState
+from utils.models import networks
+from utils.models.networks import VelocityField
+from utils.models.train_state import TrainState
+from utils.storage import checkpoints, runs
+from utils.training import pool, populations
 
 # What makes the net what it is, beside its widths; a run that uses it must have the same. Euler
 # steps and the precision of products are of whoever samples: the same velocity serves any.
@@ -159,9 +161,9 @@ def load(
     record = runs.read_record(directory)
     trained = fitting(directory, record, config, observation_dim, action_dim)
     agent = bc.create(trained, Spec(observation_dim, action_dim, 0.0, 1.0))
-    shapes = jax.eval_shape(partial(training.init_population, agent.init, record['seeds']))
+    shapes = jax.eval_shape(partial(populations.init_population, agent.init, record['seeds']))
     population, step = checkpoints.read(directory, step, shapes)
-    policy = training.member(population, 0).policy
+    policy = populations.member(population, 0).policy
     net = networks.policy_field(trained, action_dim)
     return FrozenPolicy(directory, record, step, net, policy, digest_of(policy.params))
 

@@ -14,12 +14,20 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import base_policy, checks, critics, implicit_values, networks, returns, train_state
-from utils.datasets import Batch
-from utils.implicit_values import ImplicitValues
-from utils.networks import VelocityField
-from utils.returns import ReturnMap
-from utils.train_state import TrainState
+from utils.data.datasets import Batch
+from utils.models import (
+    base_policy,
+    checks,
+    critics,
+    implicit_values,
+    networks,
+    returns,
+    train_state,
+)
+from utils.models.implicit_values import ImplicitValues
+from utils.models.networks import VelocityField
+from utils.models.returns import ReturnMap
+from utils.models.train_state import TrainState
 
 Metrics = dict[str, jax.Array]
 

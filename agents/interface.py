@@ -8,7 +8,7 @@ import jax
 from flax import struct
 from ml_collections import ConfigDict
 
-from utils import extraction
+from utils.models import extraction
 
 
 class Spec(NamedTuple):

@@ -14,13 +14,13 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec
-from utils import checks, implicit_values, networks, returns, train_state
-from utils.datasets import Batch, flatten
-from utils.implicit_values import ImplicitValues
-from utils.losses import masked_mean
-from utils.networks import MLP
-from utils.returns import ReturnMap
-from utils.train_state import Params, TrainState
+from utils.data.datasets import Batch, flatten
+from utils.models import checks, implicit_values, networks, returns, train_state
+from utils.models.implicit_values import ImplicitValues
+from utils.models.losses import masked_mean
+from utils.models.networks import MLP
+from utils.models.returns import ReturnMap
+from utils.models.train_state import Params, TrainState
 
 Metrics = dict[str, jax.Array]
 

@@ -16,8 +16,11 @@ from ml_collections import ConfigDict
 
 from agents import frozen
 from agents.frozen import FrozenPolicy
-from utils import base_policy, files, networks, npz, runs, train_state
+from utils import files
+from utils.data import npz
 from utils.errors import UserError
+from utils.models import base_policy, networks, train_state
+from utils.storage import runs
 
 SUFFIX = '.npz'
 

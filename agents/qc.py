@@ -18,11 +18,11 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from agents.interface import Agent, Decision, Spec, num_candidates
-from utils import base_policy, checks, critics, extraction, networks, returns, train_state
-from utils.datasets import Batch, flatten
-from utils.networks import MLP, VelocityField
-from utils.returns import ReturnMap
-from utils.train_state import Params, TrainState
+from utils.data.datasets import Batch, flatten
+from utils.models import base_policy, checks, critics, extraction, networks, returns, train_state
+from utils.models.networks import MLP, VelocityField
+from utils.models.returns import ReturnMap
+from utils.models.train_state import Params, TrainState
 
 Metrics = dict[str, jax.Array]
 

@@ -16,8 +16,10 @@ from absl import flags
 from jax.profiler import ProfileData, ProfileOptions
 
 import configs
-from benchmarks import profiles, reports, workload
-from utils import errors, runs
+from benchmarks import profiles, reports
+from utils.jobs import workload
+from utils.storage import runs
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('agent', 'evor', 'Name in configs.py.')
@@ -64,4 +66,4 @@ def shares_of_kinds(
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -29,11 +29,15 @@ import configs
 from agents import evor
 from benchmarks import reports
 from benchmarks.models import MODELS
-from utils import calibration, dataset_files, datasets, envs, errors, recorded_returns, training
-from utils.calibration import NUM_POINTS, PIT_BINS, HeldOut
-from utils.datasets import Dataset
+from utils.data import dataset_files, datasets, recorded_returns
+from utils.data.datasets import Dataset
+from utils.environments import envs
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.reporting import calibration
+from utils.reporting.calibration import NUM_POINTS, PIT_BINS, HeldOut
+from utils.storage.metrics import CsvTable
+from utils.system import command
+from utils.training import populations
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('env_name', 'cube-single-play-singletask-task1-v0', 'Singletask environment.')
@@ -66,14 +70,14 @@ def train(model: evor.Model, dataset: Dataset, val: Dataset) -> tuple[evor.State
         )
         return state.replace(value=value), metrics
 
-    train_chunk = training.make_train_chunk(update, sample)
-    keys = training.streams([FLAGS.seed], training.TRAIN_STREAM)
-    population = training.init_population(partial(evor.init, model), [FLAGS.seed])
+    train_chunk = populations.make_train_chunk(update, sample)
+    keys = populations.streams([FLAGS.seed], populations.TRAIN_STREAM)
+    population = populations.init_population(partial(evor.init, model), [FLAGS.seed])
     window = min(1000, FLAGS.steps)
     population, _ = train_chunk(population, None, keys, train_data, 0, FLAGS.steps - window)
     population, last = train_chunk(population, None, keys, train_data, FLAGS.steps - window, window)
-    state = training.member(population, 0)
-    key = training.stream(FLAGS.seed, training.DIAGNOSE_STREAM)
+    state = populations.member(population, 0)
+    key = populations.stream(FLAGS.seed, populations.DIAGNOSE_STREAM)
     metrics = jax.jit(partial(evor.diagnose, model))(state, sample(val_data, key, 4096), key)
     losses = dict(value_loss=float(last.sums['value_loss'][0]) / window)
     return state, losses | dict(val_value_loss=float(metrics['value_loss']))
@@ -104,7 +108,7 @@ def main(_: list[str]) -> None:
     base.update(dict(next_action='dataset') | backup)
     dataset, val = _load()
     spec = agents.spec_of(dataset, base.discount)
-    key = training.stream(FLAGS.seed, training.EVAL_STREAM)
+    key = populations.stream(FLAGS.seed, populations.EVAL_STREAM)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     data = calibration.held_out(
         val, base.chunk_length, base.discount, spec.return_mean, rng, FLAGS.rows
@@ -165,4 +169,4 @@ def _settings(data: HeldOut, config) -> str:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

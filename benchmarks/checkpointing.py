@@ -14,11 +14,13 @@ import jax
 from absl import flags
 
 import configs
-from benchmarks import reports, workload
-from utils import errors, joint
-from utils.checkpoints import Checkpoints
+from benchmarks import reports
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.jobs import workload
+from utils.storage.checkpoints import Checkpoints
+from utils.storage.metrics import CsvTable
+from utils.system import command
+from utils.training import joint
 
 FLAGS = flags.FLAGS
 OBSERVATION_DIM, ACTION_DIM = 40, 5  # of cube-double
@@ -81,4 +83,4 @@ def measure(name: str, num_seeds: int, num_tasks: int, folder: Path) -> dict[str
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

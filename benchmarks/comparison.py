@@ -12,10 +12,12 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks import reports, scores, workload
-from utils import errors, runs
+from benchmarks import reports, scores
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.jobs import workload
+from utils.storage import runs
+from utils.storage.metrics import CsvTable
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('runs', None, 'Folder SAVE_DIR/ENV of runs.', required=True)
@@ -55,4 +57,4 @@ def cost(folder: Path) -> dict[str, float]:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

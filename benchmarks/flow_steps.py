@@ -14,9 +14,9 @@ from absl import flags
 
 from benchmarks import processes, reports, value_training
 from benchmarks.value_training import Trained
-from utils import errors
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.storage.metrics import CsvTable
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('steps', 5000, 'Updates.', lower_bound=1)
@@ -101,4 +101,4 @@ def parse(text: str) -> tuple[int, str]:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -19,9 +19,13 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import configs
-from benchmarks import phase_tables, workload
-from utils import base_policy, errors, networks, pool, runs
+from benchmarks import phase_tables
 from utils.errors import UserError
+from utils.jobs import workload
+from utils.models import base_policy, networks
+from utils.storage import runs
+from utils.system import command
+from utils.training import pool
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('sizes', ['small', 'full'], 'Nets: small is 3 x 256, full 4 x 512.')
@@ -109,4 +113,4 @@ def _pool_cost(config: ConfigDict, sizes: tuple[int, int]) -> float:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -16,7 +16,7 @@ from scipy import stats
 
 from benchmarks import laws
 from benchmarks.laws import Law
-from utils.datasets import Batch
+from utils.data.datasets import Batch
 
 # Folded into the key of a batch for its later steps: far from the numbers that `split` counts by,
 # so that no key is used twice.

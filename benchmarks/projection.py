@@ -14,9 +14,10 @@ from absl import flags
 
 import configs
 from benchmarks import reports
-from utils import errors, sweep
 from utils.errors import UserError
-from utils.sweep import Suite
+from utils.sweeps import suites
+from utils.sweeps.suites import Suite
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('throughput', None, 'Files of benchmarks.throughput.', required=True)
@@ -48,7 +49,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _row(suite: Suite, agent: str, updates: list[dict[str, Any]]) -> list[str]:
-    row, of_environment = sweep.projected_hours(suite, updates, agent)
+    row, of_environment = suites.projected_hours(suite, updates, agent)
     return [
         agent,
         f'{row["seeds"]} x {row["tasks"]}',
@@ -59,4 +60,4 @@ def _row(suite: Suite, agent: str, updates: list[dict[str, Any]]) -> list[str]:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -21,10 +21,11 @@ from benchmarks import processes, reports, value_training
 from benchmarks.models import MODELS
 from benchmarks.processes import Process
 from benchmarks.value_training import Trained
-from utils import errors, training
 from utils.errors import UserError
-from utils.metrics import CsvTable
-from utils.networks import PRECISIONS
+from utils.models.networks import PRECISIONS
+from utils.storage.metrics import CsvTable
+from utils.system import command
+from utils.training import populations
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('steps', 5000, 'Updates of each value model.', lower_bound=1)
@@ -50,7 +51,7 @@ def run(process: Process, name: str, steps: int, seeds: int, flow_steps: int) ->
     settings = dict(backup_solver='euler', backup_flow_steps=flow_steps)
     settings |= dict(matmul_precision=FLAGS.matmul_precision, n_step=FLAGS.n_step)
     model = value_training.build(process, steps, **settings, **MODELS[name])
-    population = training.init_population(partial(evor.init, model), list(range(seeds)))
+    population = populations.init_population(partial(evor.init, model), list(range(seeds)))
     train_chunk = value_training.make_train(model, process, seeds)
     jax.block_until_ready(train_chunk(population, 0, 0))  # compiles
     read = value_training.make_read(model)
@@ -101,4 +102,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

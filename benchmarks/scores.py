@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from utils.metrics import CsvTable
 from utils.statistics import success_interval_over_seeds
+from utils.storage.metrics import CsvTable
 
 
 def success(folder: Path) -> dict[str, Any]:

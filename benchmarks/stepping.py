@@ -8,8 +8,9 @@ import time
 import jax
 import numpy as np
 
-from utils import acting, envs, evaluation
-from utils.env_processes import VectorEnv
+from utils.environments import envs
+from utils.environments.env_processes import VectorEnv
+from utils.rollouts import acting, evaluation
 
 
 def steps_per_second(env_name: str, num_envs: int, num_steps: int = 200) -> float:

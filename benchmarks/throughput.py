@@ -24,9 +24,13 @@ from ml_collections import ConfigDict
 import agents
 import configs
 from agents import Agent
-from benchmarks import reports, stepping, workload
-from utils import acting, env_processes, errors, runs
+from benchmarks import reports, stepping
+from utils.environments import env_processes
 from utils.errors import UserError
+from utils.jobs import workload
+from utils.rollouts import acting
+from utils.storage import runs
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('agents', ['evor'], 'Names in configs.py.')
@@ -207,4 +211,4 @@ def _memory_mib(analysis: Any) -> float:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -14,11 +14,12 @@ from scipy import stats
 import configs
 from agents import evor
 from agents.interface import Spec
-from benchmarks import flops
 from benchmarks.processes import Process, Query
-from utils import returns, training
-from utils.datasets import Batch
-from utils.extraction import Noise, soft_value
+from utils.data.datasets import Batch
+from utils.jobs import flops
+from utils.models import returns
+from utils.models.extraction import Noise, soft_value
+from utils.training import populations
 
 # The paper's four layers with layer normalisation, an eighth as wide: depth is what lets a flow
 # split its noise between atoms (two layers are at 0.1 on the walks after as many updates).
@@ -61,7 +62,7 @@ def build(process: Process, steps: int, **settings: object) -> evor.Model:
 
 def make_train(model: evor.Model, process: Process, seeds: int):
     """Returns (population, first_step, num_steps) -> population, compiled."""
-    keys = training.streams(list(range(seeds)), training.TRAIN_STREAM)
+    keys = populations.streams(list(range(seeds)), populations.TRAIN_STREAM)
 
     def step(state: evor.State, key: jax.Array) -> evor.State:
         batch_key, update_key = jax.random.split(key)
@@ -116,7 +117,7 @@ def train(process: Process, steps: int, seeds: int = 1, **settings: object) -> T
         **settings: changes to the config; `n_step` are steps of the process before the bootstrap.
     """
     model = build(process, steps, **settings)
-    population = training.init_population(lambda k: evor.init(model, k), list(range(seeds)))
+    population = populations.init_population(lambda k: evor.init(model, k), list(range(seeds)))
     population = make_train(model, process, seeds)(population, 0, steps)
     return Trained(model, population, process, make_read(model))
 

@@ -16,12 +16,13 @@ import numpy as np
 from absl import flags
 
 from benchmarks import reports
-from utils import behaviour_measures, behaviours, errors, experts
-from utils.behaviour_measures import Amount
 from utils.errors import UserError
-from utils.generation import SPLITS
-from utils.metrics import CsvTable, Row
-from utils.sources import SOURCES
+from utils.generation import behaviour_measures, behaviours, experts
+from utils.generation.behaviour_measures import Amount
+from utils.generation.generator import SPLITS
+from utils.generation.sources import SOURCES
+from utils.storage.metrics import CsvTable, Row
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('folders', str(experts.FOLDER), 'Where the experts lie.')
@@ -110,4 +111,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

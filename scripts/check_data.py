@@ -11,12 +11,15 @@ from pathlib import Path
 
 import _path  # noqa: F401
 import numpy as np
-from _datasets import chosen_datasets
 from absl import flags
 
-from utils import contents, dataset_files, datasets, envs, errors, generation
-from utils.contents import Content, Share
+from utils.data import contents, dataset_files, datasets
+from utils.data.contents import Content, Share
+from utils.environments import envs
 from utils.errors import UserError
+from utils.generation import generator
+from utils.jobs.dataset_flags import chosen_datasets
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('dataset_dir', '~/.ogbench/data', 'Where the datasets are.')
@@ -51,7 +54,7 @@ def _compare(name: str, directory: Path) -> list[tuple[str, str, str, str, bool]
     outside = known is not None and not known.rewards[0] <= found[0] <= found[1] <= known.rewards[1]
     expected = f'within {known.rewards}' if known else '-'
     rows.append(('rewards', f'{found}', expected, '-', outside))
-    record = generation.read_record(directory, name)
+    record = generator.read_record(directory, name)
     plans = record['plans']['train'], record['plan_successes']['train']
     off = contents.plan_deviation(plans, known.plans) if known and known.plans else None
     rows.append(
@@ -84,4 +87,4 @@ def _judged(off: float | None) -> tuple[str, bool]:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -1,6 +1,6 @@
 """Checks the base policy of a run: does it imitate the data?
 
-    python scripts/check_policy.py --checkpoint=exp/ENV/CONFIG/seeds_0
+    python scripts/check_policy.py --run=exp/ENV/CONFIG/seeds_0
 
 For every seed, on the held-out file: the matching loss, and the sliced Wasserstein distance between
 sampled and recorded actions, alone and joined to the standardised observations they were taken at.
@@ -23,30 +23,23 @@ from typing import Any
 import _path  # noqa: F401
 import jax
 import numpy as np
-from _restore import held_out, restore
 from absl import flags
 
 from agents import Agent
-from utils import (
-    acting,
-    action_maps,
-    behaviour_measures,
-    dataset_files,
-    datasets,
-    env_processes,
-    envs,
-    errors,
-    evaluation,
-    runs,
-    statistics,
-    training,
-    wrappers,
-)
+from utils import statistics
+from utils.data import dataset_files, datasets
+from utils.environments import action_maps, env_processes, envs, wrappers
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.generation import behaviour_measures
+from utils.jobs import run_flag
+from utils.jobs.restore import held_out, restore
+from utils.rollouts import acting, evaluation
+from utils.storage import runs
+from utils.storage.metrics import CsvTable
+from utils.system import command
+from utils.training import populations
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
@@ -56,7 +49,7 @@ flags.DEFINE_integer('samples', 4096, 'Held-out states.', lower_bound=4)
 
 
 def main(_: list[str]) -> None:
-    directory = Path(FLAGS.checkpoint).expanduser()
+    directory = run_flag.directory()
     record = runs.read_record(directory)
     env_name = record['env_name']
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
@@ -70,12 +63,12 @@ def main(_: list[str]) -> None:
     num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
     with env_processes.VectorEnv(env_name, num_envs, noise, action_map) as vector_env:
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
-            state = training.member(population, index)
+            state = populations.member(population, index)
             result = _distances(agent, state, settings, val, record, seed)
             played = {}
             bound = acting.bind(agent.act, state, settings)
             bound = behaviour_measures.watched(bound, played)
-            key = training.stream(seed, training.EVAL_STREAM)
+            key = populations.stream(seed, populations.EVAL_STREAM)
             episodes = evaluation.evaluate(
                 bound, vector_env, FLAGS.eval_episodes, key, discount=agent.discount
             )
@@ -118,14 +111,14 @@ def _alone(agent: Agent, record: dict[str, Any], flow_steps: int) -> Any:
     """
     if record['agent'].get('frozen_policy'):
         raise UserError(
-            '--checkpoint: its base policy was trained by a run of bc; give the directory of that'
+            '--run: its base policy was trained by a run of bc; give the directory of that'
         )
     fields = agent.settings.__dataclass_fields__
     if 'flow_steps' in fields:
         alone = {'n_pi': 1} if 'n_pi' in fields else {}
         return agent.configure(flow_steps=flow_steps, **alone)
     name = record['agent']['agent_name']
-    raise UserError(f'--checkpoint: {name} does not act by a base policy; choose a run of another')
+    raise UserError(f'--run: {name} does not act by a base policy; choose a run of another')
 
 
 def _distances(
@@ -137,7 +130,7 @@ def _distances(
     seed: int,
 ) -> dict[str, float]:
     config = record['agent']
-    keys = jax.random.split(training.stream(seed, training.DIAGNOSE_STREAM), 3)
+    keys = jax.random.split(populations.stream(seed, populations.DIAGNOSE_STREAM), 3)
     # Only actions are compared: the chunk's own rewards do.
     batch = datasets.sample(
         val, keys[0], FLAGS.samples, config['chunk_length'], 0, config['discount'], True
@@ -168,4 +161,4 @@ def _distances(
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -1,6 +1,6 @@
 """Checks the values of a run: do they tell the candidates of a state apart, and do they agree?
 
-    python scripts/check_values.py --checkpoint=exp/ENV/CONFIG/seeds_0_1
+    python scripts/check_values.py --run=exp/ENV/CONFIG/seeds_0_1
 
 On held-out states, by quarters from the least to the most valuable: the spread of the values over
 a state's candidates, in the unit of `tau_q`; how many of them the pick is spread over; and whether
@@ -15,17 +15,22 @@ from typing import Any
 import _path  # noqa: F401
 import jax
 import numpy as np
-from _restore import held_out, restore
 from absl import flags
 
 from agents import Agent
-from utils import acting, candidates, dataset_files, datasets, errors, extraction, runs, training
-from utils.checkpoints import Checkpoints
+from utils.data import dataset_files, datasets
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.jobs import run_flag
+from utils.jobs.restore import held_out, restore
+from utils.models import candidates, extraction
+from utils.rollouts import acting
+from utils.storage import runs
+from utils.storage.checkpoints import Checkpoints
+from utils.storage.metrics import CsvTable
+from utils.system import command
+from utils.training import populations
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
@@ -33,18 +38,18 @@ flags.DEFINE_integer('samples', 1024, 'Held-out states.', lower_bound=4)
 
 
 def main(_: list[str]) -> None:
-    directory = Path(FLAGS.checkpoint).expanduser()
+    directory = run_flag.directory()
     record = runs.read_record(directory)
     agent, population, step = restore(directory, record, record['env_name'], FLAGS.step)
     if not {'n_pi', 'returns'} <= {*agent.settings.__dataclass_fields__, *vars(population)}:
         name = record['agent']['agent_name']
-        raise UserError(f'--checkpoint: {name} values no candidates; choose a run of another')
+        raise UserError(f'--run: {name} values no candidates; choose a run of another')
     agent = agent._replace(act=jax.jit(agent.act))  # once for all seeds
     others = _others(directory, record, population, step)
     val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
     for index, seed in enumerate(record['seeds']):
-        state = training.member(population, index)
-        rows = quarters(agent, state, training.member(others, index), val, seed)
+        state = populations.member(population, index)
+        rows = quarters(agent, state, populations.member(others, index), val, seed)
         rows = [dict(step=step, seed=seed) | row for row in rows]
         CsvTable(directory / 'values.csv').append(rows)
         for row in rows:
@@ -81,7 +86,7 @@ def quarters(
         val: held-out data.
         seed: of the random stream.
     """
-    key, act_key = jax.random.split(training.stream(seed, training.DIAGNOSE_STREAM))
+    key, act_key = jax.random.split(populations.stream(seed, populations.DIAGNOSE_STREAM))
     observations = datasets.sample(val, key, FLAGS.samples, 1, 0, 1.0, False).observations
     # The same policy and keys give the same candidates, which the other value model values.
     policy = {name: getattr(state, name) for name in agent.shared}
@@ -108,4 +113,4 @@ def quarters(
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

@@ -13,9 +13,11 @@ from pathlib import Path
 import _path
 from absl import flags
 
-from utils import errors, figures, runs
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.reporting import figures
+from utils.storage import runs
+from utils.storage.metrics import CsvTable
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('out', 'demo', 'Folder for data, run and pictures.')
@@ -73,7 +75,7 @@ def _evaluate(run_dir: Path) -> list[dict[str, str]]:
     before = len(table.read())
     _run(
         'scripts/evaluate.py',
-        checkpoint=run_dir,
+        run=run_dir,
         n_pi=','.join(FLAGS.n_pi),
         eval_episodes=FLAGS.eval_episodes,
     )
@@ -96,4 +98,4 @@ def _print_table(rows: list[dict[str, str]], run_dir: Path) -> None:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

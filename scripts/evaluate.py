@@ -1,6 +1,6 @@
 """Evaluates a trained run at other inference settings, without retraining.
 
-    python scripts/evaluate.py --checkpoint=exp/ENV/CONFIG/seeds_0 --n_pi=1,4,16,32 --tau_q=0,0.1
+    python scripts/evaluate.py --run=exp/ENV/CONFIG/seeds_0 --n_pi=1,4,16,32 --tau_q=0,0.1
 
 Every combination of the lists is played, all from the same start states and with the same random
 numbers. Rows are appended to inference.csv and inference_episodes.csv in the run's directory, or in
@@ -8,25 +8,24 @@ numbers. Rows are appended to inference.csv and inference_episodes.csv in the ru
 """
 
 import itertools
-from pathlib import Path
 
-import _inference
+import _path  # noqa: F401
 from absl import flags
 
-from utils import errors
+from utils.jobs import inference_flags, run_flag
+from utils.system import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
 
 
 def main(_: list[str]) -> None:
-    trained = _inference.load(Path(FLAGS.checkpoint).expanduser())
-    lists = _inference.given_lists(trained)
+    trained = inference_flags.load(run_flag.directory())
+    lists = inference_flags.given_lists(trained)
     combinations = [
         dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())
     ]
-    _inference.play(trained, [trained.agent.configure(**changes) for changes in combinations])
+    inference_flags.play(trained, [trained.agent.configure(**changes) for changes in combinations])
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

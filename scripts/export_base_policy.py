@@ -1,6 +1,6 @@
 """Writes the base policy of a run of `bc` as one file, which `--base_policy` of main.py reads.
 
-    python scripts/export_base_policy.py --checkpoint=exp/ENV/bc/seeds_0 --out=policy.npz
+    python scripts/export_base_policy.py --run=exp/ENV/bc/seeds_0 --out=policy.npz
 
 Parameters and record, without the optimiser's state: a third of a checkpoint.
 """
@@ -11,17 +11,18 @@ import _path  # noqa: F401
 from absl import flags
 
 from agents import frozen, policy_file
-from utils import errors, runs
 from utils.errors import UserError
+from utils.jobs import run_flag
+from utils.storage import runs
+from utils.system import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('checkpoint', None, 'Run directory, of bc.', required=True)
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_string('out', None, 'FILE.npz to write; it must not exist yet.', required=True)
 
 
 def main(_: list[str]) -> None:
-    directory, out = Path(FLAGS.checkpoint).expanduser(), Path(FLAGS.out).expanduser()
+    directory, out = run_flag.directory(), Path(FLAGS.out).expanduser()
     if out.suffix != policy_file.SUFFIX or out.exists():
         raise UserError(f'--out: {out}: expected a new file named *{policy_file.SUFFIX}')
     record = runs.read_record(directory)
@@ -32,4 +33,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

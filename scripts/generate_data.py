@@ -8,10 +8,13 @@ import os
 from pathlib import Path
 
 import _path  # noqa: F401
-from _datasets import chosen_datasets
 from absl import flags
 
-from utils import errors, generation, stopping, wrappers
+from utils.environments import wrappers
+from utils.generation import generator
+from utils.jobs.dataset_flags import chosen_datasets
+from utils.system import command
+from utils.system.stopping import StopRequest
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('episodes', None, 'Training episodes; default: the official number.')
@@ -31,11 +34,12 @@ def main(_: list[str]) -> None:
     dataset_dir = Path(FLAGS.dataset_dir).expanduser() / noise.label
     names = chosen_datasets()
     for name in names:
-        generation.check_name(name)
+        generator.check_name(name)
+    stop = StopRequest()
     for name in names:
-        with stopping.as_errors():
-            record = generation.generate(
-                name, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise
+        with stop.listening():
+            record = generator.generate(
+                name, dataset_dir, FLAGS.episodes, FLAGS.workers, FLAGS.seed, noise, stop
             )
         for file_name, file in record['files'].items():
             print(f'{dataset_dir / file_name}: {file["rows"]} rows, sha256 {file["sha256"][:16]}')
@@ -44,4 +48,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

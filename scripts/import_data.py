@@ -11,10 +11,11 @@ from typing import Any
 import _path  # noqa: F401
 from absl import flags
 
-from utils import errors, importing
+from utils.data import importing
+from utils.data.importers import formats, locating
+from utils.data.importers.options import Options
 from utils.errors import UserError
-from utils.importers import formats, locating
-from utils.importers.options import Options
+from utils.system import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -92,4 +93,4 @@ def _told(out: Path, record: dict[str, Any]) -> list[str]:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

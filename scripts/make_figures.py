@@ -12,12 +12,12 @@ laws and calibration need checkpoints of EVOR and the held-out data.
 
 from pathlib import Path
 
-import _all_charts
-import _all_tables
 import _path  # noqa: F401
 from absl import flags
 
-from utils import dataset_files, errors, tables
+from utils.data import dataset_files
+from utils.reporting import all_charts, all_tables, tables
+from utils.system import command
 
 FLAGS = flags.FLAGS
 
@@ -29,14 +29,14 @@ flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench
 
 def main(_: list[str]) -> None:
     out = Path(FLAGS.out)
-    tables.check_free(_all_charts.NAMES, out, _all_charts.SUFFIXES)
-    found = _all_tables.find(FLAGS.runs, FLAGS.configs, 'last')
-    made = _all_charts.make(found, Path(FLAGS.dataset_dir).expanduser())
-    _all_charts.write(made, found.scores.configs, out)
+    tables.check_free(all_charts.NAMES, out, all_charts.SUFFIXES)
+    found = all_tables.find(FLAGS.runs, FLAGS.configs, 'last')
+    made = all_charts.make(found, Path(FLAGS.dataset_dir).expanduser())
+    all_charts.write(made, found.scores.configs, out)
     for chart in made.charts:
         name = chart.table.name
         print(f'{name}: {chart.absent}' if chart.absent else out / f'{name}.png')
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

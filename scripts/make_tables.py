@@ -10,11 +10,11 @@ dash and a note, never a zero.
 
 from pathlib import Path
 
-import _all_tables
 import _path  # noqa: F401
 from absl import flags
 
-from utils import errors, tables
+from utils.reporting import all_tables, tables
+from utils.system import command
 
 FLAGS = flags.FLAGS
 
@@ -34,12 +34,12 @@ flags.DEFINE_enum(
 
 def main(_: list[str]) -> None:
     out = Path(FLAGS.out)
-    tables.check_free(_all_tables.NAMES, out)
-    made = _all_tables.make(_all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score))
+    tables.check_free(all_tables.NAMES, out)
+    made = all_tables.make(all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score))
     for table in made:
         tables.write(table, out)
     print(*map(tables.markdown, made), sep='\n')
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

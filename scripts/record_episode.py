@@ -1,6 +1,6 @@
 """Draws one evaluation episode of a run's agent.
 
-    python scripts/record_episode.py --checkpoint=exp/ENV/CONFIG/seeds_0 --out=bench/videos
+    python scripts/record_episode.py --run=exp/ENV/CONFIG/seeds_0 --out=bench/videos
 
 The episode starts in the state, and its agent draws with the keys, that evaluations give the
 episode of this number. Writes OUT/ENV_CONFIG_SEED_EPISODE.webp, an animation, and .png, a strip of
@@ -13,15 +13,19 @@ import re
 from pathlib import Path
 
 import _path  # noqa: F401
-from _restore import restore
 from absl import flags
 
-from utils import acting, action_maps, envs, errors, rendering, runs, training, wrappers
+from utils.environments import action_maps, envs, wrappers
 from utils.errors import UserError
-from utils.metrics import CsvTable
+from utils.jobs import run_flag
+from utils.jobs.restore import restore
+from utils.rollouts import acting, rendering
+from utils.storage import runs
+from utils.storage.metrics import CsvTable
+from utils.system import command
+from utils.training import populations
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('checkpoint', None, 'Run directory.', required=True)
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_integer('seed', None, "Member of the run; default: the run's first seed.")
 flags.DEFINE_integer('episode', 0, 'Number of the episode.', lower_bound=0)
@@ -31,7 +35,7 @@ flags.DEFINE_integer('max_frames', 100, 'Frames of the longest episode.', lower_
 
 
 def main(_: list[str]) -> None:
-    directory, out = Path(FLAGS.checkpoint).expanduser(), Path(FLAGS.out)
+    directory, out = run_flag.directory(), Path(FLAGS.out)
     record = runs.read_record(directory)
     seed = record['seeds'][0] if FLAGS.seed is None else FLAGS.seed
     if seed not in record['seeds']:
@@ -51,11 +55,11 @@ def main(_: list[str]) -> None:
     os.environ['MUJOCO_GL'] = backend  # before MuJoCo is imported, as environments are made
     env_name, config_name = record['env_name'], record['agent']['config_name']
     agent, population, step = restore(directory, record, env_name, FLAGS.step, draws=True)
-    state = training.member(population, record['seeds'].index(seed))
+    state = populations.member(population, record['seeds'].index(seed))
     act = acting.bind(agent.act, state, agent.settings, agent.sampler)
     env = envs.make_env(env_name, noise, draws=True, action_map=action_map)
     every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
-    key = training.stream(seed, training.EVAL_STREAM)
+    key = populations.stream(seed, populations.EVAL_STREAM)
     recording = rendering.record(env, act, key, FLAGS.episode, every)
     env.close()
     out.mkdir(parents=True, exist_ok=True)
@@ -70,4 +74,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

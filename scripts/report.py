@@ -15,21 +15,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-import _all_charts
-import _all_tables
 import _path
-import _report_tables
-from _all_charts import Charts
-from _all_tables import Found
-from _commands import train_command
-from _scores import seed_scores
 from absl import flags
 
-from utils import dataset_files, errors, rendering, runs, statistics, tables, webpage
+from utils import statistics
+from utils.data import dataset_files
 from utils.errors import UserError
-from utils.metrics import CsvTable
-from utils.results import Run
-from utils.tables import Table
+from utils.reporting import all_charts, all_tables, report_tables, tables, webpage
+from utils.reporting.all_charts import Charts
+from utils.reporting.all_tables import Found
+from utils.reporting.commands import train_command
+from utils.reporting.results import Run
+from utils.reporting.scores import seed_scores
+from utils.reporting.tables import Table
+from utils.rollouts import rendering
+from utils.storage.metrics import CsvTable
+from utils.system import command, processor
 
 FLAGS = flags.FLAGS
 
@@ -54,14 +55,14 @@ def main(_: list[str]) -> None:
     out = Path(FLAGS.out)
     if out.exists():
         raise UserError(f'{out}: exists already; choose another --out')
-    found = _all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score)
+    found = all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score)
     backend, reason = _backend()
     os.environ['MUJOCO_GL'] = 'disable'  # of this process, which only reads data
-    made = {table.name: table for table in _all_tables.make(found)}
-    charts = _all_charts.make(found, Path(FLAGS.dataset_dir).expanduser())
+    made = {table.name: table for table in all_tables.make(found)}
+    charts = all_charts.make(found, Path(FLAGS.dataset_dir).expanduser())
     for table in made.values():
         tables.write(table, out / 'tables')
-    _all_charts.write(charts, found.scores.configs, out / 'figures')
+    all_charts.write(charts, found.scores.configs, out / 'figures')
     reasons = _record_episodes(found, out / 'videos', backend) if backend else [reason]
     sections = {
         'What is missing': _missing(found, charts, reasons),
@@ -95,7 +96,7 @@ def _show(table: Table) -> str:
 
 
 def _missing(found: Found, charts: Charts, reasons: list[str]) -> str:
-    lacking = _report_tables.missing_table(found.scores)
+    lacking = report_tables.missing_table(found.scores)
     nothing = 'Every seed of every config has its score, on the tasks that there are runs of.'
     figures = [chart.table.title for chart in charts.charts if chart.absent]
     undrawn = [*figures, *(['an episode'] if reasons else [])]
@@ -126,7 +127,7 @@ def _record_episodes(found: Found, folder: Path, backend: str) -> list[str]:
     for environment in dict.fromkeys(name for name, _ in found.scores.tasks()):
         for run, seed in _candidates(found, environment):
             command = [sys.executable, str(_path.ROOT / 'scripts/record_episode.py')]
-            command += [f'--checkpoint={run.directory}', f'--seed={seed}', f'--out={folder}']
+            command += [f'--run={run.directory}', f'--seed={seed}', f'--out={folder}']
             result = subprocess.run(command, env=draws, capture_output=True, text=True, check=False)
             if result.returncode == 0:
                 break
@@ -151,7 +152,7 @@ def _candidates(found: Found, environment: str) -> list[tuple[Run, int]]:
 def _episodes(found: Found, folder: Path, reasons: list[str]) -> str:
     videos = folder / 'videos.csv'
     parts = [webpage.absent(f'Not drawn: {reason}') for reason in dict.fromkeys(reasons)]
-    shown = _report_tables.episodes_table(videos, found)
+    shown = report_tables.episodes_table(videos, found)
     for row in CsvTable(videos).read():
         name = f'{row["env_name"]}, {row["config"]}, seed {row["seed"]}, episode {row["episode"]}'
         strip = (folder / row['file']).with_suffix('.png')
@@ -165,19 +166,19 @@ def _episodes(found: Found, folder: Path, reasons: list[str]) -> str:
 
 def _origins(found: Found) -> str:
     parts = [
-        _show(_report_tables.runs_table(found.runs)),
-        _show(_report_tables.versions_table(found.runs)),
+        _show(report_tables.runs_table(found.runs)),
+        _show(report_tables.versions_table(found.runs)),
         '<h3>Commands and settings</h3>\n',
     ]
     for number, run in enumerate(found.runs, 1):
-        settings = _report_tables.settings_table(run, number)
+        settings = report_tables.settings_table(run, number)
         content = webpage.code(train_command(run.record)) + _show(settings)
         parts.append(webpage.details(str(run.directory), content))
     made_by = shlex.join(['python', 'scripts/report.py', *sys.argv[1:]])
     parts.append(webpage.paragraph('This page was made by') + webpage.code(made_by))
     parts.append(
         webpage.paragraph(
-            f'on {runs.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; '
+            f'on {processor.name()}, {os.cpu_count()} cores, Python {platform.python_version()}; '
             'its laws, calibration and episodes were computed there. What the runs were trained '
             'on is told with them.'
         )
@@ -186,4 +187,4 @@ def _origins(found: Found) -> str:
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

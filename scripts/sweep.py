@@ -22,12 +22,16 @@ from functools import partial
 from pathlib import Path
 
 import _path
-from _array import Array
 from absl import flags
 
 import configs
-from utils import dataset_files, envs, errors, slurm, supervisor, sweep
+from utils import errors
+from utils.data import dataset_files
+from utils.environments import envs
 from utils.errors import UserError
+from utils.sweeps import slurm, suites, supervisor
+from utils.sweeps.arrays import Array
+from utils.system import command
 
 FLAGS = flags.FLAGS
 BATCH_SCRIPT = _path.ROOT / 'scripts/slurm/array.sbatch'
@@ -36,7 +40,7 @@ flags.DEFINE_string('suite', None, 'Name of a suite of configs.py.', required=Tr
 flags.DEFINE_enum(
     'joint',
     'none',
-    sweep.JOINT,
+    suites.JOINT,
     'What trains together: nothing, the seeds of a task, or all tasks and seeds of an environment.',
 )
 flags.DEFINE_string('elements', None, 'Array indices to treat, as 0-3,5; default: all.')
@@ -74,19 +78,19 @@ def main(main_flags: list[str], _: list[str]) -> None:
 
 def _array(main_flags: list[str]) -> Array:
     suite = configs.get_suite(FLAGS.suite)
-    elements = sweep.elements(suite, FLAGS.joint)
+    elements = suites.elements(suite, FLAGS.joint)
     save_dir = _absolute(FLAGS.save_dir)
     own = dict(
         save_dir=save_dir,
         dataset_dir=_absolute(FLAGS.dataset_dir),
         dataset_url=FLAGS.dataset_url,
     )
-    all_flags = own | dict(suite.flags) | sweep.parse_flags(main_flags)
+    all_flags = own | dict(suite.flags) | suites.parse_flags(main_flags)
     chosen = range(len(elements))
     if FLAGS.elements is not None:
-        chosen = sweep.parse_indices('elements', FLAGS.elements, len(elements))
+        chosen = suites.parse_indices('elements', FLAGS.elements, len(elements))
     folder = save_dir / 'sweeps' / FLAGS.suite / FLAGS.joint
-    return Array(elements, list(chosen), all_flags, sweep.offline_steps(all_flags), folder)
+    return Array(elements, list(chosen), all_flags, suites.offline_steps(all_flags), folder)
 
 
 def _absolute(path: str) -> Path:
@@ -103,7 +107,7 @@ def _status(array: Array) -> None:
     states = {index: array.state(index, jobs.get(index)) for index in array.chosen}
     for index, state in states.items():
         print(array.row(index, state))
-    print(sweep.counts(states.values()))
+    print(suites.counts(states.values()))
 
 
 def _known_jobs(array: Array) -> dict[int, slurm.Job]:
@@ -118,7 +122,7 @@ def _known_jobs(array: Array) -> dict[int, slurm.Job]:
 def _unfinished(array: Array, jobs: dict[int, slurm.Job]) -> list[int]:
     """The elements to run: those that are neither done nor under way."""
     states = {index: array.state(index, jobs.get(index)) for index in array.chosen}
-    print(sweep.counts(states.values()), flush=True)
+    print(suites.counts(states.values()), flush=True)
     return [i for i, state in states.items() if state.name not in ('done', 'running', 'queued')]
 
 
@@ -139,7 +143,7 @@ def _fetch(array: Array) -> None:
         except UserError as error:
             missing[name] = error
     if missing:
-        rest = sweep.format_indices(index for index, name in names.items() if name not in missing)
+        rest = suites.format_indices(index for index, name in names.items() if name not in missing)
         others = f'; --elements={rest} runs those whose data is there' if rest else ''
         raise UserError(f'{next(iter(missing.values()))}{others}')
 
@@ -157,7 +161,7 @@ def _submit(main_flags: list[str], array: Array) -> None:
         shlex.split(FLAGS.sbatch_options),
     )
     own = dict(suite=FLAGS.suite, joint=FLAGS.joint)
-    own |= {name: array.flags[name] for name in sweep.OWN}
+    own |= {name: array.flags[name] for name in suites.OWN}
     command += [sys.executable, str(Path(__file__).absolute())]
     command += [*(f'--{name}={value}' for name, value in own.items()), '--', *main_flags]
     if FLAGS.dry_run:
@@ -173,7 +177,7 @@ def _submit(main_flags: list[str], array: Array) -> None:
 
 
 def _element(array: Array) -> None:
-    [index] = sweep.parse_indices('element', str(FLAGS.element), len(array.elements))
+    [index] = suites.parse_indices('element', str(FLAGS.element), len(array.elements))
     print(array.announcement(index), flush=True)
     environment = supervisor.share(1, slurm.cpus() or supervisor.cores(), os.environ)
     outcome = supervisor.run(
@@ -203,12 +207,12 @@ def _local(array: Array) -> None:
     array.folder.mkdir(parents=True, exist_ok=True)
     local = _Local(array, supervisor.share(FLAGS.local, supervisor.cores(), os.environ))
     outcome = supervisor.run(local.start, indices, FLAGS.local, local.again)
-    print(sweep.counts(array.state(index) for index in array.chosen))
+    print(suites.counts(array.state(index) for index in array.chosen))
     failed = [index for index, code in outcome.codes.items() if code not in (0, errors.STOPPED)]
     failed = sorted({*failed, *local.fruitless})
     if failed:
         logs = f'{array.folder}/INDEX.log'
-        print(f'failed: --elements={sweep.format_indices(failed)}; see {logs}', file=sys.stderr)
+        print(f'failed: --elements={suites.format_indices(failed)}; see {logs}', file=sys.stderr)
         sys.exit(1)
     if outcome.signals:
         print(f'{outcome.signals[0].name}: all have stopped; the same command goes on')
@@ -258,4 +262,4 @@ if __name__ == '__main__':
     end = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
     main_flags = sys.argv[end + 1 :]
     del sys.argv[end:]
-    errors.run(partial(main, main_flags))
+    command.run(partial(main, main_flags))

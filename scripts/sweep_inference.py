@@ -10,19 +10,19 @@ or in --out. For all combinations of the lists see scripts/evaluate.py.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import _inference
+import _path  # noqa: F401
 import numpy as np
 from absl import flags
 
-from utils import errors, statistics
+from utils import statistics
 from utils.errors import UserError
-from utils.evaluation import Episodes
+from utils.jobs import inference_flags, run_flag
+from utils.rollouts.evaluation import Episodes
+from utils.system import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('run', None, 'Run directory.', required=True)
 
 CAPTION = (
     f'{statistics.OVER_SEEDS} minus trained: the difference on the same start states, with a 95% '
@@ -32,8 +32,8 @@ HEADER = ('success', '95% interval', 'mean length', 'minus trained', '95% interv
 
 
 def main(_: list[str]) -> None:
-    trained = _inference.load(Path(FLAGS.run).expanduser())
-    lists = _inference.given_lists(trained)
+    trained = inference_flags.load(run_flag.directory())
+    lists = inference_flags.given_lists(trained)
     if not lists:
         raise UserError('nothing to sweep: give at least one list, such as --n_pi=1,4,16')
     agent = trained.agent
@@ -42,7 +42,7 @@ def main(_: list[str]) -> None:
         for name, values in lists.items()
     }
     distinct = _distinct([agent.settings, *(one for curve in curves.values() for one in curve)])
-    played = _inference.play(trained, distinct)
+    played = inference_flags.play(trained, distinct)
     print(CAPTION)
     for name in curves:
         _print_curve(name, _distinct([*curves[name], agent.settings]), distinct, played)
@@ -52,7 +52,7 @@ def _distinct(settings: Sequence[Any]) -> list[Any]:
     """Returns the settings without repetitions, in the order of their first ones."""
     found: dict[tuple, Any] = {}
     for one in settings:
-        found.setdefault(tuple(_inference.plain(one).values()), one)
+        found.setdefault(tuple(inference_flags.plain(one).values()), one)
     return list(found.values())
 
 
@@ -68,9 +68,9 @@ def _print_curve(
         played: for each seed, what came of each of these.
     """
     reference = [seed[0] for seed in played]
-    trained, *_ = names = [_inference.plain(one) for one in distinct]
+    trained, *_ = names = [inference_flags.plain(one) for one in distinct]
     print(f'\n| {" | ".join((name, *HEADER))} |\n|{"---|" * (len(HEADER) + 1)}')
-    for one in map(_inference.plain, curve):
+    for one in map(inference_flags.plain, curve):
         own = [seed[names.index(one)] for seed in played]
         mark = ' (trained)' if one == trained else ''
         difference = ['', ''] if mark else _difference(own, reference)
@@ -94,4 +94,4 @@ def _difference(seeds: Sequence[Episodes], reference: Sequence[Episodes]) -> lis
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

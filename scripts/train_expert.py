@@ -21,13 +21,15 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import configs
-from agents import sac
-from utils import errors, experts, guards, locks, online, runs
-from utils.checkpoints import Checkpoints
+from utils import errors
 from utils.errors import UserError
-from utils.metrics import CsvTable
-from utils.online import Learning
-from utils.stopping import StopRequest
+from utils.generation import experts, online, sac
+from utils.generation.online import Learning
+from utils.storage import runs
+from utils.storage.checkpoints import Checkpoints
+from utils.storage.metrics import CsvTable
+from utils.system import command, guards, locks
+from utils.system.stopping import StopRequest
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('out', 'exp/ant_expert', 'Folder of the run and its result.')
@@ -111,4 +113,4 @@ def _finish(learning: Learning, env: gymnasium.Env, out: Path, record: dict) -> 
 
 
 if __name__ == '__main__':
-    errors.run(main)
+    command.run(main)

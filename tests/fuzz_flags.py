@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 import agents
 import configs
 import main
-from utils import dataset_files, errors
+from utils import errors
+from utils.data import dataset_files
+from utils.system import command
 
 OWN_FLAGS = sorted(flag.name for flag in flags.FLAGS.flags_by_module_dict()['main'])
 INT32 = 2**31 - 1
@@ -167,7 +169,7 @@ class Parser:
                 mock.patch.object(dataset_files, 'locate', side_effect=AcceptedError),
                 mock.patch.object(dataset_files, 'load', side_effect=AcceptedError),
             ):
-                errors.run(main.main, main.define_agent_flag)
+                command.run(main.main, main.define_agent_flag)
             raise AssertionError('main.py ended before its data')
         except AcceptedError:
             assert_sound(flags.FLAGS)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from tests.helpers import random_arrays
 from tests.npz_files import DEFLATED, STORED, Member, archive, description, header, members, npy
-from utils import dataset_files, datasets, envs, npz
+from utils.data import dataset_files, datasets
+from utils.environments import envs
 from utils.errors import UserError
+from utils.system import memory
 
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
 MEMORY = 32 << 20  # bytes that are said to be available
@@ -244,7 +246,7 @@ class Reader:
         self._path.write_bytes(content)
         tracemalloc.start()
         try:
-            with mock.patch.object(npz, 'available_memory', return_value=MEMORY):
+            with mock.patch.object(memory, 'available', return_value=MEMORY):
                 [arrays] = dataset_files.load(self._path, {ENV: self._env})
             datasets.build(arrays)
             assert_format(arrays)

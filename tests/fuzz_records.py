@@ -10,12 +10,14 @@ import pytest
 from hypothesis import strategies as st
 
 import configs
-from scripts import _restore
 from tests.fuzz_flags import TYPES, assert_config, assert_refusal
 from tests.fuzz_npz import ENV
 from tests.helpers import small_config
-from utils import checkpoints, envs, errors, runs
+from utils import errors
+from utils.environments import envs
 from utils.errors import UserError
+from utils.jobs import restore
+from utils.storage import checkpoints, runs
 
 SIZES = dict(observation_dim=2, action_dim=2)
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -116,7 +118,7 @@ class Restorer:
             ):
                 found = runs.read_record(self._folder)
                 config = runs.agent_config(found)
-                _, shapes, _ = _restore.restore(self._folder, found, found['env_name'], None)
+                _, shapes, _ = restore.restore(self._folder, found, found['env_name'], None)
         except UserError as error:
             assert_refusal(*fail(error))
             return 'refused'

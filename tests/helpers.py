@@ -10,8 +10,9 @@ import numpy as np
 
 import agents
 import configs
-from utils import datasets, returns
-from utils.train_state import TrainState
+from utils.data import datasets
+from utils.models import returns
+from utils.models.train_state import TrainState
 
 SMALL = dict(
     hidden_dims=(16, 16),

@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import app, flags
 
 from tests.equality import assert_equal_runs
-from utils import generation
+from utils.generation import generator
 
 FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,7 +142,7 @@ def kill_again_and_again(
 
 def main(_: list[str]) -> None:
     out = Path(FLAGS.out).resolve()
-    generation.generate(DATASET, out / 'data', episodes=4, workers=1, seed=0)
+    generator.generate(DATASET, out / 'data', episodes=4, workers=1, seed=0)
     extra = PHASES if FLAGS.phases else ()
     whole = [*command(out / 'data', out / 'whole', FLAGS.steps), *extra]
     subprocess.run(whole, stderr=subprocess.PIPE, check=True)

@@ -13,10 +13,11 @@ import numpy as np
 from scipy import stats
 
 import agents
-from utils import runs, training
-from utils.checkpoints import Checkpoints
-from utils.train_state import TrainState
-from utils.value_models import flow_value
+from utils.models.train_state import TrainState
+from utils.models.value_models import flow_value
+from utils.storage import runs
+from utils.storage.checkpoints import Checkpoints
+from utils.training import populations
 
 
 def scores_of(directories, file='eval.csv'):
@@ -142,10 +143,10 @@ def flow_laws(checkpoint, seed, observations, actions):
     assert (config.value_model, config.return_solver) == ('flow', 'euler')
     sizes = record['observation_dim'], record['action_dim']
     agent = agents.create(config, agents.Spec(*sizes, 0.0, 1.0, -1.0, 1.0))
-    init = partial(training.init_population, agent.init, record['seeds'])
+    init = partial(populations.init_population, agent.init, record['seeds'])
     with Checkpoints(checkpoint.parent, read_only=True) as saved:
         population, _ = saved.restore(int(checkpoint.name), jax.eval_shape(init))
-    state = training.member(population, record['seeds'].index(seed))
+    state = populations.member(population, record['seeds'].index(seed))
     params = jax.tree.map(lambda leaf: leaf[0], state.value.params)
     net = flow_value.network(config)
     z = np.tile(stats.norm.ppf((np.arange(64) + 0.5) / 64), (len(observations), 1))[..., None]

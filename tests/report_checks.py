@@ -12,7 +12,7 @@ import numpy as np
 
 from tests import recompute
 from tests.report_page import follow, rows_of
-from utils import runs
+from utils.storage import runs
 
 # Names of rows: not measured, and so not cited.
 NAMES = {'environment', 'task', 'config', 'setting', 'package', 'run', 'device', 'dataset', 'why'}

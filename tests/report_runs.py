@@ -8,8 +8,8 @@ import numpy as np
 import agents
 from tests.helpers import random_state
 from tests.run_folders import append_evaluation, write_run
-from utils import runs
-from utils.checkpoints import Checkpoints
+from utils.storage import runs
+from utils.storage.checkpoints import Checkpoints
 
 CUBE = 'cube-single-play-singletask-task{}-v0'
 MAZE = 'pointmaze-medium-navigate-singletask-task1-v0'

@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 import configs
-from utils import runs
-from utils.metrics import CsvTable
 from utils.statistics import success_interval
+from utils.storage import runs
+from utils.storage.metrics import CsvTable
 
 ENV_NAME = 'cube-single-play-singletask-task1-v0'
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils import action_maps
-from utils.action_maps import ActionMap
+from utils.environments import action_maps
+from utils.environments.action_maps import ActionMap
 
 numbers = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
 

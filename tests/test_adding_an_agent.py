@@ -62,6 +62,7 @@ def test_the_agent_is_short():
     assert len(blocks('python')[0].splitlines()) <= 60
 
 
+@pytest.mark.long
 def test_its_commands_run(folder):
     train, evaluate = (line.split()[1:] for line in blocks('bash')[0].splitlines())
     python(folder, *train, *SMALL[train[0]])
@@ -69,6 +70,7 @@ def test_its_commands_run(folder):
     assert re.search(r'n_pi 32 .*success', output)
 
 
+@pytest.mark.long
 def test_what_is_called_otherwise_is_evaluated_too(folder):
     """Scripts know a run's settings by its agent, not by the name of its config."""
     train, evaluate = (line.split()[1:] for line in blocks('bash')[0].splitlines())

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import configs
-from utils import agent_flags
 from utils.errors import UserError
+from utils.jobs import agent_flags
 
 CONFIGS_FILE = Path(configs.__file__)
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from utils.background import Background, on_host
+from utils.system.background import Background, on_host
 
 
 def test_a_job_runs_beside_its_caller_and_is_waited_for():

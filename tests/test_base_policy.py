@@ -7,8 +7,8 @@ import numpy as np
 import optax
 
 from tests.helpers import column, random_batch
-from utils import base_policy, train_state
-from utils.networks import VelocityField
+from utils.models import base_policy, train_state
+from utils.models.networks import VelocityField
 
 # A velocity that anyone can integrate: v(a, x, t) = x.
 STRAIGHT = SimpleNamespace(

@@ -22,8 +22,8 @@ from tests.helpers import (
     small_agent,
     small_config,
 )
-from utils import base_policy, implicit_values
 from utils.errors import UserError
+from utils.models import base_policy, implicit_values
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 VALUE_MODELS = ['evor', 'evor_scalar', 'evor_c51', 'evor_qr', 'evor_iqn']

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_arrays
-from utils import acting, behaviour_measures, datasets, env_processes, envs, evaluation
-from utils.behaviour_measures import Amount
+from utils.data import datasets
+from utils.environments import env_processes, envs
+from utils.generation import behaviour_measures
+from utils.generation.behaviour_measures import Amount
+from utils.rollouts import acting, evaluation
 
 MAZE = 'pointmaze-medium-navigate-singletask-task1-v0'
 CUBES = 'cube-double-play-singletask-task1-v0'
@@ -157,6 +160,7 @@ def test_recorded_episodes_are_looked_at_as_often_as_played_ones():
         np.testing.assert_array_equal(mine, theirs[::3].astype(np.float32))
 
 
+@pytest.mark.long
 def test_a_watched_policy_acts_as_before_and_is_seen_at_every_chunk_of_every_episode():
     """Three episodes in two environments: chunks of five actions, until 200 steps are over."""
     name = 'cube-single-play-singletask-task1-v0'

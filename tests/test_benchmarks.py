@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from benchmarks import flops, phase_tables, profiles, reports, scores, value_training
+from benchmarks import phase_tables, profiles, reports, scores, value_training
 from tests import recompute
-from utils import calibration
-from utils.metrics import CsvTable
+from utils.jobs import flops
+from utils.reporting import calibration
 from utils.statistics import sliced_wasserstein
+from utils.storage.metrics import CsvTable
 
 RESULTS = Path(__file__).resolve().parents[1] / 'benchmarks/results'
 

@@ -10,7 +10,7 @@ import pytest
 from jax.extend import core
 
 from tests.helpers import random_state, small_agent
-from utils import blocks
+from utils.models import blocks
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils import candidates
+from utils.models import candidates
 
 
 def test_effective_number_counts_what_a_pick_is_spread_over():

@@ -16,17 +16,17 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.helpers import small_agent
-from utils import checkpoints as module
-from utils import training
-from utils.checkpoints import COMMIT, KEEP, Checkpoints, DamagedError
 from utils.errors import UserError
+from utils.storage import checkpoints as module
+from utils.storage.checkpoints import COMMIT, KEEP, Checkpoints, DamagedError
+from utils.training import populations
 
 PROGRESS = dict(window_steps=3, sums={'loss': [0.1]})
 
 
 @functools.cache
 def population():
-    return training.init_population(small_agent(hidden_dims=(4,)).init, [0, 1])
+    return populations.init_population(small_agent(hidden_dims=(4,)).init, [0, 1])
 
 
 @functools.cache
@@ -83,7 +83,7 @@ def test_progress_can_be_written_again(copy):
 )
 def test_a_checkpoint_of_other_shapes_is_refused(written, other):
     agent = small_agent(**(dict(hidden_dims=(4,)) | other))
-    expected = jax.eval_shape(lambda: training.init_population(agent.init, [0, 1]))
+    expected = jax.eval_shape(lambda: populations.init_population(agent.init, [0, 1]))
     with Checkpoints(written, read_only=True) as checkpoints:
         with pytest.raises(UserError, match='another environment, network size') as caught:
             checkpoints.restore(7, expected)
@@ -181,7 +181,8 @@ def test_a_disk_whose_directories_cannot_be_synced_holds_checkpoints(tmp_path):
     shim = tmp_path / 'shim.so'
     subprocess.run(['cc', '-shared', '-fPIC', '-o', shim, tmp_path / 'shim.c', '-ldl'], check=True)
     program = (
-        'import sys, numpy\nfrom pathlib import Path\nfrom utils.checkpoints import Checkpoints\n'
+        'import sys, numpy\nfrom pathlib import Path\n'
+        'from utils.storage.checkpoints import Checkpoints\n'
         'with Checkpoints(Path(sys.argv[1])) as checkpoints:\n'
         '    checkpoints.save(3, dict(a=numpy.arange(4.0)), {})\n'
     )

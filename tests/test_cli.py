@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 from tensorboardX.proto import event_pb2
 
-from utils import generation
+from utils.generation import generator
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
@@ -93,7 +93,7 @@ def snapshot(folder):
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data')
-    generation.generate(DATASET, folder, episodes=4, workers=1, seed=0)
+    generator.generate(DATASET, folder, episodes=4, workers=1, seed=0)
     return folder
 
 
@@ -137,6 +137,7 @@ def test_a_run_leaves_all_its_outputs(trained):
         assert float(row['start_value_error']) == pytest.approx(promised - obtained)
 
 
+@pytest.mark.long
 def test_evaluating_beside_training_changes_nothing(data_dir, trained, tmp_path):
     result = train(data_dir, tmp_path, '--seeds=0,1', '--overlap_evaluation', evaluate=12)
     assert result.returncode == 0, result.stderr
@@ -146,6 +147,7 @@ def test_evaluating_beside_training_changes_nothing(data_dir, trained, tmp_path)
     assert_same_weights(weights(beside, 12), weights(trained, 12))
 
 
+@pytest.mark.long
 def test_tasks_together_leave_what_each_leaves_alone(data_dir, tmp_path):
     """Records, rows and weights; and a run of one of them can go on alone."""
     together = train(data_dir, tmp_path / 'together', '--tasks=1,2', '--seeds=0,1')
@@ -204,9 +206,9 @@ def test_a_finished_run_started_again_says_so(data_dir, trained):
 
 
 def test_a_trained_run_is_evaluated_at_other_settings(trained):
-    checkpoint = f'--checkpoint={trained}'
+    directory = f'--run={trained}'
     result = run(
-        'scripts/evaluate.py', checkpoint, '--n_pi=1,3', '--tau_q=0,0.1', '--eval_episodes=2'
+        'scripts/evaluate.py', directory, '--n_pi=1,3', '--tau_q=0,0.1', '--eval_episodes=2'
     )
     assert result.returncode == 0, result.stderr
     rows = table(trained / 'inference.csv')
@@ -220,7 +222,7 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
 def test_rows_go_to_another_folder_where_the_run_is_not_ours(trained, tmp_path):
     """As of a colleague's run: before anything is played it is known whether rows can be kept."""
     (tmp_path / 'file').touch()
-    arguments = f'--checkpoint={trained}', '--eval_episodes=2', '--n_pi=1'
+    arguments = f'--run={trained}', '--eval_episodes=2', '--n_pi=1'
     before = snapshot(trained)
     result = run('scripts/evaluate.py', *arguments, f'--out={tmp_path / "file"}')
     assert_one_line(result, 'cannot be written to (File exists); give another folder with --out')
@@ -262,7 +264,7 @@ def test_a_baseline_trains_and_says_which_settings_it_lacks(data_dir, tmp_path):
     assert 'value_loss' not in table(directory / 'train.csv')[0]
     assert [row['episodes'] for row in table(directory / 'eval.csv')] == ['2']
     assert [row['start_value'] for row in table(directory / 'eval.csv')] == ['nan']
-    result = run('scripts/evaluate.py', f'--checkpoint={directory}', '--tau_q=0')
+    result = run('scripts/evaluate.py', f'--run={directory}', '--tau_q=0')
     assert_one_line(result, '--tau_q: bc has no such inference setting; it has flow_steps')
 
 
@@ -376,6 +378,7 @@ def test_too_little_memory_costs_one_line(data_dir, tmp_path):
     assert 'lower --agent.batch_size' in result.stderr
 
 
+@pytest.mark.long
 def test_a_full_disk_costs_one_line_and_keeps_what_was_whole(data_dir, tmp_path):
     """A limit on the size of files stands in for the disk: tables fit, arrays do not."""
     assert train(data_dir, tmp_path, steps=6).returncode == 0
@@ -424,7 +427,7 @@ FOREIGN = {
 @pytest.mark.parametrize(('arguments', 'message'), FOREIGN.values(), ids=FOREIGN.keys())
 def test_a_bad_evaluation_costs_one_line(trained, arguments, message):
     before = snapshot(trained)
-    assert_one_line(run('scripts/evaluate.py', f'--checkpoint={trained}', *arguments), message)
+    assert_one_line(run('scripts/evaluate.py', f'--run={trained}', *arguments), message)
     assert snapshot(trained) == before
 
 
@@ -434,9 +437,10 @@ def test_a_checkpoint_of_another_network_size_is_refused(trained, tmp_path):
     record['agent']['hidden_dims'] = [8, 8]
     (tmp_path / 'config.json').write_text(json.dumps(record))
     (tmp_path / 'checkpoints').symlink_to(trained / 'checkpoints')
-    result = run('scripts/evaluate.py', f'--checkpoint={tmp_path}')
+    result = run('scripts/evaluate.py', f'--run={tmp_path}')
     assert_one_line(result, 'another environment, network size or number of seeds')
 
 
 def test_a_folder_without_a_run_costs_one_line(tmp_path):
-    assert_one_line(run('scripts/evaluate.py', f'--checkpoint={tmp_path}'), 'no run here')
+    for name in ('--run', '--checkpoint'):  # the second is its name of an earlier release
+        assert_one_line(run('scripts/evaluate.py', f'{name}={tmp_path}'), 'no run here')

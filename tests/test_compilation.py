@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from utils import compilation
+from utils.system import compilation
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import jax
-from utils import compilation
+from utils.system import compilation
 compilation.keep_programs()
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)

@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from utils import contents, datasets, generation
-from utils.contents import Share
+from utils.data import contents, datasets
+from utils.data.contents import Share
+from utils.generation import generator
 
 ROOT = Path(__file__).resolve().parents[1]
 MAZE, CUBE = 'pointmaze-medium-stitch-v0', 'cube-single-play-v0'
@@ -102,7 +104,7 @@ def check(folder, name):
 
 
 def test_a_set_of_which_nothing_is_known_is_measured_and_one_without_record_named(tmp_path):
-    generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
     result = check(tmp_path, MAZE)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(f'| {MAZE} | success, task ') == 5
@@ -112,8 +114,9 @@ def test_a_set_of_which_nothing_is_known_is_measured_and_one_without_record_name
     assert result.stderr.startswith(f'error: {tmp_path / MAZE}.json: not found')
 
 
+@pytest.mark.long
 def test_a_set_whose_plans_fail_is_found_out(tmp_path):
-    generation.generate(CUBE, tmp_path, episodes=1, workers=1, seed=0)
+    generator.generate(CUBE, tmp_path, episodes=1, workers=1, seed=0)
     path = tmp_path / f'{CUBE}.json'
     record = json.loads(path.read_text())
     record['plan_successes']['train'] = 0

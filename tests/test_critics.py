@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import member_of
-from utils import critics
-from utils.networks import MLP
+from utils.models import critics
+from utils.models.networks import MLP
 
 VALUES = jnp.array([[1.0, 5.0], [3.0, 4.0]])
 

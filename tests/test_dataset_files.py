@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_arrays
-from utils import dataset_files, envs
+from utils.data import dataset_files
+from utils.environments import envs
 from utils.errors import UserError
 
 MAZE = 'pointmaze-medium-stitch-singletask-task1-v0'

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import random_arrays
-from utils import datasets, recorded_returns
+from utils.data import datasets, recorded_returns
 from utils.errors import UserError
 
 DISCOUNT = 0.9

@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from utils import guards
 from utils.errors import UserError
+from utils.system import guards
 
 ROOT = Path(__file__).resolve().parents[1]
 # A command that draws random numbers, and then has more to say than a pipe holds.
@@ -28,7 +28,7 @@ def main(_):
     open(sys.argv[0], 'w').write('the end')
 
 sys.argv = [sys.argv[1]]
-errors.run(main)
+command.run(main)
 """
 OTHERWISE = dict(
     JAX_ENABLE_X64='1',
@@ -105,7 +105,7 @@ def test_names_that_the_locale_cannot_read_cost_one_line(tmp_path, how):
 @pytest.mark.parametrize('backend', ['osmesa', 'nothing-of-the-kind', 'egl'])
 def test_rendering_is_not_loaded_where_nothing_is_drawn(backend):
     program = (
-        'import sys\nfrom utils import envs\n'
+        'import sys\nfrom utils.environments import envs\n'
         "envs.make_env('pointmaze-medium-stitch-singletask-task1-v0')\n"
         "assert not [name for name in sys.modules if name.startswith('OpenGL')]"
     )

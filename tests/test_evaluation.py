@@ -17,9 +17,12 @@ import configs
 from agents import Decision
 from benchmarks import stepping
 from tests.helpers import random_state, small_agent
-from utils import acting, env_processes, envs, evaluation, metrics, results
-from utils.env_processes import Played
+from utils.environments import env_processes, envs
+from utils.environments.env_processes import Played
 from utils.errors import UserError
+from utils.reporting import results
+from utils.rollouts import acting, evaluation
+from utils.storage import metrics
 
 ENV = 'pointmaze-medium-navigate-singletask-task1-v0'
 KEY = jax.random.key(1)
@@ -610,13 +613,14 @@ def test_the_name_that_is_suggested_works(name, right):
 SCRIPT = """
 from pathlib import Path
 import numpy as np
-from utils import env_processes, generation
+from utils.environments import env_processes
+from utils.generation import generator
 
 print('begins', flush=True)
 with env_processes.VectorEnv('{env}', 2) as vector_env:
     vector_env.start(np.arange(2), np.arange(2))
     print(vector_env.collect(np.arange(2)).observations.shape, flush=True)
-generation.generate('pointmaze-medium-stitch-v0', Path('data'), episodes=1, workers=1, seed=0)
+generator.generate('pointmaze-medium-stitch-v0', Path('data'), episodes=1, workers=1, seed=0)
 print('ends', flush=True)
 """
 

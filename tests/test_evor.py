@@ -20,9 +20,9 @@ from tests.helpers import (
     small_agent,
     small_config,
 )
-from utils import base_policy, extraction, returns, value_models
 from utils.errors import UserError
-from utils.value_models import flow_value
+from utils.models import base_policy, extraction, returns, value_models
+from utils.models.value_models import flow_value
 
 ONE_LAYER = dict(hidden_dims=(16,))
 # Settings that several tests agree on, so that they share compiled programs.

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import configs
-from agents import sac
 from tests.helpers import random_params
-from utils import experts, online
-from utils.checkpoints import Checkpoints
 from utils.errors import UserError
+from utils.generation import experts, online, sac
+from utils.storage.checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV_ID = 'online-ant-v0'
@@ -98,6 +97,7 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path, env, lear
     jax.tree.map(np.testing.assert_array_equal, whole.replay, resumed.replay)
 
 
+@pytest.mark.long
 def test_the_command_leaves_an_expert_and_how_well_it_walks(tmp_path):
     """One episode of learning after the random steps: it need not walk well."""
     command = ['scripts/train_expert.py', f'--out={tmp_path}', '--steps=10020']

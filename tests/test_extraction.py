@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import logsumexp
 
-from utils import extraction
+from utils.models import extraction
 
 # As it is used: within a compiled program.
 soft_value = jax.jit(extraction.soft_value)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import largest_file, random_arrays, unprivileged
-from utils import dataset_files, wrappers
+from utils.data import dataset_files
+from utils.environments import wrappers
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +23,8 @@ NAMES = ['set-v0-val.npz', 'set-v0.npz']
 STARTER = """
 import hashlib, logging, sys
 from pathlib import Path
-from utils import dataset_files, wrappers
+from utils.data import dataset_files
+from utils.environments import wrappers
 
 class Waiting(logging.Handler):
     def emit(self, record):

@@ -13,8 +13,9 @@ from matplotlib.text import Text
 
 from tests.recompute import recorded_return
 from tests.run_folders import write_run
-from utils import calibration, charts, datasets, figures
+from utils.data import datasets
 from utils.errors import UserError
+from utils.reporting import calibration, charts, figures
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ('one', 'two', r'$\frac{three')
@@ -243,6 +244,7 @@ def test_returns_that_are_never_complete_are_refused(discount, message):
         calibration.held_out(dataset, 1, discount, 0.0, np.random.default_rng(0))
 
 
+@pytest.mark.long
 def test_a_figure_is_a_picture_its_numbers_and_their_lines(tmp_path):
     """What else is in them: tests/test_report.py, whose page shows the same figures."""
     directory = write_run(tmp_path / 'exp', evaluated=(100, 200, 400))

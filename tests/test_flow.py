@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from utils import flow
+from utils.models import flow
 
 
 def test_interpolant_goes_straight_from_noise_to_data():

@@ -7,9 +7,11 @@ import ogbench
 import pytest
 
 from tests.helpers import random_arrays
-from utils import behaviours, dataset_files, datasets, envs, experts, generation
+from utils.data import dataset_files, datasets
+from utils.environments import envs
+from utils.environments.wrappers import Noise
 from utils.errors import UserError
-from utils.wrappers import Noise
+from utils.generation import behaviours, experts, generator
 
 MAZE = 'pointmaze-medium-stitch-v0'  # its episodes are the shortest
 CUBE = 'cube-single-play-v0'
@@ -26,76 +28,77 @@ def digests(folder, dataset):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(generation, 'SHARD_EPISODES', 2)
+    monkeypatch.setattr(generator, 'SHARD_EPISODES', 2)
 
 
 @pytest.fixture(scope='session')
 def cube_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('cube')
-    generation.generate(CUBE, folder, episodes=2, workers=1, seed=0)
+    generator.generate(CUBE, folder, episodes=2, workers=1, seed=0)
     return folder
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, small_shards):
     for workers in (1, 2):
-        generation.generate(MAZE, tmp_path / str(workers), episodes=6, workers=workers, seed=3)
+        generator.generate(MAZE, tmp_path / str(workers), episodes=6, workers=workers, seed=3)
     assert digests(tmp_path / '1', MAZE) == digests(tmp_path / '2', MAZE)
 
 
+@pytest.mark.long
 def test_the_bytes_of_manipulation_sets_neither(tmp_path, cube_folder, monkeypatch):
     """Other shards, in other processes, after other episodes: the same two episodes."""
-    monkeypatch.setattr(generation, 'SHARD_EPISODES', 1)
-    generation.generate(CUBE, tmp_path, episodes=2, workers=2, seed=0)
+    monkeypatch.setattr(generator, 'SHARD_EPISODES', 1)
+    generator.generate(CUBE, tmp_path, episodes=2, workers=2, seed=0)
     assert digests(tmp_path, CUBE) == digests(cube_folder, CUBE)
 
 
 def test_seeds_differ(tmp_path):
     for seed in (0, 1):
-        generation.generate(MAZE, tmp_path / str(seed), episodes=1, workers=1, seed=seed)
+        generator.generate(MAZE, tmp_path / str(seed), episodes=1, workers=1, seed=seed)
     assert digests(tmp_path / '0', MAZE) != digests(tmp_path / '1', MAZE)
 
 
 def test_interrupted_work_is_taken_up_and_ends_the_same(tmp_path, small_shards):
-    generation.generate(MAZE, tmp_path / 'whole', episodes=4, workers=1, seed=0)
+    generator.generate(MAZE, tmp_path / 'whole', episodes=4, workers=1, seed=0)
     parameters = json.loads((tmp_path / 'whole' / f'{MAZE}.json').read_text())
     parameters = {k: parameters[k] for k in ('dataset', 'episodes', 'seed', 'versions')}
     folder = tmp_path / 'resumed' / f'.{MAZE}.shards'
-    first, *_ = generation._plan_shards(folder, parameters)
-    generation.record_shard(first)
+    first, *_ = generator._plan_shards(folder, parameters)
+    generator.record_shard(first)
     stamp = (folder / 'train-000000.npz').stat().st_mtime_ns
     seen = []
-    original = generation._merge
+    original = generator._merge
 
     def merge(shards, path):
         seen.extend(shard.stat().st_mtime_ns for shard in shards)
         return original(shards, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, '_merge', merge)
-        generation.generate(MAZE, tmp_path / 'resumed', episodes=4, workers=1, seed=0)
+        patch.setattr(generator, '_merge', merge)
+        generator.generate(MAZE, tmp_path / 'resumed', episodes=4, workers=1, seed=0)
     assert seen[0] == stamp  # not recorded again
     assert digests(tmp_path / 'whole', MAZE) == digests(tmp_path / 'resumed', MAZE)
     assert not folder.exists()
 
 
 def test_a_finished_set_is_left_alone(tmp_path):
-    first = generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    first = generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
     stamp = (tmp_path / f'{MAZE}.npz').stat().st_mtime_ns
-    assert generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0) == first
+    assert generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0) == first
     assert (tmp_path / f'{MAZE}.npz').stat().st_mtime_ns == stamp
 
 
 def test_a_set_made_otherwise_is_not_overwritten(tmp_path):
-    generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
     with pytest.raises(UserError, match='made with other seed'):
-        generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=1)
+        generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=1)
 
 
 def test_a_noisy_set_records_what_was_chosen_not_what_became_of_it(tmp_path):
     """The same walker in the same start state: it chooses the same, and ends elsewhere."""
     sets = {}
     for name, noise in (('clean', Noise()), ('noisy', Noise(0.3))):
-        record = generation.generate(MAZE, tmp_path / name, 1, 1, 0, noise)
+        record = generator.generate(MAZE, tmp_path / name, 1, 1, 0, noise)
         assert record.get('noise') == (noise._asdict() if any(noise) else None)
         with np.load(tmp_path / name / f'{MAZE}.npz') as file:
             sets[name] = {key: file[key] for key in file.files}
@@ -105,25 +108,25 @@ def test_a_noisy_set_records_what_was_chosen_not_what_became_of_it(tmp_path):
     assert np.abs(clean['observations'][1] - noisy['observations'][1]).max() > 0
     for folder, noise in (('clean', Noise(0.3)), ('noisy', Noise()), ('noisy', Noise(0.2))):
         with pytest.raises(UserError, match='made with other noise'):
-            generation.generate(MAZE, tmp_path / folder, 1, 1, 0, noise)
+            generator.generate(MAZE, tmp_path / folder, 1, 1, 0, noise)
 
 
 def test_a_set_from_elsewhere_is_not_overwritten(tmp_path):
     np.savez(tmp_path / f'{MAZE}.npz', **random_arrays())
     with pytest.raises(UserError, match='from elsewhere'):
-        generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+        generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
 
 
 def test_an_unknown_dataset_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'cube-single-play-v0'"):
-        generation.generate('cube-singel-play-v0', tmp_path, 1, 1, 0)
+        generator.generate('cube-singel-play-v0', tmp_path, 1, 1, 0)
 
 
 @pytest.mark.parametrize('changes', [dict(episodes=0), dict(workers=0), dict(seed=-1)])
 def test_numbers_out_of_range_are_refused(tmp_path, changes):
     settings = dict(episodes=1, workers=1, seed=0) | changes
     with pytest.raises(UserError, match='must be at least 1'):
-        generation.generate(MAZE, tmp_path, **settings)
+        generator.generate(MAZE, tmp_path, **settings)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,37 +141,37 @@ def test_provenance_tells_how_the_files_came_about(cube_folder):
 @pytest.fixture
 def short_walks(monkeypatch):
     """The ant's sets at a few steps per episode; recorded here, since workers know no patch."""
-    source = generation.SOURCES[ANT]._replace(steps=12)
-    monkeypatch.setitem(generation.SOURCES, ANT, source)
+    source = generator.SOURCES[ANT]._replace(steps=12)
+    monkeypatch.setitem(generator.SOURCES, ANT, source)
 
-    def record_all(shards, workers):
+    def record_all(shards, workers, stop):
         for shard in shards:
-            generation.record_shard(shard)
-        return {split: [0, 0] for split in generation.SPLITS}
+            generator.record_shard(shard)
+        return {split: [0, 0] for split in generator.SPLITS}
 
-    monkeypatch.setattr(generation, '_record_all', record_all)
+    monkeypatch.setattr(generator, '_record_all', record_all)
 
 
 def test_provenance_names_the_expert_that_walked(tmp_path, short_walks):
-    record = generation.generate(ANT, tmp_path, episodes=1, workers=1, seed=0)
+    record = generator.generate(ANT, tmp_path, episodes=1, workers=1, seed=0)
     digest = hashlib.sha256((experts.FOLDER / 'ant.npz').read_bytes()).hexdigest()
     assert record['expert'] == dict(name='ant', sha256=digest)
     assert json.loads((tmp_path / f'{ANT}.json').read_text()) == record
 
 
 def test_a_set_walked_by_another_expert_is_not_taken_for_this_one(tmp_path, short_walks):
-    record = generation.generate(ANT, tmp_path, episodes=1, workers=1, seed=0)
-    assert generation.generate(ANT, tmp_path, episodes=1, workers=1, seed=0) == record
+    record = generator.generate(ANT, tmp_path, episodes=1, workers=1, seed=0)
+    assert generator.generate(ANT, tmp_path, episodes=1, workers=1, seed=0) == record
     other = dict(record, expert=dict(name='ant', sha256='0' * 64))
     untold = {name: value for name, value in record.items() if name != 'expert'}
     for theirs in (other, untold):
         (tmp_path / f'{ANT}.json').write_text(json.dumps(theirs))
         with pytest.raises(UserError, match='made with other expert'):
-            generation.generate(ANT, tmp_path, episodes=1, workers=1, seed=0)
+            generator.generate(ANT, tmp_path, episodes=1, workers=1, seed=0)
 
 
 def test_only_bodies_that_must_learn_to_walk_have_experts(cube_folder):
-    names = {source.env_id: None for source in generation.SOURCES.values()}
+    names = {source.env_id: None for source in generator.SOURCES.values()}
     found = {env_id: behaviours.expert_name(env_id) for env_id in names}
     expected = {env_id: 'ant' if env_id.startswith('ant') else None for env_id in names}
     assert found == expected
@@ -183,7 +186,7 @@ def test_committed_records_of_walked_sets_name_a_committed_expert():
     records = [json.loads(path.read_text()) for path in RECORDS.glob('*.json')]
     assert len(records) == 5
     for record in records:
-        if behaviours.expert_name(generation.SOURCES[record['dataset']].env_id):
+        if behaviours.expert_name(generator.SOURCES[record['dataset']].env_id):
             assert record['expert']['sha256'] in digests
         else:
             assert 'expert' not in record
@@ -222,13 +225,13 @@ def test_ogbench_loads_the_set_and_we_agree(cube_folder, task):
     np.testing.assert_array_equal(ours.observations[ours.starts + 1], theirs['next_observations'])
 
 
-@pytest.mark.parametrize('dataset', sorted(generation.SOURCES))
+@pytest.mark.parametrize('dataset', sorted(generator.SOURCES))
 def test_every_source_records(dataset):
     """A few steps of each: aligned rows, actions in range, ends marked."""
-    source = generation.SOURCES[dataset]._replace(steps=12)
+    source = generator.SOURCES[dataset]._replace(steps=12)
     env = source.make_env(source.env_id, source.steps)
-    episode = generation.record_episode(source, env, 0, 'train', 0).episode
-    again = generation.record_episode(source, env, 0, 'train', 0).episode
+    episode = generator.record_episode(source, env, 0, 'train', 0).episode
+    again = generator.record_episode(source, env, 0, 'train', 0).episode
     env.close()
     assert episode['terminals'].tolist() == [False] * 11 + [True]
     assert np.abs(episode['actions']).max() <= 1.0
@@ -249,8 +252,8 @@ def test_a_rejected_attempt_is_repeated_with_another_seed():
         attempts.append(seeds.entropy)
         return behaviours.Recording(None if len(attempts) < 3 else {'x': 0}, 1, 1)
 
-    source = generation.SOURCES[MAZE]._replace(record=record)
-    assert generation.record_episode(source, None, 7, 'val', 5).episode == {'x': 0}
+    source = generator.SOURCES[MAZE]._replace(record=record)
+    assert generator.record_episode(source, None, 7, 'val', 5).episode == {'x': 0}
     assert attempts == [(7, 1, 5, 0), (7, 1, 5, 1), (7, 1, 5, 2)]
 
 

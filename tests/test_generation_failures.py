@@ -13,8 +13,9 @@ import pytest
 import tqdm
 
 from tests.helpers import largest_file, unprivileged
-from utils import generation, npz
+from utils.data import npz
 from utils.errors import UserError
+from utils.generation import generator
 
 MAZE = 'pointmaze-medium-stitch-v0'  # its episodes are the shortest
 
@@ -25,12 +26,12 @@ def visible(folder):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(generation, 'SHARD_EPISODES', 2)
+    monkeypatch.setattr(generator, 'SHARD_EPISODES', 2)
 
 
 def test_without_room_for_a_shard_nothing_is_left(tmp_path):
     with largest_file(10_000), pytest.raises(UserError, match=r'cannot be written \(File too'):
-        generation.generate(MAZE, tmp_path, episodes=2, workers=1, seed=0)
+        generator.generate(MAZE, tmp_path, episodes=2, workers=1, seed=0)
     left = {path.name for path in (tmp_path / f'.{MAZE}.shards').iterdir()}
     assert visible(tmp_path) == []
     assert left <= {'parameters.json', 'val-000000.npz'}  # one episode of validation has room
@@ -38,20 +39,20 @@ def test_without_room_for_a_shard_nothing_is_left(tmp_path):
 
 def test_without_room_for_the_set_its_shards_are_kept(tmp_path, small_shards):
     with largest_file(15_000), pytest.raises(UserError, match=f'{MAZE}.npz: cannot be written'):
-        generation.generate(MAZE, tmp_path, episodes=4, workers=1, seed=0)
+        generator.generate(MAZE, tmp_path, episodes=4, workers=1, seed=0)
     assert visible(tmp_path) == []
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob('.*/train-*.npz')}
     assert len(stamps) == 2
     merged = []
-    original = generation._merge
+    original = generator._merge
 
     def merge(shards, path):
         merged.extend((shard, shard.stat().st_mtime_ns) for shard in shards)
         return original(shards, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, '_merge', merge)
-        generation.generate(MAZE, tmp_path, episodes=4, workers=1, seed=0)
+        patch.setattr(generator, '_merge', merge)
+        generator.generate(MAZE, tmp_path, episodes=4, workers=1, seed=0)
     assert stamps.items() <= dict(merged).items()
     assert visible(tmp_path) == [f'{MAZE}-val.npz', f'{MAZE}.json', f'{MAZE}.npz']
 
@@ -68,9 +69,9 @@ def test_a_worker_that_is_killed_costs_one_line_and_no_shard(tmp_path, small_sha
                 worker.kill()
             return super().update(n)
 
-    monkeypatch.setattr(generation.tqdm, 'tqdm', KillingBar)
+    monkeypatch.setattr(generator.tqdm, 'tqdm', KillingBar)
     with pytest.raises(UserError, match=r'worker died .* finished shards are kept'):
-        generation.generate(MAZE, tmp_path, episodes=400, workers=1, seed=0)
+        generator.generate(MAZE, tmp_path, episodes=400, workers=1, seed=0)
     assert visible(tmp_path) == []
     assert any(npz.headers(path) for path in shards.glob('train-*.npz'))
 
@@ -79,25 +80,25 @@ def test_a_folder_that_nobody_may_write_to_costs_one_line():
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
         with unprivileged(), pytest.raises(UserError, match='Permission denied'):
-            generation.generate(MAZE, Path(folder), episodes=1, workers=1, seed=0)
+            generator.generate(MAZE, Path(folder), episodes=1, workers=1, seed=0)
 
 
 @pytest.mark.parametrize('content', ['', '{', '[]', '{}', '{"files": 1}', '[' * 100_000])
 def test_a_damaged_record_is_named(tmp_path, content):
     (tmp_path / f'{MAZE}.json').write_text(content)
     with pytest.raises(UserError, match=f'{MAZE}.json: damaged') as caught:
-        generation.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+        generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
     assert '\n' not in str(caught.value)
 
 
 def test_a_damaged_shard_is_named(tmp_path, small_shards):
     parameters = dict(dataset=MAZE, episodes=2, seed=0)
-    versions = {name: importlib.metadata.version(name) for name in generation.VERSIONED}
+    versions = {name: importlib.metadata.version(name) for name in generator.VERSIONED}
     folder = tmp_path / f'.{MAZE}.shards'
-    for shard in generation._plan_shards(folder, parameters | dict(versions=versions)):
+    for shard in generator._plan_shards(folder, parameters | dict(versions=versions)):
         Path(shard.path).write_bytes(b'PK')
     with pytest.raises(UserError, match=r'train-000000.npz: not a whole .* remove it and repeat'):
-        generation.generate(MAZE, tmp_path, episodes=2, workers=1, seed=0)
+        generator.generate(MAZE, tmp_path, episodes=2, workers=1, seed=0)
 
 
 def test_the_command_says_so_in_one_line_and_exits_with_2():

@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import foreign_files
-from utils import action_maps, dataset_files, importing, npz
+from utils.data import dataset_files, importing
+from utils.data.importers import formats, locating
+from utils.data.importers.options import Options
+from utils.environments import action_maps
 from utils.errors import UserError
-from utils.importers import formats, locating
-from utils.importers.options import Options
+from utils.system import memory
 
 GIVEN = foreign_files.trajectories()
 ROBOMIMIC = Options(observations=('eef', 'object'), ends_by_reward='rewards')
@@ -334,7 +336,7 @@ def test_arrays_that_lie_in_other_files_are_refused(tmp_path, monkeypatch):
 
 def test_arrays_that_exceed_the_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
     made = [make(tmp_path, monkeypatch) for make in (d4rl, minari)]
-    monkeypatch.setattr(npz, 'available_memory', lambda: 50)
+    monkeypatch.setattr(memory, 'available', lambda: 50)
     for path in made:
         refused(path, match=r'reading it takes .* GiB of memory')
 

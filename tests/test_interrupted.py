@@ -9,7 +9,7 @@ import pytest
 
 from tests.equality import assert_equal_runs
 from tests.kill import ENV, TASKS, command, run_dir, wait_for
-from utils import generation
+from utils.generation import generator
 
 STEPS = 30
 
@@ -17,7 +17,7 @@ STEPS = 30
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data')
-    generation.generate('pointmaze-medium-stitch-v0', folder, episodes=4, workers=1, seed=0)
+    generator.generate('pointmaze-medium-stitch-v0', folder, episodes=4, workers=1, seed=0)
     return folder
 
 
@@ -36,6 +36,7 @@ def states(save_dir):
     return {(record['state'], record['reason']) for record in records}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures('optimised')
 def test_a_run_killed_stopped_and_disturbed_equals_one_that_was_not(data_dir, tmp_path):
     once = f'--eval_interval={STEPS}'

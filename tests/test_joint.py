@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import flops
 from tests.helpers import random_arrays, small_agent
-from utils import datasets, joint, training
+from utils.data import datasets
 from utils.errors import UserError
+from utils.jobs import flops
+from utils.training import joint, populations
 
 SEEDS = [0, 3]
 AGENTS = {
@@ -42,19 +43,22 @@ def sampler(agent, chunk_length):
 def train(agents, shards, seeds, steps, chunk_length):
     """The joint populations of `agents`, one per task, after some updates."""
     first = agents[0]
-    population = training.init_population(
+    population = populations.init_population(
         joint.init([agent.init for agent in agents], first.shared), seeds
     )
-    train_chunk = training.make_train_chunk(
+    train_chunk = populations.make_train_chunk(
         joint.update(first.update, first.shared), joint.sample(sampler(first, chunk_length))
     )
     dataset = jax.device_put(joint.stack(shards))
-    keys = training.streams(seeds, training.TRAIN_STREAM)
+    keys = populations.streams(seeds, populations.TRAIN_STREAM)
     population, window = train_chunk(population, None, keys, dataset, 0, steps)
     return population, window.sums
 
 
-@pytest.mark.parametrize('name', AGENTS)
+# One in every lane; each of the others compiles for some five seconds.
+@pytest.mark.parametrize(
+    'name', ['evor', *(pytest.param(x, marks=pytest.mark.long) for x in AGENTS if x != 'evor')]
+)
 def test_each_member_equals_its_separate_run(name):
     settings = AGENTS[name]
     chunk_length = settings.get('chunk_length', 1)
@@ -62,10 +66,10 @@ def test_each_member_equals_its_separate_run(name):
     agents = [small_agent(name, return_mean=-float(task), **settings) for task in range(2)]
     together, sums = train(agents, shards, SEEDS, 10, chunk_length)
     views = joint.split(together, agents[0].shared, 2)
-    train_chunk = training.make_train_chunk(agents[0].update, sampler(agents[0], chunk_length))
-    keys = training.streams(SEEDS, training.TRAIN_STREAM)
+    train_chunk = populations.make_train_chunk(agents[0].update, sampler(agents[0], chunk_length))
+    keys = populations.streams(SEEDS, populations.TRAIN_STREAM)
     for task, agent in enumerate(agents):
-        population = training.init_population(agent.init, SEEDS)
+        population = populations.init_population(agent.init, SEEDS)
         dataset = jax.tree.map(jnp.asarray, shards[task])
         alone, window = train_chunk(population, None, keys, dataset, 0, 10)
         chex.assert_trees_all_equal_shapes_and_dtypes(views[task], alone)
@@ -108,7 +112,7 @@ def test_what_no_reward_touches_is_computed_once(next_action):
 def test_merging_undoes_splitting():
     agents = [small_agent(return_mean=-float(task)) for task in range(2)]
     init = joint.init([agent.init for agent in agents], ('policy',))
-    population = training.init_population(init, SEEDS)
+    population = populations.init_population(init, SEEDS)
     views = joint.split(population, ('policy',), 2)
     assert [float(view.returns.mean[0]) for view in views] == [0.0, -1.0]
     chex.assert_trees_all_equal(joint.merge(views, ('policy',)), population)

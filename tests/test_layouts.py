@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_arrays
-from utils import dataset_files, datasets
+from utils.data import dataset_files, datasets
 from utils.errors import UserError
 
 LENGTHS = (4, 3, 5)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from agents import frozen
-from scripts import _restore
 from tests.helpers import random_arrays, small_config
-from utils import action_maps, assembly, envs, npz, wrappers
+from utils.data import npz
+from utils.environments import action_maps, envs, wrappers
 from utils.errors import UserError
+from utils.jobs import assembly, restore
+from utils.system import memory
 
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
 
@@ -75,7 +77,7 @@ def test_shards_that_exceed_the_memory_are_refused_before_they_are_read(
     tmp_path, tasks, monkeypatch
 ):
     folder = write_shards(tmp_path / 'set')
-    monkeypatch.setattr(npz, 'available_memory', lambda: 100)
+    monkeypatch.setattr(memory, 'available', lambda: 100)
     monkeypatch.setattr(npz, 'read', None)
     with pytest.raises(UserError, match=r'reading it takes .* GiB of memory'):
         load(folder, tasks)
@@ -205,17 +207,17 @@ def test_the_held_out_file_of_a_run_on_own_data_has_their_name_and_map(tmp_path,
     data = load(write(tmp_path / 'mine.npz'), tasks)
     record = dict(env_name=ENV) | assembly.describe_data(data, data.train[0])
     with pytest.raises(UserError, match=r'mine-val\.npz: is not there, but .*--dataset_dir'):
-        _restore.held_out(record, tmp_path, 'file:///none')
+        restore.held_out(record, tmp_path, 'file:///none')
     path = write(tmp_path / 'mine-val.npz')
-    found = _restore.held_out(record, tmp_path, 'file:///none')
+    found = restore.held_out(record, tmp_path, 'file:///none')
     np.testing.assert_array_equal(found.actions, data.train[0].actions)
     write_record(path)
     with pytest.raises(UserError, match=r'mine-val\.npz: its actions were not mapped as those'):
-        _restore.held_out(record, tmp_path, 'file:///none')
+        restore.held_out(record, tmp_path, 'file:///none')
 
 
 def test_held_out_shards_of_a_run_are_found_by_their_folder(tmp_path, tasks):
     data = load(write_shards(tmp_path / 'set-100m-v0'), tasks)
     record = dict(env_name=ENV) | assembly.describe_data(data, data.train[0])
-    found = _restore.held_out(record, tmp_path, 'file:///none')
+    found = restore.held_out(record, tmp_path, 'file:///none')
     np.testing.assert_array_equal(found.actions, data.val[0].actions)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from utils import dataset_files, locks
+from utils.data import dataset_files
 from utils.errors import STOPPED, UserError
+from utils.system import locks
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWERS = ['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL']
@@ -19,7 +20,7 @@ HOLDER = """
 import errno, fcntl, sys
 from pathlib import Path
 from unittest import mock
-from utils import locks
+from utils.system import locks
 
 answer = getattr(errno, sys.argv[2])
 with mock.patch.object(fcntl, 'flock', side_effect=OSError(answer, 'no locks')):

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from utils import losses
+from utils.models import losses
 
 
 def test_masked_mean_by_hand():

@@ -25,7 +25,7 @@ from tests.recompute import (
     success_cell,
 )
 from tests.run_folders import write_run
-from utils import runs
+from utils.storage import runs
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = 'cube-single-play-singletask-task{}-v0'
@@ -92,6 +92,7 @@ def cited(folder, name):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['tasks', 'environments'])
 def test_every_success_is_recomputed_from_the_lines_it_cites(made, name):
     folder, _ = made
@@ -327,6 +328,7 @@ def test_bad_input_gets_one_line(tmp_path, arguments, expected):
     assert (tmp_path / 'cost.md').read_text() == 'mine'
 
 
+@pytest.mark.long
 def test_the_page_of_quick5_is_what_the_committed_runs_make(tmp_path):
     out = tmp_path / 'out'
     shown = 'evor_small,evor_paper_small,qc5_small,qc1_small,bc_small'

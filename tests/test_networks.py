@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from utils import networks
-from utils.networks import MLP, TrunkVelocityField, VelocityField
+from utils.models import networks
+from utils.models.networks import MLP, TrunkVelocityField, VelocityField
 
 FIELDS = {
     'mlp': VelocityField((8, 8), 2, True, 'float32'),

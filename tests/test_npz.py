@@ -13,7 +13,7 @@ import pytest
 from tests import npz_files
 from tests.helpers import random_arrays
 from tests.npz_files import DEFLATED, STORED, Member, archive, description, header, members
-from utils import dataset_files, npz
+from utils.data import dataset_files, npz
 from utils.errors import UserError
 
 GIANT = 2**40

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from utils import parallel
+from utils.training import parallel
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,7 +18,8 @@ PROGRAM = """
 import jax
 import numpy as np
 from tests.helpers import random_arrays, small_agent
-from utils import datasets, parallel, training
+from utils.data import datasets
+from utils.training import parallel, populations
 
 agent, seeds = small_agent(), [0, 1, 2, 3, 4]
 dataset = datasets.build(random_arrays((40, 30)))
@@ -48,6 +49,7 @@ for left, right in zip(jax.tree.leaves(train(many)), jax.tree.leaves(train(one))
 """
 
 
+@pytest.mark.long
 def test_five_seeds_on_four_devices_equal_those_on_one():
     flags = dict(XLA_FLAGS='--xla_force_host_platform_device_count=4', JAX_PLATFORMS='cpu')
     result = subprocess.run(

@@ -16,8 +16,8 @@ from agents import frozen, policy_file
 from tests.equality import assert_equal_runs
 from tests.helpers import small_agent, small_config
 from tests.test_cli import ENV, ROOT, data_dir, table, train  # noqa: F401
-from utils import runs
 from utils.errors import UserError
+from utils.storage import runs
 
 CONFIG = '--agent=configs.py:qc5_pool'
 POLICY = ('--agent.hidden_dims=(8,)', '--agent.batch_size=16', '--agent.flow_steps=2')
@@ -80,6 +80,7 @@ def test_another_task_and_agent_reuse_what_is_there(trained, data_dir):  # noqa:
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.long
 def test_a_finished_run_of_bc_is_the_base_policy(trained, data_dir, tmp_path):  # noqa: F811
     """Of the same settings; and it is the policy that would have been trained."""
     bc = ('--agent=configs.py:bc', *POLICY)
@@ -109,6 +110,7 @@ def test_another_base_policy_is_another_artefact(trained, data_dir, change):  # 
     assert f'updates, goes to: {made}' in result.stdout
 
 
+@pytest.mark.long
 def test_other_euler_steps_are_another_pool_of_the_same_policy(trained, data_dir):  # noqa: F811
     save_dir, _ = trained
     changes = '--agent.flow_steps=1', '--agent.config_name=fewer_steps'
@@ -121,6 +123,7 @@ def test_other_euler_steps_are_another_pool_of_the_same_policy(trained, data_dir
     assert np.abs(pools[0] - pools[1]).max() > 1e-3
 
 
+@pytest.mark.long
 def test_tasks_together_learn_what_they_learn_alone(trained, data_dir, tmp_path):  # noqa: F811
     save_dir, _ = trained
     base = f'--base_policy={base_policy_of(save_dir)}'
@@ -131,6 +134,7 @@ def test_tasks_together_learn_what_they_learn_alone(trained, data_dir, tmp_path)
         assert float(joint_row['value_loss']) == pytest.approx(float(row['value_loss']), rel=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures('optimised')
 def test_a_run_stopped_in_every_phase_equals_one_that_was_not(data_dir, tmp_path):  # noqa: F811
     steps = '--agent.policy_steps=3000'
@@ -179,12 +183,13 @@ def test_a_base_policy_may_be_older_than_steps_of_reward(trained, tmp_path):
 @pytest.fixture(scope='module')
 def exported(trained, tmp_path_factory):
     path = tmp_path_factory.mktemp('exported') / 'policy.npz'
-    arguments = f'--checkpoint={base_policy_of(trained[0])}', f'--out={path}'
+    arguments = f'--run={base_policy_of(trained[0])}', f'--out={path}'
     command = [sys.executable, 'scripts/export_base_policy.py', *arguments]
     subprocess.run(command, cwd=ROOT, check=True)
     return path
 
 
+@pytest.mark.long
 def test_a_policy_as_a_file_is_the_policy(trained, exported, data_dir, tmp_path):  # noqa: F811
     save_dir, _ = trained
     result = train_values(data_dir, tmp_path, f'--base_policy={exported}', evaluate=12)
@@ -303,6 +308,7 @@ def on_neighbours(data_dir, neighbours, tmp_path_factory):  # noqa: F811
     return save_dir
 
 
+@pytest.mark.long
 def test_the_page_s_policy_is_acted_by_and_drawn_from(on_neighbours):
     rows = table(run_of(on_neighbours) / 'eval.csv')
     assert int(rows[-1]['episodes']) == 2
@@ -313,8 +319,9 @@ def test_the_page_s_policy_is_acted_by_and_drawn_from(on_neighbours):
     assert record['base_policy']['function'] == 'neighbours:sample'
 
 
+@pytest.mark.long
 def test_a_run_on_somebody_else_s_policy_is_evaluated_again(on_neighbours, neighbours):
-    command = [sys.executable, 'scripts/evaluate.py', f'--checkpoint={run_of(on_neighbours)}']
+    command = [sys.executable, 'scripts/evaluate.py', f'--run={run_of(on_neighbours)}']
     command += ['--n_pi=1,3', '--eval_episodes=2']
     result = subprocess.run(
         command, cwd=ROOT, env=neighbours, capture_output=True, text=True, check=False
@@ -323,6 +330,7 @@ def test_a_run_on_somebody_else_s_policy_is_evaluated_again(on_neighbours, neigh
     assert len(table(run_of(on_neighbours) / 'inference.csv')) == 2
 
 
+@pytest.mark.long
 def test_a_pool_that_others_wrote_is_read(data_dir, neighbours, on_neighbours, tmp_path):  # noqa: F811
     """Its own drawing, given as a file, trains the same values."""
     pools = on_neighbours / 'base_policies/pointmaze-medium-stitch-v0/neighbours.sample/pool'
@@ -334,7 +342,7 @@ def test_a_pool_that_others_wrote_is_read(data_dir, neighbours, on_neighbours, t
     for drawn, read in zip(*rows, strict=True):
         assert drawn['value_loss'] == read['value_loss']
         assert 'val_value_loss' not in read  # nobody gave candidates at held-out states
-    evaluate = [sys.executable, 'scripts/evaluate.py', f'--checkpoint={run_of(tmp_path)}']
+    evaluate = [sys.executable, 'scripts/evaluate.py', f'--run={run_of(tmp_path)}']
     result = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert 'was trained on a pool alone and has no base policy' in result.stderr

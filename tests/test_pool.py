@@ -10,10 +10,13 @@ import pytest
 
 from agents import evor
 from tests.helpers import compiled, model_of, random_arrays, random_state, small_agent
-from utils import critics, datasets, extraction, files, pool, training
+from utils import files
+from utils.data import datasets
 from utils.errors import UserError
-from utils.host_array import HostArray
-from utils.stopping import StoppedError, StopRequest
+from utils.models import critics, extraction
+from utils.system.host_array import HostArray
+from utils.system.stopping import StoppedError, StopRequest
+from utils.training import pool, populations
 
 ROWS, NUM, STEPS = 70, 3, 2
 AGENT = small_agent('bc', chunk_length=2)
@@ -295,6 +298,7 @@ def test_a_pool_on_the_host_gives_the_candidates_that_it_gives_on_the_device(key
     np.testing.assert_array_equal(*drawn)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures('optimised')
 @pytest.mark.parametrize('batch_seeds', [False, True])
 def test_weights_do_not_depend_on_where_the_pool_is(batch_seeds):
@@ -305,11 +309,11 @@ def test_weights_do_not_depend_on_where_the_pool_is(batch_seeds):
     def sample(dataset, key):
         return datasets.sample(dataset, key, 32, 1, 0, 0.9, False, 4)
 
-    chunk = training.make_train_chunk(agent.update, sample, batch_seeds=batch_seeds)
-    keys = training.streams([0, 1], training.TRAIN_STREAM)
+    chunk = populations.make_train_chunk(agent.update, sample, batch_seeds=batch_seeds)
+    keys = populations.streams([0, 1], populations.TRAIN_STREAM)
     trained = [
         chunk(
-            training.init_population(agent.init, [0, 1]),
+            populations.init_population(agent.init, [0, 1]),
             None,
             keys,
             dataset.replace(candidates=of),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import configs
 from tests import foreign_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,6 +169,52 @@ def write_foreign_files(folder, monkeypatch):
     foreign_files.write_arrays(folder / 'arrays.npz', given)
 
 
+SOURCES = [ROOT / 'main.py', *ROOT.glob('scripts/*.py'), *ROOT.glob('benchmarks/*.py')]
+SOURCES += ROOT.glob('utils/jobs/*.py')
+SOURCE = '\n'.join(path.read_text() for path in SOURCES)
+NAMED = {'agent': configs.CONFIGS, 'suite': configs.SUITES}
+SETTINGS = {key for name in configs.CONFIGS for key in configs.get_config(name)}
+
+
+def unknown(command):
+    """What a command names that is not here: its script, flags, settings, a config, a suite."""
+    words = shlex.split(command.partition('python ')[2])
+    script = f'{words[1].replace(".", "/")}.py' if words[0] == '-m' else words[0]
+    missing = [] if (ROOT / script).is_file() else [script]
+    for word in words[1:]:
+        flag, _, value = word.removeprefix('--').removeprefix('no').partition('=')
+        if not word.startswith('--') or not flag:
+            continue
+        if flag in NAMED:
+            found = value.removeprefix('configs.py:') in NAMED[flag]
+        elif flag.startswith('agent.'):
+            found = flag.removeprefix('agent.') in SETTINGS
+        else:
+            found = f"'{flag}'" in SOURCE
+        missing += [] if found else [word]
+    return missing
+
+
+@pytest.mark.parametrize('command', [command for command in COMMANDS if command not in MAKE])
+def test_what_a_command_names_is_there(command):
+    assert unknown(command) == []
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        'python scripts/evaluated.py --run=exp',
+        'python main.py --agent=configs.py:evr',
+        'python main.py --agent=configs.py:evor --agent.tau_x=1',
+        'python main.py --offline_stepz=3',
+        'python scripts/sweep.py --suite=paper26',
+    ],
+)
+def test_what_is_not_there_is_found(command):
+    assert len(unknown(command)) == 1
+
+
+@pytest.mark.long
 @pytest.mark.xdist_group('readme')
 def test_every_command_runs_in_order(folder, monkeypatch):
     write_foreign_files(folder, monkeypatch)
@@ -192,6 +239,7 @@ def test_every_command_runs_in_order(folder, monkeypatch):
             )
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group('readme')
 def test_the_demo_runs(folder):
     arguments = ['--episodes=1', '--offline_steps=6', '--eval_episodes=1', '--n_pi=1,16']

@@ -5,8 +5,9 @@ import json
 import pytest
 
 import configs
-from utils import errors, runs
+from utils import errors
 from utils.errors import UserError
+from utils.storage import runs
 
 CONFIG = configs.get_config('bc').to_dict()
 RECORD = dict(env_name='an-env', seeds=[0, 1], agent=CONFIG, observation_dim=3, action_dim=2)

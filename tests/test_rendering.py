@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils import acting, env_processes, envs, evaluation, rendering
+from utils.environments import env_processes, envs
+from utils.rollouts import acting, evaluation, rendering
 
 ENV = 'pointmaze-medium-navigate-singletask-task1-v0'
 

@@ -27,7 +27,10 @@ from tests import recompute
 from tests.report_checks import CHECKS, NAMES, check_settings
 from tests.report_page import ROOT, Page, follow
 from tests.report_runs import HOSTILE, HOSTILE_ENV, MAZE, write_held_out, write_runs
-from utils import calibration, dataset_files, datasets, envs, recorded_returns, runs
+from utils.data import dataset_files, datasets, recorded_returns
+from utils.environments import envs
+from utils.reporting import calibration
+from utils.storage import runs
 
 TAGS = """html head meta title style body header h1 h2 h3 nav ul li a main section p div table thead
     tbody tr th td sup b figure figcaption img details summary pre code"""
@@ -81,6 +84,7 @@ def report(request):
     return Report(folder, Page((folder / 'index.html').read_text(encoding='utf-8')))
 
 
+@pytest.mark.long
 def test_every_number_is_made_again_from_what_it_cites(report):
     """Those of laws: below. A number that no check has looked at is an error."""
     tables = set(report.page.tables) - LAWS - MADE_AGAIN_THERE

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.run_folders import append_final, write_run
-from utils import outcomes, published, results
 from utils.csv_lines import spans
 from utils.errors import UserError
+from utils.reporting import outcomes, published, results
 
 
 def read(*roots, rule='last'):

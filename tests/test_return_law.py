@@ -71,6 +71,7 @@ def test_a_process_takes_the_steps_of_the_setting():
     assert steps_of(3) == 3 * steps_of(0) > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('model', ['lam 0', 'lam 0.5'])
 @pytest.mark.parametrize('name', PROCESSES)
 def test_coupled_target_learns_the_law(name, model):
@@ -78,6 +79,7 @@ def test_coupled_target_learns_the_law(name, model):
         assert errors['wasserstein'] <= 0.03
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('model', FLOWS)
 @pytest.mark.parametrize('name', PROCESSES)
 def test_every_target_knows_the_mean(name, model):
@@ -185,6 +187,7 @@ def _velocity_fixed_point(mean, unit, steps=20, particles=100_000, bins=200):
 RARE = dict(td_target='coupled', backup_solver='euler', backup_flow_steps=4)
 
 
+@pytest.mark.long
 @group('rare_success')
 @pytest.mark.parametrize(('mean_share', 'low', 'high'), [(0.0, 0.3, 2.0), (0.25, 0.0, 0.25)])
 def test_a_share_at_time_zero_keeps_the_mean_of_rare_success(mean_share, low, high):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.helpers import batch_by_hand, random_batch
-from utils import returns
+from utils.models import returns
 
 AFFINE = returns.create('affine', -80.0, 25.0, -100.0, 0.0)
 NONE = returns.create('none', -80.0, 25.0, -100.0, 0.0)

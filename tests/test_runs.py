@@ -10,11 +10,14 @@ import pytest
 
 import configs
 from tests.run_folders import write_run
-from utils import evaluation, locks, runs, training
 from utils.errors import DivergedError, UserError
-from utils.evaluation import Episodes
-from utils.metrics import LATER, CsvTable, RunLog
-from utils.monitor import Monitor, restore_window
+from utils.rollouts import evaluation
+from utils.rollouts.evaluation import Episodes
+from utils.storage import runs
+from utils.storage.metrics import LATER, CsvTable, RunLog
+from utils.system import locks
+from utils.training import populations
+from utils.training.monitor import Monitor, restore_window
 
 
 def test_the_default_config_is_the_papers():
@@ -147,7 +150,7 @@ def test_a_record_of_an_earlier_version_says_nothing_of_the_datas_contents(tmp_p
 
 def window(*losses, bad_update=(0, 0), bad_state=False):
     """Of one seed or more; a loss is a row per seed of numbers per task."""
-    return training.Window(
+    return populations.Window(
         {'loss': jnp.array(losses)},
         jnp.array([bad_update] * len(losses)),
         jnp.array([bad_state] * len(losses)),
@@ -182,7 +185,7 @@ def test_a_window_comes_back_to_the_bit():
     monitor = Monitor(None, None, None, [0, 1])
     monitor.add(window(*sums), 7)
     record = json.loads(json.dumps([monitor.progress(task) for task in range(2)]))
-    empty = training.zeros_like(window([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]))
+    empty = populations.zeros_like(window([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]))
     restored = restore_window(empty, record, np.array([0, 1, 1]))
     np.testing.assert_array_equal(restored.sums['loss'], sums[[0, 1, 1]])
     with pytest.raises(UserError, match='which logged other metrics'):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import configs
-from agents import sac
 from tests.helpers import random_params
-from utils.replay import Transitions
+from utils.generation import sac
+from utils.generation.replay import Transitions
 
 OBSERVATION_DIM, ACTION_DIM = 3, 2
 
@@ -97,6 +97,7 @@ def test_targets_are_the_bellman_equation_written_out():
     np.testing.assert_allclose(targets[32:], expected[32:], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('wanted', [0.3, -0.5])
 def test_on_a_bandit_it_finds_the_best_action_at_the_entropy_it_is_told(wanted):
     """Reward -(a - 0.3)^2: the maximum-entropy policy is a Gaussian around 0.3, cut at the ends."""

@@ -10,9 +10,13 @@ import pytest
 
 from tests.run_folders import write_run
 from tests.test_cli import TINY, assert_one_line, run, table
-from utils import dataset_files, env_processes, envs, generation, results, sparse, sweep
+from utils.data import dataset_files
+from utils.environments import env_processes, envs, sparse
+from utils.environments.wrappers import Noise
 from utils.errors import UserError
-from utils.wrappers import Noise
+from utils.generation import generator
+from utils.reporting import results
+from utils.sweeps import suites
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENE = 'scene-play-singletask-task1-v0'
@@ -74,12 +78,12 @@ def test_the_mark_elsewhere_is_no_environment(name):
 
 
 def test_a_suite_is_sparse_by_its_names_alone(tmp_path):
-    suite = sweep.Suite(('evor',), ('scene-play-sparse-singletask-v0',), (1, 2), (0,), {})
-    [element] = sweep.elements(suite, 'all')
-    assert f'--env_name={SPARSE}' in sweep.arguments(element, tmp_path, {})
-    assert sweep.directories(element, 'exp')[0] == Path('exp') / SPARSE / 'evor/seeds_0'
+    suite = suites.Suite(('evor',), ('scene-play-sparse-singletask-v0',), (1, 2), (0,), {})
+    [element] = suites.elements(suite, 'all')
+    assert f'--env_name={SPARSE}' in suites.arguments(element, tmp_path, {})
+    assert suites.directories(element, 'exp')[0] == Path('exp') / SPARSE / 'evor/seeds_0'
     with pytest.raises(UserError, match='--sparse: decided by the suite'):
-        sweep.parse_flags(['--sparse=true'])
+        suites.parse_flags(['--sparse=true'])
 
 
 # Rewards.
@@ -223,6 +227,7 @@ def trained(scene, tmp_path_factory):
     return folder / 'exp' / SPARSE / 'bc/seeds_0'
 
 
+@pytest.mark.long
 def test_a_run_of_sparse_rewards_has_their_name(trained):
     folder = trained.parents[2]
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -236,10 +241,11 @@ def test_a_run_of_sparse_rewards_has_their_name(trained):
     assert len(table(trained / 'train.csv')) == 2
 
 
+@pytest.mark.long
 def test_a_script_goes_on_with_the_name_of_a_run(trained):
     folder = f'--dataset_dir={trained.parents[3]}'
     result = run(
-        'scripts/check_policy.py', f'--checkpoint={trained}', folder, '--eval_episodes=1',
+        'scripts/check_policy.py', f'--run={trained}', folder, '--eval_episodes=1',
         '--samples=16',
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -261,17 +267,16 @@ def test_main_refuses_a_second_name_in_one_line(tmp_path, arguments):
 def test_a_sparse_name_makes_no_new_data(tmp_path):
     arguments = ['--dataset=scene-play-sparse-v0', f'--dataset_dir={tmp_path}']
     assert_one_line(run('scripts/generate_data.py', *arguments), "Did you mean 'scene-play-v0'")
-    assert 'scene-play-sparse-v0' not in generation.SOURCES
+    assert 'scene-play-sparse-v0' not in generator.SOURCES
     # In a process of its own, since importing a script defines its flags.
     code = """
-import sys
-sys.path.insert(0, 'scripts')
-import _datasets, configs
-from utils import sweep
+import configs
+from utils.jobs import dataset_flags
+from utils.sweeps import suites
 names = 'scene-play-singletask-v0', 'scene-play-sparse-singletask-v0'
-configs.SUITES['both'] = sweep.Suite(('evor',), names, (1,), (0,), {})
-_datasets.FLAGS(['test', '--suite=both'])
-print(_datasets.chosen_datasets())
+configs.SUITES['both'] = suites.Suite(('evor',), names, (1,), (0,), {})
+dataset_flags.FLAGS(['test', '--suite=both'])
+print(dataset_flags.chosen_datasets())
 """
     command = [sys.executable, '-c', code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from utils import supervisor
 from utils.errors import STOPPED
+from utils.sweeps import supervisor
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,7 +60,7 @@ def test_what_is_to_go_on_waits_for_its_turn(tmp_path):
 PARENT = f"""
 import subprocess, sys
 sys.path.insert(0, {str(ROOT)!r})
-from utils import supervisor
+from utils.sweeps import supervisor
 children = [
     'trap "exit {STOPPED}" TERM USR1; echo up; while :; do sleep 0.05; done',
     'echo up; exec sleep 60',

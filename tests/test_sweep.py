@@ -19,9 +19,13 @@ import pytest
 from hypothesis import strategies as st
 
 import configs
-from utils import envs, generation, locks, runs, slurm, sparse, sweep
+from utils.environments import envs, sparse
 from utils.errors import STOPPED, UserError
-from utils.sweep import Element, Found, Job, State, Suite
+from utils.generation import generator
+from utils.storage import runs
+from utils.sweeps import slurm, suites
+from utils.sweeps.suites import Element, Found, Job, State, Suite
+from utils.system import locks
 
 ROOT = Path(__file__).resolve().parents[1]
 STITCH = 'pointmaze-medium-stitch'
@@ -50,7 +54,7 @@ SUITES = st.builds(
     flags=st.just({}),
     mazes=st.sampled_from(['', '_maze']),
 )
-JOINT = st.sampled_from(sweep.JOINT)
+JOINT = st.sampled_from(suites.JOINT)
 
 
 # What an index means.
@@ -60,7 +64,7 @@ JOINT = st.sampled_from(sweep.JOINT)
 def test_an_array_has_every_run_of_its_suite_exactly_once(suite, joint):
     parts = [
         (element.agent, element.env_name, task, seed)
-        for element in sweep.elements(suite, joint)
+        for element in suites.elements(suite, joint)
         for task in element.tasks
         for seed in element.seeds
     ]
@@ -70,55 +74,55 @@ def test_an_array_has_every_run_of_its_suite_exactly_once(suite, joint):
 
 @hypothesis.given(SUITES, JOINT)
 def test_index_and_element_mean_each_other(suite, joint):
-    elements = sweep.elements(suite, joint)
+    elements = suites.elements(suite, joint)
     assert [elements.index(element) for element in elements] == list(range(len(elements)))
 
 
 @hypothesis.given(SUITES, JOINT)
 def test_no_two_elements_share_a_run_directory(suite, joint):
-    elements = sweep.elements(suite, joint)
-    folders = [path for element in elements for path in sweep.directories(element, 'exp')]
+    elements = suites.elements(suite, joint)
+    folders = [path for element in elements for path in suites.directories(element, 'exp')]
     assert len(set(folders)) == len(folders)
 
 
 @hypothesis.given(SUITES, JOINT)
 def test_a_seed_is_begun_when_those_before_it_have_been(suite, joint):
-    order = [element.seeds for element in sweep.elements(suite, joint)]
+    order = [element.seeds for element in suites.elements(suite, joint)]
     assert [seeds for seeds, _ in itertools.groupby(order)] == list(dict.fromkeys(order))
 
 
 @pytest.mark.parametrize(('joint', 'count'), [('none', 375), ('seeds', 75), ('all', 15)])
 def test_the_paper_has_25_tasks_5_seeds_and_3_agents(joint, count):
-    elements = sweep.elements(configs.get_suite('paper25'), joint)
+    elements = suites.elements(configs.get_suite('paper25'), joint)
     assert len(elements) == count
     assert sum(len(of.tasks) * len(of.seeds) for of in elements) == 25 * 5 * 3
 
 
 def test_arguments_of_one_run_and_of_joint_ones():
     env = 'cube-single-play-singletask-v0'
-    one = sweep.arguments(Element('qc1', env, (4,), (2,)), Path('configs.py'), {'wandb': True})
+    one = suites.arguments(Element('qc1', env, (4,), (2,)), Path('configs.py'), {'wandb': True})
     assert one == [
         '--env_name=cube-single-play-singletask-task4-v0',
         '--agent=configs.py:qc1',
         '--seeds=2',
         '--wandb=True',
     ]
-    joint = sweep.arguments(Element('qc1', env, (4, 5), (2, 3)), Path('configs.py'), {})
+    joint = suites.arguments(Element('qc1', env, (4, 5), (2, 3)), Path('configs.py'), {})
     assert joint[2:] == ['--tasks=4,5', '--seeds=2,3']
 
 
 def test_in_mazes_agents_have_settings_of_their_own_and_their_name():
-    elements = sweep.elements(configs.get_suite('tasks25_small'), 'all')
+    elements = suites.elements(configs.get_suite('tasks25_small'), 'all')
     of_evor = {element.env_name: element for element in elements if element.agent == 'evor25'}
     for env_name, element in of_evor.items():
         [config] = [
             argument.removeprefix('--agent=configs.py:')
-            for argument in sweep.arguments(element, Path('configs.py'), {})
+            for argument in suites.arguments(element, Path('configs.py'), {})
             if argument.startswith('--agent=')
         ]
         assert config == ('evor25_maze' if 'maze' in env_name else 'evor25')
         assert configs.get_config(config).config_name == 'evor25'
-        assert all('/evor25/' in str(path) for path in sweep.directories(element, 'exp'))
+        assert all('/evor25/' in str(path) for path in suites.directories(element, 'exp'))
 
 
 @pytest.mark.parametrize('name', list(configs.SUITES))
@@ -127,7 +131,7 @@ def test_every_suite_names_things_that_exist(name):
     in_mazes = {f'{agent}{suite.mazes}' for agent in suite.agents}
     assert {*suite.agents, *in_mazes} <= set(configs.CONFIGS)
     assert not any('agent' in flag for flag in suite.flags), 'a variant is a config of its own'
-    assert not set(suite.flags) & {*sweep.RESERVED, *sweep.OWN}
+    assert not set(suite.flags) & {*suites.RESERVED, *suites.OWN}
     importlib.import_module('ogbench')
     for env_name in suite.env_names:
         for name in envs.task_names(env_name, list(suite.tasks)):
@@ -139,35 +143,35 @@ def test_main_accepts_the_arguments():
     """Of joint runs; those of single ones are run below."""
     suite = configs.get_suite('paper25')
     flags = dict(suite.flags, save_dir='exp', dataset_dir='data', dataset_url='url')
-    arguments = sweep.arguments(sweep.elements(suite, 'all')[0], ROOT / 'configs.py', flags)
+    arguments = suites.arguments(suites.elements(suite, 'all')[0], ROOT / 'configs.py', flags)
     run('main.py', *arguments, '--only_check_args')
 
 
 @hypothesis.given(st.sets(st.integers(0, 40), min_size=1))
 def test_indices_survive_slurms_notation(indices):
-    text = sweep.format_indices(indices)
-    assert sweep.parse_indices('elements', text, 41) == sorted(indices)
+    text = suites.format_indices(indices)
+    assert suites.parse_indices('elements', text, 41) == sorted(indices)
 
 
 def test_slurms_notation():
-    assert sweep.format_indices([7, 0, 1, 2, 3, 5]) == '0-3,5,7'
+    assert suites.format_indices([7, 0, 1, 2, 3, 5]) == '0-3,5,7'
 
 
 @pytest.mark.parametrize('text', ['', 'x', '3-1', '0-6', '6', '-1', '1,,2', '1-2-3'])
 def test_indices_that_are_none(text):
     with pytest.raises(UserError, match='--elements'):
-        sweep.parse_indices('elements', text, 6)
+        suites.parse_indices('elements', text, 6)
 
 
 def test_flags_of_main():
     given = ['--wandb=true', '--agent.hidden_dims=(8,)', '--wandb=false']
-    assert sweep.parse_flags(given) == {'wandb': 'false', 'agent.hidden_dims': '(8,)'}
+    assert suites.parse_flags(given) == {'wandb': 'false', 'agent.hidden_dims': '(8,)'}
 
 
 @pytest.mark.parametrize('flag', ['wandb', '--wandb', '-wandb=1', '--seeds=1', '--save_dir=x'])
 def test_flags_of_main_that_are_refused(flag):
     with pytest.raises(UserError, match=flag.split('=')[0]):
-        sweep.parse_flags([flag])
+        suites.parse_flags([flag])
 
 
 # How an element is doing.
@@ -219,7 +223,7 @@ PENDING, RUNNING = Job('PENDING', 'Priority'), Job('RUNNING', '')
     ],
 )
 def test_the_state_of_an_element(statuses, locked, job, error, expected):
-    assert sweep.state(Found(statuses, locked, job, error), 20) == expected
+    assert suites.state(Found(statuses, locked, job, error), 20) == expected
 
 
 @pytest.mark.parametrize(
@@ -236,7 +240,7 @@ def test_the_state_of_an_element(statuses, locked, job, error, expected):
     ],
 )
 def test_the_error_of_the_newest_attempt(log, error):
-    assert sweep.last_error(log, '$ this') == error
+    assert suites.last_error(log, '$ this') == error
 
 
 def programs(folder, **outputs):
@@ -313,8 +317,8 @@ def run(script, *arguments, code=0, **environment):
 
 
 def test_the_status_of_a_suite(tmp_path):
-    elements = sweep.elements(configs.get_suite('quick5'), 'none')
-    folders = [sweep.directories(element, str(tmp_path))[0] for element in elements]
+    elements = suites.elements(configs.get_suite('quick5'), 'none')
+    folders = [suites.directories(element, str(tmp_path))[0] for element in elements]
     logs = tmp_path / 'sweeps/quick5/none'
     logs.mkdir(parents=True)
     (logs / 'jobs').write_text('31\n')
@@ -382,7 +386,7 @@ def test_a_suite_that_does_not_exist():
 
 def test_a_number_of_updates_that_is_none():
     with pytest.raises(UserError, match='--offline_steps: expected a whole number'):
-        sweep.offline_steps({'offline_steps': 'many'})
+        suites.offline_steps({'offline_steps': 'many'})
 
 
 def test_one_thing_is_done_at_a_time():
@@ -411,12 +415,13 @@ def test_missing_data_is_told_before_anything_runs(tmp_path):
 def local(tmp_path_factory):
     """Flags of `scripts/sweep.py` for `smoke`, and where its runs go."""
     data_dir, save_dir = tmp_path_factory.mktemp('data'), tmp_path_factory.mktemp('exp')
-    generation.generate(f'{STITCH}-v0', data_dir, episodes=4, workers=1, seed=0)
-    elements = sweep.elements(configs.get_suite('smoke'), 'none')
-    folders = [sweep.directories(element, str(save_dir))[0] for element in elements]
+    generator.generate(f'{STITCH}-v0', data_dir, episodes=4, workers=1, seed=0)
+    elements = suites.elements(configs.get_suite('smoke'), 'none')
+    folders = [suites.directories(element, str(save_dir))[0] for element in elements]
     return ['--suite=smoke', f'--save_dir={save_dir}', f'--dataset_dir={data_dir}'], folders
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group('sweep')
 def test_an_element_of_an_array_saves_itself_and_goes_back_into_the_queue(local, tmp_path):
     """Before its time limit; SLURM's own signals are sent by `make test-slurm`."""
@@ -444,6 +449,7 @@ def test_an_element_of_an_array_saves_itself_and_goes_back_into_the_queue(local,
     assert (tmp_path / 'bin/scontrol.calls').read_text() == 'requeue 12_0\n'
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group('sweep')
 def test_a_suite_on_one_machine(local):
     """Two processes at a time; that one of the elements fails does not concern the other."""
@@ -460,6 +466,7 @@ def test_a_suite_on_one_machine(local):
     assert runs.read_status(folders[2])['state'] == 'finished'
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group('sweep')
 def test_an_element_that_gets_nowhere_is_not_started_for_ever(local):
     options, _ = local
@@ -470,15 +477,15 @@ def test_an_element_that_gets_nowhere_is_not_started_for_ever(local):
 
 def test_a_suite_is_projected_from_the_largest_population():
     """Six seeds of five tasks in turns of two by five: three times 1000 updates of 0.36 s."""
-    suite = sweep.Suite(
+    suite = suites.Suite(
         ('evor',), ('a', 'b'), (1, 2, 3, 4, 5), tuple(range(6)), dict(offline_steps=1000)
     )
     rows = [
         dict(agent='evor', seeds=1, tasks=1, ms_per_update=50.0),
         dict(agent='evor', seeds=2, tasks=5, ms_per_update=360.0),
     ]
-    row, hours = sweep.projected_hours(suite, rows, 'evor')
+    row, hours = suites.projected_hours(suite, rows, 'evor')
     assert row is rows[1]
     assert hours == pytest.approx(0.3)
     with pytest.raises(UserError, match='qc1 was not measured'):
-        sweep.projected_hours(suite, rows, 'qc1')
+        suites.projected_hours(suite, rows, 'qc1')

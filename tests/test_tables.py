@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from utils import tables
 from utils.csv_lines import Source
 from utils.errors import UserError
-from utils.tables import Cell, Table, missing
+from utils.reporting import tables
+from utils.reporting.tables import Cell, Table, missing
 
 SMALL = Table(
     'small',

@@ -10,12 +10,14 @@ import pytest
 
 from tests.equality import arrays, assert_equal_runs
 from tests.helpers import random_arrays, small_agent
-from utils import datasets, joint, parallel, runs, trainer, training
-from utils.checkpoints import Checkpoints
+from utils.data import datasets
 from utils.errors import DivergedError, UserError
-from utils.metrics import RunLog
-from utils.schedule import Schedule
-from utils.stopping import StopRequest
+from utils.storage import runs
+from utils.storage.checkpoints import Checkpoints
+from utils.storage.metrics import RunLog
+from utils.system.stopping import StopRequest
+from utils.training import joint, parallel, populations, trainer
+from utils.training.schedule import Schedule
 
 SEEDS, STEPS = [0, 1], 24
 SCHEDULE = Schedule(
@@ -97,6 +99,7 @@ def test_the_program_is_compiled_once(run, tmp_path, caplog):
     assert sum(text.startswith('Compiling jit(train_chunk)') for text in told) == 1
 
 
+@pytest.mark.long
 def test_a_run_stopped_again_and_again_equals_one_that_was_not(run, whole, tmp_path):
     """Chunks of one update, so that it stops between log lines and between checkpoints."""
     step, parts = 0, 0
@@ -118,7 +121,7 @@ def test_how_it_is_watched_changes_nothing(run, whole, tmp_path, changes):
 def test_a_checkpoint_remembers_how_far_the_window_had_come(run, tmp_path):
     train(run, tmp_path, StopAfter(7), max_wait=0.0)
     with Checkpoints(tmp_path / 'two' / 'checkpoints', read_only=True) as saved:
-        init = functools.partial(training.init_population, run.agent.init, SEEDS)
+        init = functools.partial(populations.init_population, run.agent.init, SEEDS)
         _, progress = saved.restore(7, jax.eval_shape(init))
     assert (progress['window_steps'], progress['evaluated']) == (2, True)
     assert {len(sums) for sums in progress['sums'].values()} == {len(SEEDS)}

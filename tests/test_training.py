@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_arrays, small_agent
-from utils import datasets, training
+from utils.data import datasets
+from utils.training import populations
 
 
 @pytest.fixture
@@ -17,13 +18,13 @@ def make_chunk(agent, **options):
     def sample(dataset, key):
         return datasets.sample(dataset, key, 32, 1, 0, 0.9, agent.needs_next_actions)
 
-    return training.make_train_chunk(agent.update, sample, **options)
+    return populations.make_train_chunk(agent.update, sample, **options)
 
 
 def train(train_chunk, agent, dataset, seeds, chunks):
-    population = training.init_population(agent.init, seeds)
-    keys = training.streams(seeds, training.TRAIN_STREAM)
-    window = training.empty_window(train_chunk, population, keys, dataset)
+    population = populations.init_population(agent.init, seeds)
+    keys = populations.streams(seeds, populations.TRAIN_STREAM)
+    window = populations.empty_window(train_chunk, population, keys, dataset)
     step = 0
     for num_steps in chunks:
         population, window = train_chunk(population, window, keys, dataset, step, num_steps)
@@ -39,6 +40,7 @@ def test_where_chunks_are_cut_does_not_change_a_bit(dataset):
     chex.assert_trees_all_equal(whole, parts)  # states and the sums of metrics
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('batch_seeds', [False, True])
 def test_three_seeds_together_equal_three_separate_runs(dataset, batch_seeds):
     agent = small_agent()
@@ -48,7 +50,7 @@ def test_three_seeds_together_equal_three_separate_runs(dataset, batch_seeds):
         alone, _ = train(train_chunk, agent, dataset, [seed], [50])
         # Batched and single matrix products may round differently in the last place.
         chex.assert_trees_all_close(
-            training.member(together, index), training.member(alone, 0), rtol=1e-4, atol=1e-6
+            populations.member(together, index), populations.member(alone, 0), rtol=1e-4, atol=1e-6
         )
 
 
@@ -70,8 +72,8 @@ def test_the_dataset_is_an_argument_of_the_program(dataset):
     """A captured dataset would be a constant, large and compiled in."""
     agent = small_agent()
     train_chunk = make_chunk(agent)
-    population = training.init_population(agent.init, [0])
-    keys = training.streams([0], training.TRAIN_STREAM)
+    population = populations.init_population(agent.init, [0])
+    keys = populations.streams([0], populations.TRAIN_STREAM)
     text = train_chunk.lower(population, None, keys, dataset, 0, 1).as_text()
     rows = dataset.observations.shape[0]
     signature = next(line for line in text.splitlines() if '@main' in line)
@@ -83,8 +85,8 @@ def test_the_dataset_is_an_argument_of_the_program(dataset):
 def test_a_window_sums_the_metrics_of_single_updates(dataset):
     agent = small_agent()
     train_chunk = make_chunk(agent)
-    keys = training.streams([0], training.TRAIN_STREAM)
-    population, total = training.init_population(agent.init, [0]), 0.0
+    keys = populations.streams([0], populations.TRAIN_STREAM)
+    population, total = populations.init_population(agent.init, [0]), 0.0
     for step in range(4):
         population, window = train_chunk(population, None, keys, dataset, step, 1)
         total += float(window.sums['policy_loss'][0])
@@ -100,10 +102,10 @@ def test_a_window_names_the_update_that_went_wrong(dataset, batch_seeds):
         state = state + 1.0
         return jnp.where(state == 107.0, jnp.inf, state), dict(loss=1.0 / (107.0 - state))
 
-    train_chunk = training.make_train_chunk(
+    train_chunk = populations.make_train_chunk(
         update, lambda dataset, key: None, batch_seeds=batch_seeds
     )
-    keys = training.streams([0, 1], training.TRAIN_STREAM)
+    keys = populations.streams([0, 1], populations.TRAIN_STREAM)
     start = jnp.array([0.0, 100.0])
     population, window = train_chunk(start.copy(), None, keys, dataset, 0, 6)
     assert (window.bad_update.tolist(), window.bad_state.tolist()) == ([0, 0], [False, False])
@@ -112,6 +114,6 @@ def test_a_window_names_the_update_that_went_wrong(dataset, batch_seeds):
 
 
 def test_streams_of_a_seed_differ():
-    names = (training.INIT_STREAM, training.TRAIN_STREAM, training.EVAL_STREAM)
-    draws = {float(jax.random.uniform(training.stream(0, name))) for name in names}
+    names = (populations.INIT_STREAM, populations.TRAIN_STREAM, populations.EVAL_STREAM)
+    draws = {float(jax.random.uniform(populations.stream(0, name))) for name in names}
     assert len(draws) == 3

@@ -10,9 +10,9 @@ from scipy.special import softmax as softmax_along
 from scipy.stats import norm
 
 from tests.helpers import batch_by_hand, column, random_batch, random_params, small_config
-from utils import extraction, value_models
-from utils.losses import expectile_loss
-from utils.value_models import categorical, flow_value, quantile, scalar
+from utils.models import extraction, value_models
+from utils.models.losses import expectile_loss
+from utils.models.value_models import categorical, flow_value, quantile, scalar
 
 MODELS = {name: dict(value_model=name) for name in value_models.MODULES}
 MODELS['trunk'] = dict(

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from benchmarks import walkers
-from utils import behaviours, experts
 from utils.errors import UserError
-from utils.sources import SOURCES
+from utils.generation import behaviours, experts
+from utils.generation.sources import SOURCES
 
 DATASET = 'antmaze-medium-navigate-v0'
 

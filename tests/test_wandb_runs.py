@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from utils import wandb_runs
 from utils.errors import UserError
-from utils.metrics import RunLog
+from utils.storage import wandb_runs
+from utils.storage.metrics import RunLog
 
 LOSSES = {(task, seed): 10.0 * task + seed for task in (1, 2) for seed in (0, 5)}
 

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from utils import env_processes, envs, wrappers
-from utils.action_maps import ActionMap
+from utils.environments import env_processes, envs, wrappers
+from utils.environments.action_maps import ActionMap
+from utils.environments.wrappers import Noise, NoisyActions
 from utils.errors import UserError
-from utils.wrappers import Noise, NoisyActions
 
 MAZE = 'pointmaze-medium-navigate-singletask-task1-v0'
 CUBE = 'cube-single-play-singletask-task1-v0'

@@ -12,6 +12,9 @@ from typing import Any, BinaryIO
 
 from utils.errors import UserError
 
+# Of the repository, where `results/` and the commands are.
+ROOT = Path(__file__).resolve().parents[1]
+
 # What fsync answers where the filesystem has no such call, as SMB and some of FUSE for directories.
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 

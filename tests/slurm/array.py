@@ -31,7 +31,9 @@ import configs
 from tests.equality import assert_equal_runs
 from tests.slurm import cluster
 from tests.slurm.cluster import wait_for
-from utils import generation, runs, sweep
+from utils.generation import generator
+from utils.storage import runs
+from utils.sweeps import suites
 
 FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,8 +101,8 @@ class Sweep(NamedTuple):
 
     def directory(self, index: int) -> Path:
         """Returns the run directory of an element."""
-        element = sweep.elements(configs.get_suite('smoke'), 'none')[index]
-        [directory] = sweep.directories(element, str(self.save_dir))
+        element = suites.elements(configs.get_suite('smoke'), 'none')[index]
+        [directory] = suites.directories(element, str(self.save_dir))
         return directory
 
     def told(self, index: int) -> tuple[str, int]:
@@ -249,7 +251,7 @@ def main(_: list[str]) -> None:
         return
     out = Path(FLAGS.out or tempfile.mkdtemp(prefix='slurm-')).absolute()
     print(f'everything is in {out}')
-    generation.generate(DATASET, out / 'data', episodes=EPISODES, workers=1, seed=0)
+    generator.generate(DATASET, out / 'data', episodes=EPISODES, workers=1, seed=0)
     disturbed = Sweep(out / 'slurm', out / 'data', FLAGS.steps)
     undisturbed = Sweep(out / 'local', out / 'data', FLAGS.steps)
     with cluster.started(out / 'cluster') as node:

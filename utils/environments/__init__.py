@@ -1,0 +1,1 @@
+"""OGBench's environments: names, rewards, noise, many of them in worker processes."""

@@ -1,0 +1,1 @@
+"""Makes OGBench's datasets: behaviours, experts, recording."""

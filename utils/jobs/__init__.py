@@ -1,0 +1,1 @@
+"""What commands do with agents: assemble a run, train its phases, restore it."""

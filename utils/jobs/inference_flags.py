@@ -1,0 +1,165 @@
+"""Plays a trained run at many inference settings, for scripts that compare them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from absl import flags
+
+from agents import Agent
+from utils import files
+from utils.environments import action_maps, env_processes, wrappers
+from utils.environments.action_maps import ActionMap
+from utils.environments.wrappers import Noise
+from utils.errors import UserError
+from utils.jobs.restore import restore
+from utils.rollouts import acting, evaluation
+from utils.rollouts.evaluation import Episodes
+from utils.storage import runs
+from utils.storage.metrics import CsvTable
+from utils.training import populations
+
+FLAGS = flags.FLAGS
+TABLES = 'inference.csv', 'inference_episodes.csv'
+SETTINGS = {
+    'n_pi': (int, 'Numbers of candidates.'),
+    'tau_q': (float, 'Softmax temperatures over candidates.'),
+    'tau_r': (float, 'Log-sum-exp temperatures over reward-to-go samples.'),
+    'num_return_samples': (int, 'Numbers of reward-to-go samples.'),
+    'flow_steps': (int, 'Euler steps of the base policy.'),
+    'return_flow_steps': (int, 'Steps of the reward-to-go.'),
+    'return_noise': (str, "'random' or 'quadrature'."),
+}
+
+flags.DEFINE_string('out', None, 'Folder of the rows; default: the directory of the run.')
+flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
+flags.DEFINE_string('env_name', None, 'Default: the environment of the run.')
+flags.DEFINE_float('action_noise', None, 'Of what is executed; default: as in the run.')
+flags.DEFINE_float('sticky_prob', None, 'Of repeating an action; default: as in the run.')
+flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each setting and seed.', lower_bound=1)
+for _name, (_, _help) in SETTINGS.items():
+    flags.DEFINE_list(_name, None, f'{_help} Default: as trained.')
+
+
+class Trained(NamedTuple):
+    """A trained run and the environment that it is to act in.
+
+    Attributes:
+        directory: of the run.
+        out: where rows go.
+        record: its config.json.
+        agent: of the run.
+        population: its seeds' states.
+        step: of the checkpoint.
+        env_name, noise, action_map: the environment.
+    """
+
+    directory: Path
+    out: Path
+    record: dict[str, Any]
+    agent: Agent
+    population: Any
+    step: int
+    env_name: str
+    noise: Noise
+    action_map: ActionMap | None
+
+
+def load(directory: Path) -> Trained:
+    """Loads what the flags ask for.
+
+    Raises:
+        UserError: there is no such run or checkpoint, the environment does not fit, or rows cannot
+            be written.
+    """
+    record = runs.read_record(directory)
+    out = Path(FLAGS.out).expanduser() if FLAGS.out else directory
+    files.check_writable(out, TABLES, 'give another folder with --out')
+    env_name = FLAGS.env_name or record['env_name']
+    noise = wrappers.recorded_noise(record)._asdict()
+    given = {name: FLAGS[name].value for name in noise if FLAGS[name].value is not None}
+    noise = wrappers.make_noise(**(noise | given))
+    agent, population, step = restore(directory, record, env_name, FLAGS.step)
+    action_map = action_maps.recorded(record, directory / runs.RECORD)
+    return Trained(directory, out, record, agent, population, step, env_name, noise, action_map)
+
+
+def given_lists(trained: Trained) -> dict[str, list[Any]]:
+    """Returns the settings that the flags list, by name.
+
+    Raises:
+        UserError: the agent has no such setting, or a list is not one.
+    """
+    known = trained.agent.settings.__dataclass_fields__
+    given = {}
+    for name, (kind, _) in SETTINGS.items():
+        if FLAGS[name].value is None:
+            continue
+        if name not in known:
+            raise UserError(
+                f'--{name}: {trained.record["agent"]["agent_name"]} has no such inference setting; '
+                f'it has {", ".join(known) or "none"}'
+            )
+        try:
+            given[name] = [kind(item) for item in FLAGS[name].value]
+        except ValueError as error:
+            raise UserError(f'--{name}: expected a list of {kind.__name__} ({error})') from error
+    return given
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Returns settings as numbers and text."""
+    values = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+    # float32 temperatures in their shortest spelling: 0.1, not 0.10000000149.
+    return {
+        name: float(str(value)) if isinstance(value, jax.Array) else value
+        for name, value in values.items()
+    }
+
+
+def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
+    """Plays the same episodes with each of different settings, all in one pool of environments.
+
+    Tells of each when it is there: a line, a row of inference.csv where rows go, and a row per
+    episode of inference_episodes.csv.
+
+    Returns:
+        For each seed of the run, what came of each setting.
+    """
+    name, num_episodes = trained.record['agent']['config_name'], FLAGS.eval_episodes
+    print(f'{trained.noise.of(trained.env_name)}, {name} after {trained.step} updates')
+    print("95% Wilson intervals: of each seed's own agent, not of training it again", flush=True)
+    played = []
+    num_envs = min(len(settings) * num_episodes, evaluation.MAX_ENVS)
+    what = trained.env_name, num_envs, trained.noise, trained.action_map
+    with env_processes.VectorEnv(*what) as vector_env:
+        for index, seed in enumerate(trained.record['seeds']):
+            state = populations.member(trained.population, index)
+            act = acting.bind_each(
+                trained.agent.act, state, settings, num_episodes, trained.agent.sampler
+            )
+            key = populations.stream(seed, populations.EVAL_STREAM)
+            swept = evaluation.sweep(
+                act, vector_env, len(settings), num_episodes, key, discount=trained.agent.discount
+            )
+            played.append([])
+            for one, episodes in zip(settings, swept, strict=True):
+                _report(trained, seed, plain(one), episodes)
+                played[-1].append(episodes)
+    return played
+
+
+def _report(trained: Trained, seed: int, settings: dict[str, Any], episodes: Episodes) -> None:
+    tags = dict(step=trained.step, seed=seed, env_name=trained.env_name)
+    tags |= trained.noise._asdict() | settings
+    summary = evaluation.summary(episodes)
+    rows = [tags | summary], evaluation.rows(episodes, tags)
+    for name, own in zip(TABLES, rows, strict=True):
+        CsvTable(trained.out / name).append(own)
+    shown = ''.join(f'{name} {value}  ' for name, value in settings.items())
+    print(
+        f'seed {seed}  {shown}success {summary["success"]:.2f} '
+        f'[{summary["success_low"]:.2f}, {summary["success_high"]:.2f}]',
+        flush=True,
+    )

@@ -1,0 +1,99 @@
+"""Loads what a run has trained and its held-out data, for scripts that only act."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import agents
+import configs
+from agents import Agent, frozen
+from utils.data import dataset_files, datasets, shards
+from utils.environments import action_maps, envs, wrappers
+from utils.errors import UserError
+from utils.storage import checkpoints, runs
+from utils.system import compilation, guards
+from utils.training import populations
+
+
+def restore(
+    directory: Path, record: dict[str, Any], env_name: str, step: int | None, draws: bool = False
+) -> tuple[Agent, Any, int]:
+    """Returns a run's agent, its population and the step of the checkpoint.
+
+    Args:
+        directory: of the run.
+        record: its `config.json`.
+        env_name: where the agent is to act; sizes must fit.
+        step: of the checkpoint; None: the newest.
+        draws: whether environments are to draw, which MuJoCo settles once for a process.
+
+    Raises:
+        UserError: JAX finds no device, the environment does not fit, or there is no such
+            checkpoint.
+    """
+    compilation.keep_programs()
+    guards.check_platform(None)
+    env = envs.make_env(env_name, draws=draws)
+    sizes = dict(
+        observation_dim=env.observation_space.shape[0], action_dim=env.action_space.shape[0]
+    )
+    for name, size in sizes.items():
+        if record[name] != size:
+            raise UserError(
+                f'{directory}: trained with {name} {record[name]}, but {env_name} has {size}; '
+                'choose an --env_name of the same family'
+            )
+    # The checkpoint brings its own scale of returns.
+    placeholder = dict(return_mean=0.0, return_std=1.0, return_low=-1.0, return_high=1.0)
+    spec = agents.Spec(**sizes, **placeholder)
+    missing = configs.settings_of(record['agent'].get('agent_name')) - record['agent'].keys()
+    if missing:
+        raise UserError(
+            f'{directory}: made by an older version, which had no {", ".join(sorted(missing))}; '
+            'train it again, or use that version'
+        )
+    agent = frozen.restored(agents.create(runs.agent_config(record), spec), record)
+    shapes = jax.eval_shape(partial(populations.init_population, agent.init, record['seeds']))
+    return agent, *checkpoints.read(directory, step, shapes)
+
+
+def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Dataset:
+    """Returns the held-out transitions that belong to a run's data, on the device.
+
+    Args:
+        record: the run's `config.json`.
+        directory: of the datasets.
+        url: where a missing one of OGBench's comes from.
+
+    Raises:
+        UserError: there is none, or its actions were mapped otherwise than the run's.
+    """
+    env_name, noise = record['env_name'], wrappers.recorded_noise(record)
+    official = envs.dataset_name(env_name)
+    own = Path(record.get('dataset', {}).get('file', official))
+    if own.stem == official:
+        _, path = dataset_files.locate(official, directory, url, noise)
+        parts = [path]
+    else:
+        path, parts = _own_held_out(directory, own)
+    if action_maps.beside(path) != action_maps.recorded(record, path):
+        raise UserError(
+            f'{path}: its actions were not mapped as those that the run learned from; import it '
+            'with --action_range=RECORD.json of these'
+        )
+    [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)}, parts)
+    return jax.device_put(datasets.build(arrays))
+
+
+def _own_held_out(directory: Path, own: Path) -> tuple[Path, list[Path]]:
+    """Returns the held-out file of somebody's own data, or of shards the folder and its files."""
+    data, held_out_file = directory / own, directory / f'{own.stem}-val.npz'
+    _, parts = shards.find(data, held_out_file)
+    if not parts:
+        raise UserError(
+            f'{held_out_file}: is not there, but the run was trained on {own}; give the folder of '
+            'its held-out file by --dataset_dir'
+        )
+    return data if data.is_dir() else held_out_file, parts

@@ -1,0 +1,1 @@
+"""Networks, losses and value models: pure functions over parameters."""

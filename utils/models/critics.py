@@ -1,0 +1,55 @@
+"""Ensembles of scalar critics Q(x, a), as QC, FQL, IFQL and IQL use them.
+
+Every leaf of an ensemble's parameters has a leading axis over its members.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from utils.models import blocks
+from utils.models.flow import matching_loss
+from utils.models.networks import MLP
+from utils.models.train_state import Params
+
+
+def init(net: MLP, key: jax.Array, input_dim: int, num: int) -> Params:
+    """Returns untrained parameters of `num` members."""
+    return jax.vmap(lambda k: net.init(k, jnp.zeros((1, input_dim))))(jax.random.split(key, num))
+
+
+def values(net: MLP, params: Params, *inputs: jax.Array) -> jax.Array:
+    """Returns every member's value, (members, ...), of inputs (..., d) that belong together."""
+    joined = jnp.concatenate(inputs, axis=-1)
+    return jax.vmap(lambda member: net.apply(member, joined)[..., 0])(params)
+
+
+def values_of_candidates(
+    net: MLP, params: Params, observations: jax.Array, candidates: jax.Array
+) -> jax.Array:
+    """Returns every member's value, (members, n, num), of an observation's own candidates.
+
+    Args:
+        net, params: of the ensemble.
+        observations: (n, observation_dim).
+        candidates: (n, num, h * action_dim).
+    """
+    num = candidates.shape[1]
+
+    def values_of_row(observation: jax.Array, own: jax.Array) -> jax.Array:
+        return values(net, params, jnp.tile(observation, (num, 1)), own)
+
+    return jnp.swapaxes(
+        blocks.map_rows(values_of_row, observations, candidates, evaluations=num), 0, 1
+    )
+
+
+def aggregate(ensemble_values: jax.Array, how: str) -> jax.Array:
+    """Returns the 'mean' or the 'min' over the members, the leading axis."""
+    return ensemble_values.min(axis=0) if how == 'min' else ensemble_values.mean(axis=0)
+
+
+def squared_error(ensemble_values: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean squared error of (members, batch) values against (batch,) targets where mask is 1."""
+    shape = ensemble_values.shape
+    targets = jax.lax.stop_gradient(jnp.broadcast_to(targets, shape))
+    return matching_loss(ensemble_values, targets, jnp.broadcast_to(mask, shape))

@@ -1,0 +1,108 @@
+"""From reward-to-go samples to an action: soft values and the softmax pick (EVOR, phase 3)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from utils.models import draws
+
+
+class Noise(NamedTuple):
+    """Base noise of the reward-to-go flow.
+
+    Attributes:
+        z_0: (..., num) points.
+        weights: (num,), positive, summing to 1; with them the points integrate over N(0, 1).
+    """
+
+    z_0: jax.Array
+    weights: jax.Array
+
+
+def return_noise(key: jax.Array, batch_shape: tuple[int, ...], num: int, kind: str) -> Noise:
+    """Draws base noise of the reward-to-go flow.
+
+    Args:
+        key: random key; unused by 'quadrature'.
+        batch_shape: shape of the problems that each get `num` points.
+        num: number of points.
+        kind: 'random' for independent samples, of which the first of many are those of few, or
+            'quadrature' for the Gauss-Hermite nodes, which integrate polynomials of degree
+            2 num - 1 exactly. One node is the point 0.
+
+    Returns:
+        Noise with `z_0` of shape (*batch_shape, num).
+    """
+    if kind == 'random':
+        z_0 = draws.draw_each(key, num, lambda own: jax.random.normal(own, batch_shape), axis=-1)
+        return Noise(z_0, jnp.full((num,), 1.0 / num))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(num)
+    noise = jnp.broadcast_to(jnp.asarray(nodes, jnp.float32), (*batch_shape, num))
+    return Noise(noise, jnp.asarray(weights / weights.sum(), jnp.float32))
+
+
+def soft_value(returns: jax.Array, weights: jax.Array, temperature: jax.Array) -> jax.Array:
+    """The regularised value tau ln E[exp(z / tau)] of a law of points (arXiv 2510.08218, Q*).
+
+    Args:
+        returns: (..., num) points z of the law.
+        weights: their probabilities, broadcastable to `returns`, summing to 1.
+        temperature: tau >= 0, broadcastable to `returns.shape[:-1]`. Zero gives the largest return
+            of positive probability, infinity the mean.
+
+    Returns:
+        (...,) values, accurate in float32 at any temperature: returns are taken relative to their
+        mean; where they are small against tau, expm1 and log1p keep a large tau from cancelling,
+        elsewhere a log-sum-exp keeps a small one from overflowing.
+    """
+    weights = jnp.broadcast_to(weights, returns.shape)
+    temperature = jnp.asarray(temperature, returns.dtype)
+    temperature = jnp.broadcast_to(temperature, returns.shape[:-1])
+    tau = jnp.where((temperature > 0) & jnp.isfinite(temperature), temperature, 1.0)
+    mean = jnp.sum(returns * weights, axis=-1)
+    best = jnp.max(jnp.where(weights > 0, returns, -jnp.inf), axis=-1)
+    gaps = (returns - mean[..., None]) / tau[..., None]
+    near = jnp.log1p(jnp.sum(weights * jnp.expm1(jnp.clip(gaps, -1.0, 1.0)), axis=-1))
+    far = jax.scipy.special.logsumexp(gaps, axis=-1, b=weights)
+    soft = mean + tau * jnp.where(jnp.max(jnp.abs(gaps), axis=-1) <= 1.0, near, far)
+    return jnp.where(jnp.isinf(temperature), mean, jnp.where(temperature > 0, soft, best))
+
+
+def pick(key: jax.Array, values: jax.Array, temperature: jax.Array) -> jax.Array:
+    """Samples an index from softmax(values / tau), by the Gumbel-max trick.
+
+    A candidate's Gumbel noise depends neither on the temperature nor on how many there are, so that
+    both are compared on common random numbers.
+
+    Args:
+        key: random key.
+        values: (batch, num) values of the candidates.
+        temperature: tau >= 0, broadcastable to (batch,). Zero picks among the best, infinity
+            uniformly.
+
+    Returns:
+        (batch,) int32 indices.
+    """
+    if values.shape[-1] == 1:
+        # Without a choice nobody needs the values, and a compiler can leave them out.
+        return jnp.zeros(values.shape[:-1], jnp.int32)
+    *batch_shape, num = values.shape
+    gumbels = draws.draw_each(key, num, lambda own: jax.random.gumbel(own, batch_shape), axis=-1)
+    return jnp.argmax(pick_logits(values, temperature) + gumbels, axis=-1).astype(jnp.int32)
+
+
+def pick_logits(values: jax.Array, temperature: jax.Array) -> jax.Array:
+    """Logits of `pick`, (batch, num), at most 0."""
+    temperature = jnp.asarray(temperature, values.dtype)
+    temperature = jnp.broadcast_to(temperature, values.shape[:-1])[..., None]
+    gaps = values - jnp.max(values, axis=-1, keepdims=True)
+    greedy = jnp.where(gaps == 0, 0.0, -jnp.inf)
+    return jnp.where(temperature > 0, gaps / jnp.where(temperature > 0, temperature, 1.0), greedy)
+
+
+def take(candidates: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns the picked one of (n, num, ...) candidates, (n, ...), by (n,) indices."""
+    index = index.reshape(-1, *[1] * (candidates.ndim - 1))
+    return jnp.take_along_axis(candidates, index, axis=1)[:, 0]

@@ -1,0 +1,67 @@
+"""Models of the law of the reward-to-go of a state and action, all with one interface.
+
+Everything here is in the nets' units and about one member of an ensemble. Whatever the model, its
+value of an action is one functional of the learned law (`extraction.soft_value`), so that models
+can be exchanged with everything else equal.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from utils.models import blocks
+from utils.models.value_models import categorical, flow_value, implicit_quantile, quantile, scalar
+
+MODULES: dict[str, ModuleType] = {
+    'flow': flow_value,
+    'scalar': scalar,
+    'categorical': categorical,
+    'quantile': quantile,
+    'implicit_quantile': implicit_quantile,
+}
+
+
+class ValueModel(NamedTuple):
+    """Pure functions of one value model.
+
+    Attributes:
+        init: (key) -> params.
+        loss: (params, target_params, batch, next_actions, support, key) -> (loss, metrics), the
+            temporal difference on a batch with rewards in the nets' units. `next_actions` are
+            (batch, h * action_dim), `support` the bounds of all returns.
+        law: (params, observations, actions, noise, support, flow_steps) -> (returns, weights), both
+            (..., num): points of the learned law and their probabilities, for observations and
+            actions (..., d) and base noise (..., N) with its own weights (`Noise`). Only sampled
+            models look at the noise; the others return their whole law.
+    """
+
+    init: Callable
+    loss: Callable
+    law: Callable
+
+
+def create(config: ConfigDict, observation_dim: int, chunk_dim: int) -> ValueModel:
+    """Builds the value model that `config.value_model` names."""
+    module = MODULES[config.value_model]
+    net = module.network(config)
+
+    def init(key: jax.Array):
+        return module.init(net, key, observation_dim, chunk_dim)
+
+    def law(params, observations, actions, noise, support, flow_steps):
+        def law_of_row(observation, action, z_0):
+            own_noise = noise._replace(z_0=z_0)
+            return module.law(
+                net, config, params, observation, action, own_noise, support, flow_steps
+            )
+
+        *batch_shape, num = noise.z_0.shape
+        rows = (x.reshape(-1, x.shape[-1]) for x in (observations, actions, noise.z_0))
+        points = blocks.map_rows(law_of_row, *rows, evaluations=num)
+        return tuple(x.reshape(*batch_shape, x.shape[-1]) for x in points)
+
+    return ValueModel(init, partial(module.loss, net, config), law)

@@ -1,0 +1,61 @@
+"""All figures of some runs, written from their numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.reporting import figures, tables
+from utils.reporting.all_tables import Found
+from utils.reporting.inference_charts import sweep
+from utils.reporting.return_distributions import law_charts
+from utils.reporting.score_charts import Chart, learning_curves, profiles
+from utils.reporting.tables import Table
+from utils.storage.metrics import CsvTable
+
+NAMES = ('learning_curves', 'inference_scaling', 'tau_q', 'tau_r', 'performance_profiles')
+NAMES += ('return_laws', 'calibration', 'calibration_scores')
+SUFFIXES = (*figures.SUFFIXES, '.csv', '_sources.csv')
+
+
+class Charts(NamedTuple):
+    """All figures, and a table of numbers that belongs to the last one."""
+
+    charts: list[Chart]
+    calibration_scores: Table
+
+
+def make(found: Found, dataset_dir: Path) -> Charts:
+    """Computes the numbers of all figures.
+
+    Args:
+        found: what there is.
+        dataset_dir: folder of the held-out files, NAME-val.npz.
+    """
+    of_csv = [
+        learning_curves(found),
+        *(sweep(found, setting) for setting in ('n_pi', 'tau_q', 'tau_r')),
+        profiles(found.scores),
+    ]
+    laws = law_charts(found, dataset_dir)
+    return Charts([*of_csv, laws.laws, laws.calibration], laws.scores)
+
+
+def write(made: Charts, configs: Sequence[str], folder: Path) -> None:
+    """Writes FIGURE.csv, FIGURE_sources.csv, FIGURE.png and FIGURE.pdf, and nothing without rows.
+
+    Args:
+        made: of `make`.
+        configs: all that are shown.
+        folder: made if missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for chart in made.charts:
+        if chart.absent:
+            continue
+        name = chart.table.name
+        tables.write_numbers(chart.table, folder)
+        with figures.styled():
+            figure = chart.draw(CsvTable(folder / f'{name}.csv').read(), configs)
+            figures.write(figure, [folder / f'{name}{suffix}' for suffix in figures.SUFFIXES])
+    if made.calibration_scores.rows:
+        tables.write_numbers(made.calibration_scores, folder)

@@ -1,0 +1,68 @@
+"""What scripts about runs read, and the tables that they make of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import configs
+from utils.errors import UserError, did_you_mean
+from utils.reporting import published, results
+from utils.reporting.aggregate_tables import aggregates_table, profiles_table
+from utils.reporting.results import Run
+from utils.reporting.score_tables import environments_table, tasks_table
+from utils.reporting.scores import Scores, gather
+from utils.reporting.setting_tables import cost_table, hyperparameters_table
+from utils.reporting.tables import Table
+from utils.reporting.value_tables import start_values_table
+
+NAMES = ('tasks', 'environments', 'aggregates', 'profiles', 'start_values')
+NAMES += ('hyperparameters', 'cost')
+
+
+class Found(NamedTuple):
+    """What was found below --runs.
+
+    Attributes:
+        scores: of the configs that are shown.
+        runs: that these are of, in the order of their paths.
+    """
+
+    scores: Scores
+    runs: list[Run]
+
+
+def find(roots: Sequence[str], names: Sequence[str], rule: str) -> Found:
+    """Reads all runs.
+
+    Args:
+        roots: folders of runs.
+        names: configs to show; all if there are none.
+        rule: of `results.read_run`.
+
+    Raises:
+        UserError: a config is unknown, or a file is damaged.
+    """
+    found = results.read([Path(root).expanduser() for root in roots], rule)
+    known = {result.run.config_name for result in found} | configs.CONFIGS.keys()
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"--configs: neither --runs nor configs.py has '{name}'.{did_you_mean(name, known)}"
+            )
+    scores = gather(found, names)
+    shown = {result.run.directory: result.run for of in scores.results.values() for result in of}
+    return Found(scores, [shown[path] for path in sorted(shown)])
+
+
+def make(found: Found) -> list[Table]:
+    """Returns the tables of NAMES, in that order."""
+    scores, literature = found.scores, published.read()
+    return [
+        tasks_table(scores, literature),
+        environments_table(scores, literature),
+        aggregates_table(scores),
+        profiles_table(scores),
+        start_values_table(scores),
+        hyperparameters_table(scores.configs, found.runs),
+        cost_table(found.runs),
+    ]

@@ -1,0 +1,273 @@
+"""Reads run directories into scores: one result per environment, task, config and seed.
+
+A result is finished where every seed of its run was evaluated at the run's last step. One that is
+not has no score, and says how far it came.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from utils import statistics
+from utils.csv_lines import Line, Source, read_lines
+from utils.environments import wrappers
+from utils.errors import UserError
+from utils.storage import metrics, runs
+
+ENV_NAME = re.compile(r'(?P<environment>.+)-singletask(-task(?P<task>\d+))?-v\d+')
+# Columns of every inference.csv, and all columns that are no settings of inference.
+ALWAYS = ('step', 'seed', 'env_name', 'success', 'success_low', 'success_high')
+ALWAYS += ('episode_return', 'episode_length', 'episodes')
+OUTCOMES = ALWAYS + metrics.LATER
+
+
+class Run(NamedTuple):
+    """A run directory.
+
+    Attributes:
+        directory: SAVE_DIR/ENV/CONFIG/seeds_0_1_2.
+        environment: what the environment's tasks have in common, such as 'cube-single-play'; with
+            noise, 'cube-single-play, action_noise_0.2'; with sparse rewards, 'scene-play-sparse'.
+        task: '1' to '5', or 'default' where the environment's name has none.
+        config_name: of the agent.
+        seeds: of its members.
+        offline_steps: updates.
+        record: config.json.
+    """
+
+    directory: Path
+    environment: str
+    task: str
+    config_name: str
+    seeds: tuple[int, ...]
+    offline_steps: int
+    record: dict[str, Any]
+
+
+class Result(NamedTuple):
+    """The score of one seed.
+
+    Attributes:
+        run: that it is a member of.
+        seed: of the member.
+        score: success rate, in [0, 1]; None if the run is not finished.
+        evaluations: how many the score is the mean of.
+        episodes: of each evaluation.
+        step: of the last evaluation, or what an unfinished run has reached.
+        missing: why there is no score, or ''.
+        sources: lines that the score is computed from.
+    """
+
+    run: Run
+    seed: int
+    score: float | None
+    evaluations: int
+    episodes: int
+    step: int
+    missing: str
+    sources: tuple[Source, ...]
+
+    @property
+    def experiment(self) -> tuple[str, str, str, int]:
+        """What may be there once: environment, task, config and seed."""
+        return self.run.environment, self.run.task, self.run.config_name, self.seed
+
+
+class _Evaluation(NamedTuple):
+    step: int
+    seed: int
+    success: float
+    episodes: int
+    line: Line
+
+
+def find_runs(roots: Iterable[Path]) -> list[Run]:
+    """Reads the record of every run at or below some folders, in the order of their paths.
+
+    Raises:
+        UserError: a folder is missing or holds no run, or a record is damaged.
+    """
+    found: dict[Path, Run] = {}
+    for root in roots:
+        directories = list(_run_directories(root))
+        if not directories:
+            raise UserError(f'--runs: {root} holds no run (a folder seeds_...); give SAVE_DIR')
+        found |= {path.resolve(): _read_run(path) for path in directories}
+    return sorted(found.values(), key=lambda run: run.directory)
+
+
+def _run_directories(root: Path) -> Iterable[Path]:
+    for path, folders, _ in os.walk(root):
+        if Path(path).resolve().name.startswith('seeds_'):
+            folders.clear()  # checkpoints are large trees
+            yield Path(path)
+
+
+def _read_run(directory: Path) -> Run:
+    record = runs.read_record(directory)
+    path = directory / 'config.json'
+    try:
+        env_name, config_name = record['env_name'], record['agent']['config_name']
+        seeds = tuple(int(seed) for seed in record['seeds'])
+        offline_steps = int(record['offline_steps'])
+        match = ENV_NAME.fullmatch(env_name)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f'{path}: not the record of a run ({error!r}); restore it') from error
+    if match is None:
+        raise UserError(f"{path}: env_name '{env_name}' is no OGBench singletask environment")
+    environment = wrappers.recorded_noise(record).of(match['environment'])
+    task = match['task'] or 'default'
+    return Run(directory, environment, task, config_name, seeds, offline_steps, record)
+
+
+def _evaluations(run: Run) -> dict[int, list[_Evaluation]]:
+    """Evaluations of each seed, at the steps where all seeds have one, in the order of steps."""
+    found: dict[tuple[int, int], _Evaluation] = {}
+    lines = read_lines(run.directory / 'eval.csv', ('step', 'seed', 'success', 'episodes'))
+    for line in lines:
+        row = _evaluation(line)
+        if row.seed not in run.seeds or (row.step, row.seed) in found:
+            raise UserError(
+                f'{line.path}, line {line.number}: a second evaluation of step {row.step} and '
+                f'seed {row.seed}, or none of this run; restore the file from a copy'
+            )
+        found[row.step, row.seed] = row
+    steps = sorted({step for step, _ in found})
+    shared = [step for step in steps if all((step, seed) in found for seed in run.seeds)]
+    return {seed: [found[step, seed] for step in shared] for seed in run.seeds}
+
+
+def _evaluation(line: Line) -> _Evaluation:
+    numbers = [line.parse(name, int) for name in ('step', 'seed')]
+    row = _Evaluation(*numbers, line.parse('success'), line.parse('episodes', int), line)
+    if not 0.0 <= row.success <= 1.0 or row.episodes < 1:
+        raise UserError(
+            f'{line.path}, line {line.number}: a success rate of {row.success} over '
+            f'{row.episodes} episodes; restore the file from a copy'
+        )
+    return row
+
+
+def read_run(run: Run, rule: str) -> list[Result]:
+    """Returns the result of every seed of a run.
+
+    Args:
+        run: of `find_runs`.
+        rule: 'last' for the mean of the last three evaluations in eval.csv, as OGBench and FQL have
+            it; 'final' for the one of most episodes that scripts/evaluate.py added to inference.csv
+            at the last step, with the settings and the noise of the run.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    by_seed = _evaluations(run)
+    steps = [row.step for row in by_seed[run.seeds[0]]]
+    if rule == 'final':
+        # A checkpoint of the last step was evaluated: nothing else needs to have been.
+        last = max([run.offline_steps, *steps])
+        by_seed = {seed: _final(run, seed, last) for seed in run.seeds}
+        steps += [last] if any(by_seed.values()) else []
+    if run.offline_steps not in steps:
+        reached = max([*steps, *_trained_steps(run)], default=0)
+        reason = _why_unfinished(run, reached)
+        return [Result(run, seed, None, 0, 0, reached, reason, ()) for seed in run.seeds]
+    return [_result(run, seed, by_seed[seed], steps[-1]) for seed in run.seeds]
+
+
+def _trained_steps(run: Run) -> list[int]:
+    return [line.parse('step', int) for line in read_lines(run.directory / 'train.csv', ('step',))]
+
+
+def _why_unfinished(run: Run, reached: int) -> str:
+    if reached >= run.offline_steps:
+        return f'{run.directory}: trained, but not evaluated at step {run.offline_steps}'
+    return f'{run.directory}: unfinished, at step {reached} of {run.offline_steps}'
+
+
+def _result(run: Run, seed: int, rows: list[_Evaluation], step: int) -> Result:
+    rows = rows[-statistics.SCORE_EVALUATIONS :]
+    if not rows:
+        reason = (
+            f'{run.directory}: no final evaluation in inference.csv; scripts/evaluate.py makes it'
+        )
+        return Result(run, seed, None, 0, 0, step, reason, ())
+    score = statistics.score(np.array([row.success for row in rows]))
+    source = Source(rows[0].line.path, tuple(row.line.number for row in rows))
+    return Result(run, seed, score, len(rows), rows[-1].episodes, step, '', (source,))
+
+
+def _final(run: Run, seed: int, step: int) -> list[_Evaluation]:
+    """The evaluation of most episodes with the settings of the run; the last of these."""
+    lines = read_lines(run.directory / 'inference.csv', ALWAYS)
+    rows = [_evaluation(line) for line in lines if _is_final(run, line, seed, step)]
+    return [max(reversed(rows), key=lambda row: row.episodes)] if rows else []
+
+
+def _is_final(run: Run, line: Line, seed: int, step: int) -> bool:
+    where = str(step), str(seed), run.record['env_name']
+    if tuple(line.values[name] for name in ('step', 'seed', 'env_name')) != where:
+        return False
+    wanted = run.record['agent'] | _noise(run)
+    return all(_same(line.values[name], wanted[name]) for name in line.values if name in wanted)
+
+
+def _noise(run: Run) -> dict[str, Any]:
+    return wrappers.recorded_noise(run.record)._asdict()
+
+
+def _same(text: str, value: Any) -> bool:
+    try:
+        return float(text) == float(value)
+    except ValueError:
+        return text == str(value)
+
+
+def read(roots: Iterable[Path], rule: str) -> list[Result]:
+    """Reads all runs below some folders.
+
+    The same seed of the same experiment may be there twice, where a run was repeated or went on in
+    another population; the finished one counts.
+
+    Raises:
+        UserError: a file is damaged, or runs of one name are different experiments.
+    """
+    found: dict[tuple, Result] = {}
+    for run in find_runs(roots):
+        for result in read_run(run, rule):
+            former = found.setdefault(result.experiment, result)
+            if former.score is None:
+                found[result.experiment] = result
+            elif result.score not in (None, former.score):
+                raise UserError(
+                    f'{former.run.directory} and {run.directory} both have seed {result.seed} of '
+                    f'{run.config_name}, with different scores; leave one out of --runs'
+                )
+    results = list(found.values())
+    _check_alike(results)
+    return results
+
+
+def _check_alike(results: list[Result]) -> None:
+    """Seeds and tasks under one name must differ in nothing else."""
+    found: dict[tuple[str, str, str], tuple[Any, Path]] = {}
+    for result in results:
+        run = result.run
+        for name, value in _settings(result).items():
+            key = run.environment, run.config_name, name
+            former, where = found.setdefault(key, (value, run.directory))
+            if former != value:
+                raise UserError(
+                    f'{where} and {run.directory} have one name, but {name} is {former} there and '
+                    f'{value} here; leave one out of --runs'
+                )
+
+
+def _settings(result: Result) -> dict[str, Any]:
+    data = result.run.record.get('dataset', {})
+    data = {f'dataset {name}': data[name] for name in ('transitions', 'checksum') if name in data}
+    updates = {} if result.score is None else dict(updates=result.step)
+    return result.run.record['agent'] | _noise(result.run) | data | updates

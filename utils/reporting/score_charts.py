@@ -1,0 +1,121 @@
+"""The numbers of every figure that CSV files are enough for, as tables that cite their lines."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from utils import statistics
+from utils.csv_lines import Line, Source, read_lines
+from utils.reporting import charts
+from utils.reporting.all_tables import Found
+from utils.reporting.results import Result
+from utils.reporting.scores import Scores, protocols, score_lines, seed_scores
+from utils.reporting.tables import Cell, Table
+
+ONE_SEED = 'one seed has no interval over seeds'
+BOOTSTRAP = '95% interval of a stratified bootstrap over seeds'
+
+
+class Chart(NamedTuple):
+    """A figure: its numbers, and how they are drawn.
+
+    Attributes:
+        table: name of its files, title, numbers and remarks; no rows where nothing can be drawn.
+        draw: of the rows of the table's CSV file and all configs that are shown.
+        absent: why there are no rows, or ''.
+    """
+
+    table: Table
+    draw: Callable[[list[dict[str, str]], Sequence[str]], Figure]
+    absent: str = ''
+
+
+def learning_curves(found: Found) -> Chart:
+    """Success against updates, an agent a line, a task a panel."""
+    rows = [
+        row
+        for place in found.scores.tasks()
+        for config in found.scores.configs
+        for row in _curve(found.scores.results.get((*place, config), []), (*place, config))
+    ]
+    remarks = (
+        f'Mean over seeds; band: {BOOTSTRAP}; a single seed has none. A hollow point lacks '
+        'some of the seeds, whose runs are not as far.',
+    )
+    columns = ('environment', 'task', 'config', 'updates', 'seeds', 'success', 'low', 'high')
+    title = 'Success in percent during training'
+    table = Table('learning_curves', title, columns, tuple(rows), remarks)
+    return Chart(table, charts.learning_curves, '' if rows else 'no run was evaluated')
+
+
+def _curve(seeds: list[Result], names: tuple[str, ...]) -> Iterable[tuple[Cell, ...]]:
+    by_step: dict[int, list[Line]] = {}
+    for result in seeds:
+        columns = ('step', 'seed', 'success')
+        for line in read_lines(result.run.directory / 'eval.csv', columns):
+            if line.parse('seed', int) == result.seed:
+                by_step.setdefault(line.parse('step', int), []).append(line)
+    for step, lines in sorted(by_step.items()):
+        rates = [np.array([line.parse('success') for line in lines])]
+        numbers = _with_interval(statistics.mean, rates, sources_of(lines), scale=100.0)
+        counts = (str(step), str(len(lines)))
+        yield *map(Cell, names), *(Cell(text, sources_of(lines)) for text in counts), *numbers
+
+
+def _with_interval(
+    statistic: Callable, scores: list[np.ndarray], sources: tuple[Source, ...], scale: float
+) -> tuple[Cell, Cell, Cell]:
+    """A statistic and its bounds, which are blank for one seed."""
+    point = Cell(f'{scale * float(statistic(scores)):.2f}', sources)
+    interval = statistics.stratified_interval(statistic, scores)
+    if interval is None:
+        return point, Cell('', note=ONE_SEED), Cell('', note=ONE_SEED)
+    low, high = (Cell(f'{scale * float(bound):.2f}', sources) for bound in interval)
+    return point, low, high
+
+
+def sources_of(lines: Iterable[Line]) -> tuple[Source, ...]:
+    """Returns lines as sources, one for each file."""
+    by_file: dict = {}
+    for line in lines:
+        by_file.setdefault(line.path, []).append(line.number)
+    return tuple(Source(path, tuple(numbers)) for path, numbers in by_file.items())
+
+
+def profiles(scores: Scores) -> Chart:
+    """Performance profiles with pointwise bands."""
+    rows = []
+    for config in scores.configs:
+        by_task = list(scores.of_config(config).values())
+        if by_task:
+            rows += _profile(config, [seed_scores(seeds) for seeds in by_task], by_task)
+    remarks = (
+        'Share of the seeds of all tasks whose success is greater than the threshold (arXiv '
+        f'2108.13264, without normalisation); band: {BOOTSTRAP}, at each threshold by itself. The '
+        'share keeps its value up to the next threshold.',
+        *protocols(scores),
+    )
+    columns = ('config', 'threshold', 'share', 'low', 'high')
+    table = Table('performance_profiles', 'Performance profiles', columns, tuple(rows), remarks)
+    return Chart(table, charts.profiles, '' if rows else 'no run is finished')
+
+
+def _profile(
+    config: str, scores: list[np.ndarray], by_task: list[list[Result]]
+) -> Iterable[tuple[Cell, ...]]:
+    sources = score_lines(by_task)
+    # Where the share changes, and the ends: nothing lies between.
+    thresholds = np.unique([0.0, *np.concatenate(scores), 1.0])
+
+    def profile(scores: statistics.Scores) -> np.ndarray:
+        return statistics.performance_profile(scores, thresholds)
+
+    interval = statistics.stratified_interval(profile, scores)
+    for index, (threshold, share) in enumerate(zip(thresholds, profile(scores), strict=True)):
+        bounds = [Cell('', note=ONE_SEED)] * 2
+        if interval is not None:
+            bounds = [Cell(f'{bound[index]:.4f}', sources) for bound in interval]
+        numbers = f'{100 * threshold:.2f}', f'{share:.4f}'
+        yield Cell(config), *(Cell(text, sources) for text in numbers), *bounds

@@ -1,0 +1,1 @@
+"""Acting, and what comes of it."""

@@ -1,0 +1,1 @@
+"""Suites of runs, on this machine or a SLURM cluster."""

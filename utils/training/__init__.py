@@ -1,0 +1,1 @@
+"""The loop that trains a population of seeds and tasks."""

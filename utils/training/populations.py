@@ -1,0 +1,135 @@
+"""Training as one program: a population of states, and steps that never leave the device."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.sharding import Mesh
+
+from utils.data.datasets import Dataset
+from utils.training import parallel
+
+State = Any
+Metrics = dict[str, jax.Array]
+Sampler = Callable[[Dataset, jax.Array], Any]
+
+# What a member's seed key is folded with, so that no two streams of a run meet.
+INIT_STREAM, TRAIN_STREAM, EVAL_STREAM, DIAGNOSE_STREAM, POOL_STREAM = range(5)
+
+
+@struct.dataclass
+class Window:
+    """What is watched of a member's updates since the last line of its log.
+
+    Attributes:
+        sums: of every metric, () or (tasks,).
+        bad_update: int32 like a metric, number of the first update, counted from 1, that had one
+            that is not finite; 0: none.
+        bad_state: bool (), whether the state has a number that is not finite.
+    """
+
+    sums: Metrics
+    bad_update: jax.Array
+    bad_state: jax.Array
+
+
+def stream(seed: int, name: int) -> jax.Array:
+    """Returns the key of one of a seed's random streams."""
+    return jax.random.fold_in(jax.random.key(seed), name)
+
+
+def streams(seeds: list[int], name: int) -> jax.Array:
+    """Returns the keys of one stream for every member of a population, (members,)."""
+    return jnp.stack([stream(seed, name) for seed in seeds])
+
+
+def init_population(init: Callable, seeds: list[int]) -> State:
+    """Returns the untrained states of all seeds, stacked along a leading member axis."""
+    return jax.jit(jax.vmap(init))(streams(seeds, INIT_STREAM))
+
+
+def member(population: State, index: int) -> State:
+    """Returns one member of a population."""
+    return jax.tree.map(lambda leaf: leaf[index], population)
+
+
+def make_train_chunk(
+    update: Callable,
+    sample: Sampler,
+    mesh: Mesh | None = None,
+    batch_seeds: bool | None = None,
+) -> Callable:
+    """Returns the compiled training loop of a population.
+
+    Args:
+        update: (state, batch, key) -> (state, metrics) of one member.
+        sample: (dataset, key) -> batch.
+        mesh: the devices that the members are split over; None: they are all on one.
+        batch_seeds: whether the members of a device step together, as one batched program, or one
+            after the other. A GPU needs batches to be busy; a CPU is busy with one member, whose
+            parameters then stay in its cache. None: what suits the device.
+
+    Returns:
+        (population, window, keys, dataset, first_step, num_steps) -> (population, window). The
+        population's buffers are donated. `window` collects what is watched; None opens one. `keys`
+        are the members' training streams. Step `k` draws all its randomness from `fold_in(key, k)`,
+        and sums are continued step by step: neither the length of a chunk nor where a run was
+        interrupted has any influence on the result. `num_steps` is traced. The dataset is an
+        argument, since a captured array would be compiled in as a constant.
+    """
+    batch_seeds = jax.default_backend() != 'cpu' if batch_seeds is None else batch_seeds
+
+    def step(state: State, key: jax.Array, dataset: Dataset) -> tuple[State, Metrics]:
+        batch_key, update_key = jax.random.split(key)
+        return update(state, sample(dataset, batch_key), update_key)
+
+    def train_member(state, window, key, dataset, first_step, num_steps):
+        def body(i, carry):
+            state, window = carry
+            state, metrics = step(state, jax.random.fold_in(key, first_step + i), dataset)
+            return state, _watch(window, metrics, first_step + i + 1)
+
+        if window is None:
+            metrics = jax.eval_shape(step, state, key, dataset)[1]
+            [metric, *_] = metrics.values()
+            bad_update = jax.ShapeDtypeStruct(metric.shape, jnp.int32)
+            window = zeros_like(Window(metrics, bad_update, jax.ShapeDtypeStruct((), bool)))
+        state, window = jax.lax.fori_loop(0, num_steps, body, (state, window))
+        return state, window.replace(bad_state=~_is_finite(state))
+
+    def train_chunk(population, window, keys, *shared):
+        if batch_seeds:
+            mapped = jax.vmap(train_member, (0, 0, 0, None, None, None))
+            return mapped(population, window, keys, *shared)
+        return jax.lax.map(
+            lambda of_seed: train_member(*of_seed, *shared), (population, window, keys)
+        )
+
+    split = parallel.over_devices(train_chunk, mesh) if mesh else train_chunk
+    return jax.jit(split, donate_argnums=0)
+
+
+def empty_window(train_chunk: Callable, *arguments: Any) -> Window:
+    """Returns a window of no updates for a chunk's (population, keys, dataset)."""
+    population, *others = arguments
+    return zeros_like(jax.eval_shape(train_chunk, population, None, *others, 0, 0)[1])
+
+
+def zeros_like(tree: Any) -> Any:
+    """Returns zeros of the same shapes and types; an empty `Window` is all zeros."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
+
+
+def _watch(window: Window, metrics: Metrics, update: jax.Array) -> Window:
+    bad = ~jnp.isfinite(jnp.stack(list(metrics.values()))).all(axis=0)
+    return window.replace(
+        sums=jax.tree.map(jnp.add, window.sums, metrics),
+        bad_update=jnp.where((window.bad_update == 0) & bad, update, window.bad_update),
+    )
+
+
+def _is_finite(state: State) -> jax.Array:
+    floating = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floating]).all()
