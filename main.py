@@ -23,6 +23,7 @@ from agents import frozen, policy_file
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils import errors
 from utils.data import dataset_files, datasets
+from utils.data.importers import formats
 from utils.environments import envs, sparse, wrappers
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
@@ -194,9 +195,11 @@ def _base_policy(
         return policy, home / given.replace(':', '.')
     if given.endswith(policy_file.SUFFIX):
         policy = policy_file.read(_path('base_policy'), config, *sizes)
+        assembly.check_actions(policy, data)
         return policy, home / f'{policy.directory.stem}_{policy.digest[:8]}'
     if given:
         policy = frozen.load(_path('base_policy'), config, *sizes)
+        assembly.check_actions(policy, data)
     elif FLAGS.pool:
         return frozen.pool_alone(chunk_shape), save_dir
     else:
@@ -286,6 +289,7 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
         path = _path('dataset_path')
         if not path.name:
             raise UserError(f"--dataset_path: '{path}' has no name; give the file or folder by it")
+        formats.check_ours(path)
         val_path = path.with_name(f'{path.stem}-val.npz')
     else:
         path, val_path = dataset_files.locate(
@@ -308,7 +312,7 @@ def _record(
         **{name: FLAGS[name].value for name in names},
         seeds=seeds,
         agent=config.to_dict(),
-        **assembly.describe_data(data.path, dataset),
+        **assembly.describe_data(data, dataset),
         contents=assembly.digest_data(dataset),
     )
 

@@ -28,7 +28,7 @@ from absl import flags
 from agents import Agent
 from utils import statistics
 from utils.data import dataset_files, datasets
-from utils.environments import env_processes, envs, wrappers
+from utils.environments import action_maps, env_processes, envs, wrappers
 from utils.errors import UserError
 from utils.generation import behaviour_measures
 from utils.jobs import run_flag
@@ -55,12 +55,13 @@ def main(_: list[str]) -> None:
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
     grid = [_alone(agent, record, steps) for steps in _flow_steps(record)]
     noise = wrappers.recorded_noise(record)
+    action_map = action_maps.recorded(record, directory / runs.RECORD)
     val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
     measure = _measure(env_name)
     stride = record['agent']['chunk_length']
     recorded = behaviour_measures.recorded(val, stride)
     num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
-    with env_processes.VectorEnv(env_name, num_envs, noise) as vector_env:
+    with env_processes.VectorEnv(env_name, num_envs, noise, action_map) as vector_env:
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
             state = populations.member(population, index)
             result = _distances(agent, state, settings, val, record, seed)

@@ -122,7 +122,7 @@ def test_a_whole_file_of_objects_is_not_called_broken(tmp_path):
 OTHERS = {
     'HDF5': (
         b'\x89HDF\r\n\x1a\n' + bytes(99),
-        r"is HDF5, as D4RL's; import it: python scripts/import_data\.py",
+        r"is HDF5, as D4RL's; turn it into an .npz: python scripts/import_data\.py",
     ),
     'a pointer': (b'version https://git-lfs.github.com/spec/v1\noid sha256:', 'git lfs pull'),
     'one array': (b'\x93NUMPY\x01\x00' + bytes(99), 'is a single array'),

@@ -1,16 +1,18 @@
 """What a run is given to learn from, by the file or folder that its flags name."""
 
+import json
 from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
+from agents import frozen
 from tests.helpers import random_arrays, small_config
 from utils.data import array_checks, npz
-from utils.environments import envs
+from utils.environments import action_maps, envs, wrappers
 from utils.errors import UserError
-from utils.jobs import assembly
+from utils.jobs import assembly, restore
 from utils.system import guards, memory
 
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
@@ -194,3 +196,103 @@ def test_a_folder_without_shards_is_named(tmp_path, tasks):
     write(tmp_path / 'mine.npz')
     with pytest.raises(UserError, match=r'a folder without files NAME-000\.npz'):
         load(tmp_path, tasks)
+
+
+def write_record(path, scale=2.0, **changes):
+    """Beside a file, as scripts/import_data.py writes it."""
+    own = dict(bytes=path.stat().st_size)
+    action_map = dict(offset=[0.0, 0.0], scale=[scale, scale])
+    record = dict(action_map=action_map, files={path.name: own}) | changes
+    path.with_suffix('.json').write_text(json.dumps(record))
+
+
+def test_a_run_takes_the_map_of_actions_from_the_record_beside_its_data(tmp_path, tasks):
+    path = write(tmp_path / 'mine.npz')
+    assert load(path, tasks).action_map is None
+    write_record(path, 1.0)
+    plain = load(path, tasks)
+    assert plain.action_map is None
+    assert 'action_map' not in assembly.describe_data(plain, plain.train[0])
+    write_record(path)
+    data = load(path, tasks)
+    record = json.loads(json.dumps(assembly.describe_data(data, data.train[0])))
+    assert action_maps.recorded(record, path) == data.action_map == ((0.0, 0.0), (2.0, 2.0))
+    run = assembly.make_run(small_config('bc'), [ENV], [0], data, wrappers.NO_NOISE)
+    assert run.action_map == data.action_map
+
+
+def test_held_out_data_whose_actions_were_mapped_otherwise_are_refused(tmp_path, tasks):
+    path, val_path = write(tmp_path / 'mine.npz'), write(tmp_path / 'mine-val.npz')
+    write_record(path)
+    with pytest.raises(UserError, match=r'mine-val\.npz.*--action_range=.*mine\.json'):
+        load(path, tasks)
+    write_record(val_path)
+    assert load(path, tasks).action_map == ((0.0, 0.0), (2.0, 2.0))
+
+
+BAD_RECORDS = {
+    'no JSON': '{',
+    'no object': '[]',
+    'no map': '{"action_map": {"offset": [0.0, 0.0]}}',
+    'a scale of 0': '{"action_map": {"offset": [0.0, 0.0], "scale": [0.0, 1.0]}}',
+    'not finite': '{"action_map": {"offset": [NaN, 0.0], "scale": [1.0, 1.0]}}',
+    'two sizes': '{"action_map": {"offset": [0.0], "scale": [1.0, 1.0]}}',
+    'files of another kind': '{"action_map": {"offset": [0.0], "scale": [1.0]}, "files": [1]}',
+}
+
+
+@pytest.mark.parametrize('content', BAD_RECORDS.values(), ids=BAD_RECORDS.keys())
+def test_a_damaged_record_beside_data_is_refused(tmp_path, tasks, content):
+    path = write(tmp_path / 'mine.npz')
+    path.with_suffix('.json').write_text(content)
+    with pytest.raises(UserError, match=r'mine\.json: .*restore'):
+        load(path, tasks)
+
+
+def test_a_record_of_another_file_is_refused(tmp_path, tasks):
+    path = write(tmp_path / 'mine.npz')
+    write_record(path)
+    write(path, extra=np.zeros(75, np.float32))
+    with pytest.raises(UserError, match=r'is the record of a file mine\.npz of \d+ bytes'):
+        load(path, tasks)
+
+
+def test_a_record_of_generated_data_tells_of_no_map(tmp_path, tasks):
+    path = write(tmp_path / 'mine.npz')
+    path.with_suffix('.json').write_text('{"dataset": "mine", "plans": {}}')
+    assert load(path, tasks).action_map is None
+
+
+def test_a_base_policy_whose_actions_stand_for_others_is_refused(tmp_path, tasks):
+    path = write(tmp_path / 'mine.npz')
+    write_record(path)
+    data = load(path, tasks)
+    record = assembly.describe_data(data, data.train[0])
+    policy = frozen.FrozenPolicy(tmp_path / 'bc', record, 1, None, None, '')
+    assembly.check_actions(policy, data)
+    other = data._replace(action_map=None)
+    with pytest.raises(UserError, match=r'--base_policy: .*mapped otherwise'):
+        assembly.check_actions(policy, other)
+    with pytest.raises(UserError, match=r'--base_policy: .*mapped otherwise'):
+        assembly.check_actions(policy._replace(record={}), data)
+
+
+def test_the_held_out_file_of_a_run_on_own_data_has_their_name_and_map(tmp_path, tasks):
+    """Not OGBench's set of the environment, which the run has nothing to do with."""
+    data = load(write(tmp_path / 'mine.npz'), tasks)
+    record = dict(env_name=ENV) | assembly.describe_data(data, data.train[0])
+    with pytest.raises(UserError, match=r'mine-val\.npz: is not there, but .*--dataset_dir'):
+        restore.held_out(record, tmp_path, 'file:///none')
+    path = write(tmp_path / 'mine-val.npz')
+    found = restore.held_out(record, tmp_path, 'file:///none')
+    np.testing.assert_array_equal(found.actions, data.train[0].actions)
+    write_record(path)
+    with pytest.raises(UserError, match=r'mine-val\.npz: its actions were not mapped as those'):
+        restore.held_out(record, tmp_path, 'file:///none')
+
+
+def test_held_out_shards_of_a_run_are_found_by_their_folder(tmp_path, tasks):
+    data = load(write_shards(tmp_path / 'set-100m-v0'), tasks)
+    record = dict(env_name=ENV) | assembly.describe_data(data, data.train[0])
+    found = restore.held_out(record, tmp_path, 'file:///none')
+    np.testing.assert_array_equal(found.actions, data.val[0].actions)

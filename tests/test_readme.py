@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import configs
+from tests import foreign_files
 
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a newcomer reads them: later pages use what commands before have made.
@@ -38,6 +39,7 @@ SMALL_AGENT = ['--agent.hidden_dims=(8,)', '--agent.batch_size=16']
 SMALL = {
     'scripts/generate_data.py': ['--episodes=1', '--workers=1', '--dataset_dir=data'],
     'scripts/check_data.py': ['--dataset_dir=data'],
+    'scripts/import_data.py': [],
     'main.py': [
         '--dataset_dir=data',
         '--offline_steps=4',
@@ -165,6 +167,16 @@ def test_the_readme_names_the_two_commands():
     assert [command for command in COMMANDS if command.startswith('make')] == MAKE
 
 
+def write_foreign_files(folder, monkeypatch):
+    """What readers of the guide to data bring from other tools."""
+    given = foreign_files.trajectories()
+    foreign_files.write_d4rl(folder / 'maze.hdf5', given)
+    foreign_files.write_minari('maze/own-v0', given, folder, monkeypatch)
+    foreign_files.write_robomimic(folder / 'demos.hdf5', given)
+    foreign_files.write_lerobot(folder / 'lerobot_maze', foreign_files.trajectories(scale=3.0))
+    foreign_files.write_arrays(folder / 'arrays.npz', given)
+
+
 SOURCES = [ROOT / 'main.py', *ROOT.glob('scripts/*.py'), *ROOT.glob('benchmarks/*.py')]
 SOURCES += ROOT.glob('utils/jobs/*.py')
 SOURCE = '\n'.join(path.read_text() for path in SOURCES)
@@ -212,7 +224,8 @@ def test_what_is_not_there_is_found(command):
 
 @pytest.mark.long
 @pytest.mark.xdist_group('readme')
-def test_every_command_runs_in_order(folder):
+def test_every_command_runs_in_order(folder, monkeypatch):
+    write_foreign_files(folder, monkeypatch)
     for command in COMMANDS:
         if command in MAKE:
             continue

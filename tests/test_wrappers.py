@@ -4,6 +4,7 @@ import pytest
 from scipy import stats
 
 from utils.environments import env_processes, envs, wrappers
+from utils.environments.action_maps import ActionMap
 from utils.environments.wrappers import Noise, NoisyActions
 from utils.errors import UserError
 
@@ -189,3 +190,28 @@ def test_a_record_tells_of_its_noise():
 )
 def test_a_label_names_what_there_is(noise, label):
     assert noise.label == label
+
+
+def test_a_map_of_actions_is_undone_where_they_are_done():
+    """The environment does what the data's actions were, whatever they were divided by."""
+    action_map = ActionMap((0.1, -0.2), (0.5, 0.25))
+    plain, mapped = envs.make_env(MAZE), envs.make_env(MAZE, action_map=action_map)
+    np.testing.assert_array_equal(mapped.action_space.low, [-1, -1])
+    envs.reset(plain, 0)
+    envs.reset(mapped, 0)
+    for action in np.float32([[1, 1], [-1, 0], [0.4, -0.8]]):
+        one = plain.step(np.float32([0.1, -0.2]) + np.float32([0.5, 0.25]) * action)
+        np.testing.assert_allclose(mapped.step(action)[0], one[0], rtol=1e-6)
+
+
+def test_processes_undo_a_map_of_actions_as_well():
+    """One that turns actions round: what was forwards is backwards."""
+    turned, observations = ActionMap((0.0, 0.0), (-1.0, -1.0)), []
+    for action_map, sign in ((None, 1.0), (turned, -1.0)):
+        with env_processes.VectorEnv(MAZE, 1, wrappers.NO_NOISE, action_map) as vector_env:
+            one = np.array([0])
+            vector_env.start(one, one)
+            vector_env.collect(one)
+            vector_env.play(one, np.full((1, 3, 2), sign * 0.7, np.float32))
+            observations.append(vector_env.collect(one).observations)
+    np.testing.assert_array_equal(*observations)

@@ -181,13 +181,34 @@ def _headers(path: Path) -> dict[str, Header]:
 
 
 def _read(path: Path, headers: dict[str, Header]) -> Arrays:
-    arrays = {}
-    for name, header in headers.items():
-        array = npz.read(path, header)
-        if name in array_checks.KEPT_AS_FLOAT32:
-            with np.errstate(over='ignore'):  # what overflows is no longer finite, and is told
-                array = array.astype(np.float32, copy=False)
-        arrays[name] = array
+    return _checked(path, {name: npz.read(path, header) for name, header in headers.items()})
+
+
+def check(path: Path, arrays: Arrays) -> Arrays:
+    """Checks arrays in memory as `read` checks those of a file.
+
+    Args:
+        path: where they came from, named in errors.
+        arrays: as `read` takes them.
+
+    Returns:
+        What `read` would return.
+
+    Raises:
+        UserError: see `read`.
+    """
+    headers = {
+        name: Header(name, array.shape, array.dtype, False, 0) for name, array in arrays.items()
+    }
+    array_checks.check_headers(path, headers)
+    return _checked(path, dict(arrays))
+
+
+def _checked(path: Path, arrays: Arrays) -> Arrays:
+    """Converts and checks what the arrays hold; takes `arrays` over."""
+    for name in set(array_checks.KEPT_AS_FLOAT32).intersection(arrays):
+        with np.errstate(over='ignore'):  # what overflows is no longer finite, and is told
+            arrays[name] = arrays[name].astype(np.float32, copy=False)
     array_checks.check_values(path, arrays)
     return layouts.to_ogbench(path, arrays)
 

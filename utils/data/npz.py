@@ -43,7 +43,8 @@ DAMAGE = (
 )
 # What is often given in place of an .npz file, by its first bytes.
 OTHERS = {
-    b'\x89HDF': "is HDF5, as D4RL's; import it: python scripts/import_data.py (docs/data.md)",
+    b'\x89HDF': "is HDF5, as D4RL's; turn it into an .npz: python scripts/import_data.py "
+    '--in=FILE --out=NAME.npz (docs/data.md)',
     b'version https://git-lfs': 'is a pointer of Git LFS, not the file; fetch it: git lfs pull',
     b'\x93NUMPY': 'is a single array (.npy); save all arrays together with numpy.savez',
 }

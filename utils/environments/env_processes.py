@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 
 from utils.environments import wrappers
+from utils.environments.action_maps import ActionMap
 from utils.environments.envs import make_env, reset
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
@@ -100,7 +101,9 @@ def _read(reports: list[bytes]) -> Played:
     )
 
 
-def _fork_servers(connections: list[Connection], env_name: str, noise: Noise) -> None:
+def _fork_servers(
+    connections: list[Connection], env_name: str, noise: Noise, action_map: ActionMap | None
+) -> None:
     """Builds the environment once and forks a server for each connection.
 
     A manipulation environment takes seconds and 170 MB to build, nearly all of it meshes that never
@@ -109,7 +112,7 @@ def _fork_servers(connections: list[Connection], env_name: str, noise: Noise) ->
     """
     # Everyone waits for the next actions, few for a step: who computes them is served first.
     os.nice(10)
-    env = make_env(env_name, noise)
+    env = make_env(env_name, noise, action_map=action_map)
     reset(env, 0)
     context = multiprocessing.get_context('fork')
     servers = []
@@ -146,9 +149,15 @@ class VectorEnv:
         num_envs: environments are named by their number, 0 to `num_envs - 1`.
     """
 
-    def __init__(self, env_name: str, num_envs: int, noise: Noise = wrappers.NO_NOISE):
+    def __init__(
+        self,
+        env_name: str,
+        num_envs: int,
+        noise: Noise = wrappers.NO_NOISE,
+        action_map: ActionMap | None = None,
+    ):
         self.num_envs = num_envs
-        self._what = env_name, noise
+        self._what = env_name, noise, action_map
         self._connections: list[Connection] = []
         self._process = None
 

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from utils.environments import sparse, wrappers
+from utils.environments.action_maps import ActionMap
 from utils.environments.wrappers import Noise
 from utils.errors import UserError, did_you_mean
 from utils.system import stopping
@@ -25,13 +26,19 @@ UNUSABLE = {
 }
 
 
-def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE, draws: bool = False) -> gymnasium.Env:
+def make_env(
+    env_name: str,
+    noise: Noise = wrappers.NO_NOISE,
+    draws: bool = False,
+    action_map: ActionMap | None = None,
+) -> gymnasium.Env:
     """Makes a state-based OGBench singletask environment.
 
     Args:
         env_name: e.g. 'cube-single-play-singletask-task1-v0'; for sparse rewards see `sparse`.
         noise: makes a stochastic variant of it.
         draws: whether it is to draw pictures, by the OpenGL that MUJOCO_GL names.
+        action_map: from actions of the agent to its own; None: they are the same.
 
     Raises:
         UserError: no such environment.
@@ -64,7 +71,7 @@ def make_env(env_name: str, noise: Noise = wrappers.NO_NOISE, draws: bool = Fals
             raise UserError(f'--env_name: {name} cannot be played: {reason}; choose another maze')
     sparse.check_name(env_name)
     env = sparse.wrap(ogbench.make_env_and_datasets(base, env_only=True), env_name)
-    return wrappers.wrap(env, noise)
+    return wrappers.wrap(env, noise, action_map)
 
 
 def _full_names(env_ids: Iterable[str]) -> list[str]:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from utils.environments import action_maps
+from utils.environments.action_maps import ActionMap
 from utils.errors import UserError
 
 # Noise is drawn from this stream and the seed of the reset, apart from the environment's own.
@@ -104,6 +106,24 @@ class NoisyActions(gymnasium.Wrapper):
         return self.env.step(executed.astype(action.dtype))
 
 
-def wrap(env: gymnasium.Env, noise: Noise) -> gymnasium.Env:
-    """Returns the environment with noise; itself where there is none."""
-    return NoisyActions(env, noise) if any(noise) else env
+class MappedActions(gymnasium.ActionWrapper):
+    """Takes an agent's actions, in [-1, 1], and does what they stood for in its data."""
+
+    def __init__(self, env: gymnasium.Env, action_map: ActionMap):
+        super().__init__(env)
+        self._action_map = action_map
+        size = len(action_map.offset)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        """Returns (action_dim,) in the units of the data."""
+        return action_maps.denormalise(action, self._action_map)
+
+
+def wrap(env: gymnasium.Env, noise: Noise, action_map: ActionMap | None = None) -> gymnasium.Env:
+    """Returns the environment with noise and a map of actions; itself where there is neither.
+
+    Noise is in units of the agent's actions, so it is added before they are mapped.
+    """
+    mapped = MappedActions(env, action_map) if action_map else env
+    return NoisyActions(mapped, noise) if any(noise) else mapped

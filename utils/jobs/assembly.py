@@ -14,6 +14,8 @@ from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils.data import dataset_files, datasets, shards
 from utils.data.datasets import Dataset
 from utils.data.host_array import HostArray
+from utils.environments import action_maps
+from utils.environments.action_maps import ActionMap
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.storage import runs, wandb_runs
@@ -34,11 +36,18 @@ class Pools(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Training and held-out data of every task, in host memory, and where they came from."""
+    """Training and held-out data of every task, in host memory, and where they came from.
+
+    Attributes:
+        train, val: one of every task; without held-out data, `val` is None.
+        path: of the file or folder.
+        action_map: to the actions that were recorded; None: those of the file are.
+    """
 
     train: list[Dataset]
     val: list[Dataset] | None
     path: Path
+    action_map: ActionMap | None = None
 
 
 def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigDict) -> Data:
@@ -66,7 +75,33 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
             'has no room for atoms; check the rewards, or choose another value model'
         )
     val = load(path if path.is_dir() else val_path, val_parts) if val_parts else None
-    return Data(train, val, path)
+    return Data(train, val, path, _action_map(path, val_path))
+
+
+def _action_map(path: Path, val_path: Path) -> ActionMap | None:
+    """Returns the map that imported data were given; held-out data must have been given it, too."""
+    found = action_maps.beside(path)
+    if val_path.is_file() and action_maps.beside(val_path) != found:
+        raise UserError(
+            f'{val_path}: its actions were not mapped as those of {path.name}; import it with '
+            f'--action_range={path.with_suffix(".json")}'
+        )
+    return found
+
+
+def check_actions(policy: FrozenPolicy, data: Data) -> None:
+    """Checks that a base policy's actions stand for what those of the data do.
+
+    Raises:
+        UserError: it was trained on data whose actions were mapped otherwise.
+    """
+    trained = action_maps.recorded(policy.record, policy.directory / runs.RECORD)
+    if trained != data.action_map:
+        raise UserError(
+            f'--base_policy: {policy.directory}: trained on actions that were mapped otherwise '
+            f'than those of {data.path}; train it on these, or import the data with the '
+            '--action_range of the other'
+        )
 
 
 def make_run(
@@ -125,6 +160,7 @@ def make_run(
         val=val and jax.device_put(val),
         sample=joint.sample(sample),
         noise=noise,
+        action_map=data.action_map,
     )
 
 
@@ -171,11 +207,12 @@ def train(
     return finished
 
 
-def describe_data(path: Path, dataset: Dataset) -> dict[str, Any]:
-    """Returns what a record says of a dataset."""
-    return dict(
+def describe_data(data: Data, dataset: Dataset) -> dict[str, Any]:
+    """Returns what a record says of a dataset; of a map of actions only where there is one."""
+    action_map = data.action_map and {action_maps.KEY: data.action_map._asdict()}
+    return (action_map or {}) | dict(
         dataset=dict(
-            file=path.name,
+            file=data.path.name,
             transitions=len(dataset.starts),
             checksum=zlib.crc32(dataset.observations),
         ),

@@ -9,7 +9,8 @@ from absl import flags
 
 from agents import Agent
 from utils import files
-from utils.environments import env_processes, wrappers
+from utils.environments import action_maps, env_processes, wrappers
+from utils.environments.action_maps import ActionMap
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.jobs.restore import restore
@@ -51,7 +52,7 @@ class Trained(NamedTuple):
         agent: of the run.
         population: its seeds' states.
         step: of the checkpoint.
-        env_name, noise: the environment.
+        env_name, noise, action_map: the environment.
     """
 
     directory: Path
@@ -62,6 +63,7 @@ class Trained(NamedTuple):
     step: int
     env_name: str
     noise: Noise
+    action_map: ActionMap | None
 
 
 def load(directory: Path) -> Trained:
@@ -79,7 +81,8 @@ def load(directory: Path) -> Trained:
     given = {name: FLAGS[name].value for name in noise if FLAGS[name].value is not None}
     noise = wrappers.make_noise(**(noise | given))
     agent, population, step = restore(directory, record, env_name, FLAGS.step)
-    return Trained(directory, out, record, agent, population, step, env_name, noise)
+    action_map = action_maps.recorded(record, directory / runs.RECORD)
+    return Trained(directory, out, record, agent, population, step, env_name, noise, action_map)
 
 
 def given_lists(trained: Trained) -> dict[str, list[Any]]:
@@ -129,7 +132,8 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
     print("95% Wilson intervals: of each seed's own agent, not of training it again", flush=True)
     played = []
     num_envs = min(len(settings) * num_episodes, evaluation.MAX_ENVS)
-    with env_processes.VectorEnv(trained.env_name, num_envs, trained.noise) as vector_env:
+    what = trained.env_name, num_envs, trained.noise, trained.action_map
+    with env_processes.VectorEnv(*what) as vector_env:
         for index, seed in enumerate(trained.record['seeds']):
             state = populations.member(trained.population, index)
             act = acting.bind_each(

@@ -65,7 +65,7 @@ def base_policy_record(
         **noise._asdict(),
         seeds=[seed],
         agent=config.to_dict(),
-        **assembly.describe_data(data.path, data.train[0]),
+        **assembly.describe_data(data, data.train[0]),
     )
 
 
@@ -132,7 +132,7 @@ def ensure_base_policy(
             label='base policy',
         )
         # Any task's data do: no reward is read.
-        one = Data(data.train[:1], data.val and data.val[:1], data.path)
+        one = data._replace(train=data.train[:1], val=data.val and data.val[:1])
         run = assembly.make_run(config, [record['env_name']], seeds, one, noise)
         if not assembly.train(run, [directory], schedule, stop):
             raise StoppedError

@@ -9,8 +9,8 @@ import jax
 import agents
 import configs
 from agents import Agent, frozen
-from utils.data import dataset_files, datasets
-from utils.environments import envs, wrappers
+from utils.data import dataset_files, datasets, shards
+from utils.environments import action_maps, envs, wrappers
 from utils.errors import UserError
 from utils.storage import checkpoints, runs
 from utils.system import compilation, guards
@@ -60,17 +60,40 @@ def restore(
 
 
 def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Dataset:
-    """Returns the held-out transitions of a run's environment, on the device.
+    """Returns the held-out transitions that belong to a run's data, on the device.
 
     Args:
         record: the run's `config.json`.
-        directory: of OGBench's datasets.
-        url: where a missing one comes from.
+        directory: of the datasets.
+        url: where a missing one of OGBench's comes from.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or its actions were mapped otherwise than the run's.
     """
     env_name, noise = record['env_name'], wrappers.recorded_noise(record)
-    _, path = dataset_files.locate(envs.dataset_name(env_name), directory, url, noise)
-    [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)})
+    official = envs.dataset_name(env_name)
+    own = Path(record.get('dataset', {}).get('file', official))
+    if own.stem == official:
+        _, path = dataset_files.locate(official, directory, url, noise)
+        parts = [path]
+    else:
+        path, parts = _own_held_out(directory, own)
+    if action_maps.beside(path) != action_maps.recorded(record, path):
+        raise UserError(
+            f'{path}: its actions were not mapped as those that the run learned from; import it '
+            'with --action_range=RECORD.json of these'
+        )
+    [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)}, parts)
     return jax.device_put(datasets.build(arrays))
+
+
+def _own_held_out(directory: Path, own: Path) -> tuple[Path, list[Path]]:
+    """Returns the held-out file of somebody's own data, or of shards the folder and its files."""
+    data, held_out_file = directory / own, directory / f'{own.stem}-val.npz'
+    _, parts = shards.find(data, held_out_file)
+    if not parts:
+        raise UserError(
+            f'{held_out_file}: is not there, but the run was trained on {own}; give the folder of '
+            'its held-out file by --dataset_dir'
+        )
+    return data if data.is_dir() else held_out_file, parts

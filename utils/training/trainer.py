@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from utils.data.datasets import Dataset
 from utils.environments import env_processes, wrappers
+from utils.environments.action_maps import ActionMap
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.rollouts import acting, evaluation
@@ -43,6 +44,7 @@ class Run(NamedTuple):
         train, val: joint datasets on the devices.
         sample: (dataset, key, batch_size) -> a joint batch.
         noise: of the environments that evaluations are played in.
+        action_map: to their actions; None: they are the agents' own.
     """
 
     agents: list[Any]
@@ -53,6 +55,7 @@ class Run(NamedTuple):
     val: Dataset | None
     sample: Callable
     noise: Noise = wrappers.NO_NOISE
+    action_map: ActionMap | None = None
 
     @property
     def agent(self) -> Any:
@@ -267,7 +270,8 @@ class _Training:
         run, log = self._run, self._outputs[task].log
         num_episodes = self._schedule.eval_episodes
         num_envs = min(num_episodes, self._schedule.eval_envs)
-        with env_processes.VectorEnv(run.env_names[task], num_envs, run.noise) as vector_env:
+        what = run.env_names[task], num_envs, run.noise, run.action_map
+        with env_processes.VectorEnv(*what) as vector_env:
             for index, seed in enumerate(run.seeds):
                 # The stream is the evaluation's own, the same whenever the evaluation takes place.
                 key = populations.stream(seed, populations.EVAL_STREAM)
