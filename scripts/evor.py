@@ -14,6 +14,7 @@ VERBS = {
     'train': 'main.py',
     'evaluate': 'scripts/evaluate.py',
     'data': 'scripts/generate_data.py',
+    'import-data': 'scripts/import_data.py',
     'check-data': 'scripts/check_data.py',
     'check-policy': 'scripts/check_policy.py',
     'check-values': 'scripts/check_values.py',

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMAND = """
 import sys
 import jax, jax.numpy as jnp
-from utils import errors
+from utils.system import command
 
 def main(_):
     key = jax.random.key(0)

@@ -57,7 +57,7 @@ def train(agents, shards, seeds, steps, chunk_length):
 
 # One in every lane; each of the others compiles for some five seconds.
 @pytest.mark.parametrize(
-    'name', ['evor', *(pytest.param(x, marks=pytest.mark.long) for x in AGENTS if x != 'evor')]
+    'name', [pytest.param(x, marks=[pytest.mark.long] * (x != 'evor_qr')) for x in AGENTS]
 )
 def test_each_member_equals_its_separate_run(name):
     settings = AGENTS[name]

@@ -69,6 +69,7 @@ def test_one_command_makes_all_phases_and_says_so(trained):
         assert np.isfinite(losses).all()
 
 
+@pytest.mark.long
 def test_another_task_and_agent_reuse_what_is_there(trained, data_dir):  # noqa: F811
     save_dir, _ = trained
     before = {path: path.stat().st_mtime_ns for path in base_policy_of(save_dir).rglob('*.npy')}

@@ -55,6 +55,7 @@ def measured(name, model):
     return [value_training.measure(fitted, query) for query in fitted.process.queries]
 
 
+@pytest.mark.long
 def test_a_process_takes_the_steps_of_the_setting():
     process, taken = processes.uniform(), []
 
@@ -95,6 +96,7 @@ def test_every_other_model_knows_the_mean(model):
         assert abs(errors['mean_error']) <= 0.03
 
 
+@pytest.mark.long
 @group('tied_actions')
 @pytest.mark.parametrize('model', ['C51', 'QR-DQN', 'IQN'])
 def test_every_distributional_model_learns_the_law(model):
@@ -115,6 +117,7 @@ def test_velocity_target_learns_the_base_noise_around_the_mean():
     np.testing.assert_allclose(learned, expected, atol=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', PROCESSES)
 def test_velocity_target_learns_the_base_noise_around_the_mean_whatever_is_random(name):
     """N(Q, 1) in net units, its mean right however many steps it is read in."""
@@ -130,6 +133,7 @@ def test_velocity_target_learns_the_base_noise_around_the_mean_whatever_is_rando
         )
 
 
+@pytest.mark.long
 @group('exponential')
 def test_velocity_target_from_the_successor_is_biased_where_ends_are_random():
     """Read in many steps; in one, its mean is right."""
@@ -139,6 +143,7 @@ def test_velocity_target_from_the_successor_is_biased_where_ends_are_random():
     assert learned.mean() - query.law.mean > 0.3
 
 
+@pytest.mark.long
 @group('uniform')
 def test_velocity_target_from_the_successor_learns_its_self_consistent_law():
     """Where z_t is drawn from the sampled successor, it tells of random rewards.
@@ -224,6 +229,7 @@ def _values(name, model, tau_r):
     return np.asarray(state.returns.mean + state.returns.std * z)[0]
 
 
+@pytest.mark.long
 @group('tied_actions')
 @pytest.mark.parametrize('model', ['lam 0', 'C51', 'QR-DQN', 'IQN'])
 def test_extraction_prefers_the_wider_law_where_means_tie(model):
@@ -241,6 +247,7 @@ def test_a_scalar_model_cannot_tell_tied_actions_apart():
     np.testing.assert_allclose(*_values('tied_actions', 'scalar', 0.2), atol=0.03)
 
 
+@pytest.mark.long
 def test_extraction_prefers_the_better_mean_where_it_is_asked_for_the_mean():
     """The safe action has the better mean, 0.6 to 0.5; a low temperature still likes the gamble."""
     safe, risky = _values('better_action', 'lam 0', np.inf)

@@ -199,6 +199,7 @@ def test_a_step_differs_in_its_reward_alone(noise):
     assert played[SPARSE][-1][2:] == (True, False, True)
 
 
+@pytest.mark.long
 def test_processes_play_for_sparse_rewards():
     with env_processes.VectorEnv(SPARSE, 1) as vector_env:
         vector_env.start(np.arange(1), np.arange(1))

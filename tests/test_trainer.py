@@ -132,6 +132,7 @@ def progress(folder, name, step):
     return json.loads((folder / name / f'checkpoints/{step}/commit.json').read_text())['progress']
 
 
+@pytest.mark.long
 def test_an_evaluation_that_was_given_up_is_made_up_for(run, whole, tmp_path, monkeypatch):
     """It is asked to stop in that of the second task; the next start does what is missing."""
     asked, stop = [], StopRequest()
