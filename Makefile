@@ -4,10 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all test-slurm lint lock clean
+.PHONY: demo demo-cube test test-all test-slurm lint lock clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out=demo
+
+# The same on a robot's arm; some eight minutes.
+demo-cube: $(STAMP)
+	$(BIN)/python scripts/demo.py --out=demo-cube --env_name=cube-single-play-singletask-task1-v0 \
+		--offline_steps=15000
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not long'
@@ -42,4 +47,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo demo-cube

@@ -13,6 +13,7 @@ from pathlib import Path
 import _path
 from absl import flags
 
+from utils.environments import envs
 from utils.errors import UserError
 from utils.reporting import figures
 from utils.storage import runs
@@ -22,29 +23,28 @@ from utils.system import command
 FLAGS = flags.FLAGS
 flags.DEFINE_string('out', 'demo', 'Folder for data, run and pictures.')
 flags.DEFINE_integer('episodes', 200, 'Training episodes to generate.', lower_bound=1)
-flags.DEFINE_integer('offline_steps', 15_000, 'Updates.', lower_bound=1)
+flags.DEFINE_string('env_name', 'pointmaze-medium-navigate-singletask-task1-v0', 'Environment.')
+flags.DEFINE_integer('offline_steps', 6_000, 'Updates.', lower_bound=1)
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each evaluation.', lower_bound=1)
 flags.DEFINE_list('n_pi', ['1', '2', '4', '8', '16', '32'], 'Numbers of candidates.')
 
-ENV = 'cube-single-play-singletask-task1-v0'
-DATASET = 'cube-single-play-v0'
 CONFIG = 'evor_small'
 
 
 def main(_: list[str]) -> None:
     out = Path(FLAGS.out)
-    run_dir = runs.run_dir(str(out / 'exp'), ENV, CONFIG, [0])
+    run_dir = runs.run_dir(str(out / 'exp'), FLAGS.env_name, CONFIG, [0])
     started = time.perf_counter()
     _run(
         'scripts/generate_data.py',
-        dataset=DATASET,
+        dataset=envs.dataset_name(FLAGS.env_name),
         episodes=FLAGS.episodes,
         workers=os.cpu_count(),
         dataset_dir=out / 'data',
     )
     _run(
         'main.py',
-        env_name=ENV,
+        env_name=FLAGS.env_name,
         agent=f'configs.py:{CONFIG}',
         dataset_dir=out / 'data',
         save_dir=out / 'exp',
@@ -58,15 +58,17 @@ def main(_: list[str]) -> None:
     figures.learning_curve(run_dir, out / 'learning_curve.png')
     figures.success_against_n_pi(rows, out / 'success_against_n_pi.png')
     _print_table(rows, run_dir)
-    print(f'\npictures: {out / "learning_curve.png"}, {out / "success_against_n_pi.png"}')
+    pictures = f'{out / "learning_curve.png"} {out / "success_against_n_pi.png"}'
+    viewer = 'open' if sys.platform == 'darwin' else 'xdg-open'
+    print(f'\nlook at the pictures: {viewer} {pictures}')
     print(f'all told: {time.perf_counter() - started:.0f} s')
 
 
 def _run(script: str, **settings: object) -> None:
     arguments = [f'--{name}={value}' for name, value in settings.items()]
     print(f'\n$ python {script} {shlex.join(arguments)}', flush=True)
-    command = [sys.executable, str(_path.ROOT / script), *arguments]
-    if subprocess.run(command, cwd=Path.cwd()).returncode:
+    words = [sys.executable, str(_path.ROOT / script), *arguments]
+    if subprocess.run(words, cwd=Path.cwd()).returncode:
         raise UserError(f'{script} failed; what it said is above')
 
 
@@ -86,7 +88,9 @@ def _print_table(rows: list[dict[str, str]], run_dir: Path) -> None:
     record = runs.read_record(run_dir)
     trained_with = str(record['agent']['n_pi'])
     names = {'1': 'base policy alone', trained_with: 'EVOR'}
-    print(f'\n{ENV}, seed 0, {rows[0]["step"]} updates, {rows[0]["episodes"]} episodes')
+    print(
+        f'\n{record["env_name"]}, seed 0, {rows[0]["step"]} updates, {rows[0]["episodes"]} episodes'
+    )
     print('95% Wilson intervals: of this agent, not of training it again')
     print('\n|  | N_pi | success | 95% interval | mean length |\n|---|---|---|---|---|')
     for row in rows:
