@@ -553,7 +553,7 @@ def test_iql_imitates_by_the_advantage_of_the_least_critic(key):
 )
 def test_settings_out_of_range_are_refused(name, changes, message):
     with pytest.raises(UserError, match=f'^{message}') as error:
-        agents.create(small_config(name, **changes), agents.Spec(3, 2, 0.0, 1.0))
+        agents.create(small_config(name, **changes), agents.Spec(3, 2))
     assert len(str(error.value).splitlines()) == 1
 
 
