@@ -10,7 +10,7 @@ on a base policy of the paper's. Temperatures are in deviations of the dataset's
 `SUITES`, at the end, are sets of runs, for `scripts/sweep.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from ml_collections import ConfigDict
@@ -34,40 +34,9 @@ def _config(agent_name: str, **settings: object) -> ConfigDict:
     return ConfigDict(dict(agent_name=agent_name) | defaults | settings)
 
 
-# EVOR (arXiv 2510.08218): 4 x 512 nets, 10 flow steps, 32 candidates.
-evor = partial(_config, 'evor')
-# QC (arXiv 2507.07969): scalar critics, best of 32 in the backup and at evaluation.
-qc = partial(_config, 'qc')
-# FQL (arXiv 2502.02538). `alpha` must fit the environment: see the named configs.
-fql = partial(_config, 'fql')
-# IFQL (arXiv 2502.02538): an expectile value, a flow policy, best of 32 at evaluation.
-ifql = partial(_config, 'ifql')
-# IQL (arXiv 2110.06169) with the settings of the FQL paper.
-iql = partial(_config, 'iql')
-# Behaviour cloning by flow matching: the base policy alone.
-bc = partial(_config, 'bc')
-
-
-def expert() -> ConfigDict:
-    """SAC as OGBench trained its ant (arXiv 2410.20092), for scripts/train_expert.py.
-
-    The settings are those of OGBench's impls/agents/sac.py, the 400,000 steps those of its
-    data_gen_scripts/commands.sh.
-    """
-    return ConfigDict(
-        dict(
-            hidden_dims=(256, 256),
-            value_layer_norm=False,
-            # OGBench scales the variance of the kernel by 0.01, hence the kernel by its root.
-            actor_output_scale=0.1,
-            lr=1e-4,
-            batch_size=256,
-            discount=0.99,
-            tau=0.005,
-            target_entropy=-0.5,  # of each of the action's numbers
-            random_steps=10_000,  # of uniform actions, before learning begins
-        )
-    ).lock()
+evor, qc, fql, ifql, iql, bc = (
+    partial(_config, name) for name in ('evor', 'qc', 'fql', 'ifql', 'iql', 'bc')
+)
 
 
 # Where the whole law is at hand there is nothing to sample.
@@ -76,14 +45,8 @@ SMALL = dict(hidden_dims=(256, 256, 256), policy_layer_norm=True)
 SMALL_FLOW = SMALL | dict(flow_steps=4)
 # EVOR beyond the paper: chunks of five actions, the law-keeping target, the data's own next action,
 # the mean read in one step.
-EVOR5 = dict(
-    td_target='coupled',
-    next_action='dataset',
-    chunk_length=5,
-    num_return_samples=32,
-    return_flow_steps=1,
-    tau_r=INF,
-)
+EVOR5 = dict(td_target='coupled', next_action='dataset', chunk_length=5)
+EVOR5 |= dict(num_return_samples=32, return_flow_steps=1, tau_r=INF)
 # The same for a laptop. tau_q was chosen on task 1 of cube-single and of scene, three seeds each
 # (docs/results/temperature.md); 32 return samples on agents of earlier versions, on cube-single.
 SMALL_EVOR = SMALL_FLOW | EVOR5 | dict(backup_flow_steps=4, n_pi=16)
@@ -97,6 +60,8 @@ WIDE = dict(hidden_dims=(256, 256, 256), policy_hidden_dims=(512, 512, 512, 512)
 # For mazes: single actions, several steps of the data's rewards, the data's next action
 # (docs/results/antmaze.md).
 MAZE = dict(chunk_length=1, n_step=25, next_action='dataset', backup_candidates=1)
+# The law-keeping target at a fraction of the cost: see the benches of steps and of throughput.
+TRUNK = dict(td_target='coupled', value_net='trunk', return_solver='midpoint', return_flow_steps=1)
 POOL_FLOW = dict(td_target='coupled', return_noise='quadrature', return_flow_steps=1)
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {
@@ -105,14 +70,7 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'evor_coupled': partial(evor, td_target='coupled'),
     # What won at laptop size (docs/results/before-the-audit.md), at the paper's.
     'evor5': partial(evor, **EVOR5),
-    # The law-keeping target at a fraction of the cost: see the benches of steps and of throughput.
-    'evor_trunk': partial(
-        evor,
-        td_target='coupled',
-        value_net='trunk',
-        return_solver='midpoint',
-        return_flow_steps=1,
-    ),
+    'evor_trunk': partial(evor, **TRUNK),
     'evor_scalar': partial(evor, value_model='scalar', num_value_nets=2, **EXACT),
     'evor_c51': partial(evor, value_model='categorical', **EXACT),
     'evor_qr': partial(evor, value_model='quantile', **EXACT),
@@ -206,7 +164,6 @@ CONFIGS |= {
     for name, changes in variants.items()
 }
 
-
 # The 25 tasks with small values on wide base policies: settings for manipulation and, after MAZES,
 # for mazes, whose runs go by the same name.
 MAZES = '_maze'
@@ -252,11 +209,7 @@ def get_config(name: str) -> ConfigDict:
     Raises:
         UserError: no such config.
     """
-    if name not in CONFIGS:
-        raise UserError(
-            f"--agent: no config '{name}' in configs.py.{did_you_mean(name, CONFIGS)} "
-            f'Known: {", ".join(CONFIGS)}'
-        )
+    _check_known('--agent: no config', name, CONFIGS)
     config = CONFIGS[name]()
     config.config_name = name.removesuffix(MAZES)
     return config.lock()
@@ -281,8 +234,13 @@ PAPER25 = Suite(
     flags=dict(offline_steps=1_000_000, eval_interval=100_000, eval_episodes=50),
 )
 
-TASKS25_FLAGS = dict(
-    offline_steps=100_000, eval_interval=50_000, save_interval=25_000, eval_episodes=50
+TASKS25_SMALL = Suite(
+    agents=('evor25', 'qc5_25', 'qc1_25'),
+    env_names=(*FIVE_ENVIRONMENTS, 'scene-play-sparse-singletask-v0'),
+    tasks=(1, 2, 3, 4, 5),
+    seeds=(0, 1, 2),
+    flags=dict(offline_steps=100_000, eval_interval=50_000, save_interval=25_000, eval_episodes=50),
+    mazes=MAZES,
 )
 
 SUITES: dict[str, Suite] = {
@@ -299,23 +257,9 @@ SUITES: dict[str, Suite] = {
         flags=dict(offline_steps=10_000, eval_interval=10_000, eval_episodes=50),
     ),
     # The 25 tasks with laptop-sized values; scene in both of its rewards.
-    'tasks25_small': Suite(
-        agents=('evor25', 'qc5_25', 'qc1_25'),
-        env_names=(*FIVE_ENVIRONMENTS, 'scene-play-sparse-singletask-v0'),
-        tasks=(1, 2, 3, 4, 5),
-        seeds=(0, 1, 2),
-        flags=TASKS25_FLAGS,
-        mazes=MAZES,
-    ),
+    'tasks25_small': TASKS25_SMALL,
     # What makes the table high or low, on the first task of each.
-    'tasks25_ablation': Suite(
-        agents=tuple(TASKS25),
-        env_names=(*FIVE_ENVIRONMENTS, 'scene-play-sparse-singletask-v0'),
-        tasks=(1,),
-        seeds=(0, 1, 2),
-        flags=TASKS25_FLAGS,
-        mazes=MAZES,
-    ),
+    'tasks25_ablation': TASKS25_SMALL._replace(agents=tuple(TASKS25), tasks=(1,)),
     # Minutes, to try a cluster or a machine.
     'smoke': Suite(
         agents=('evor_small',),
@@ -345,9 +289,11 @@ def get_suite(name: str) -> Suite:
     Raises:
         UserError: no such suite.
     """
-    if name not in SUITES:
-        raise UserError(
-            f"--suite: no suite '{name}' in configs.py.{did_you_mean(name, SUITES)} "
-            f'Known: {", ".join(SUITES)}'
-        )
+    _check_known('--suite: no suite', name, SUITES)
     return SUITES[name]
+
+
+def _check_known(fault: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise UserError(f"{fault} '{name}' in configs.py.{hint} Known: {', '.join(known)}")
