@@ -30,7 +30,7 @@ def config_of(record: dict[str, Any], place: Path) -> ConfigDict:
             f'{place}: {error} Another version made it; use that one, or train it again'
         ) from error
     if added:
-        told = ', '.join(f'{name}={value}' for name, value in added.items())
+        told = ', '.join(f'{name}={value}' for name, value in sorted(added.items()))
         note = f'note: {place}: an older version made it; these take their defaults: {told}'
         print(printable(note), file=sys.stderr)
     return config
