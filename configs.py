@@ -1,4 +1,6 @@
-"""Every default. `--agent=configs.py:NAME` picks a function of this file by name.
+"""Named configs. `--agent=configs.py:NAME` picks one of `CONFIGS`.
+
+The defaults, with words for each setting, are declared with the agents: `SETTINGS` in agents/.
 
 `NAME` is at its paper's size; `NAME_small` is for a laptop: 3 x 256 nets with layer normalisation,
 four Euler steps, 16 candidates, standardised returns; names with 25 have values of a laptop's size
@@ -8,177 +10,33 @@ on a base policy of the paper's. Temperatures are in deviations of the dataset's
 `SUITES`, at the end, are sets of runs, for `scripts/sweep.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from ml_collections import ConfigDict
 
+import agents
 from utils.errors import UserError, did_you_mean
 from utils.sweeps.suites import Suite
 
 INF = float('inf')
 
 
-def _common(**settings: object) -> ConfigDict:
-    """What every agent has."""
-    return ConfigDict(
-        dict(
-            hidden_dims=(512, 512, 512, 512),  # hidden widths of every net
-            policy_layer_norm=False,  # layer normalisation in policies
-            value_layer_norm=True,  # layer normalisation in value models and critics
-            matmul_precision='float32',  # of all nets: or 'tensorfloat32' or 'bfloat16'
-            kernel_init='fan_average',  # of all nets; or 'lecun', flax's own
-            lr=3e-4,  # Adam's learning rate
-            batch_size=256,
-            discount=0.99,
-            tau=0.005,  # Polyak step of target nets
-            chunk_length=1,  # actions chosen and played at a time
-            n_step=0,  # steps of reward before the bootstrap; 0: the chunk's
-            clip_returns=False,  # whether bootstrapped returns are kept within what rewards allow
-            return_map='none',  # returns enter the nets as they are, or standardised: 'affine'
-        )
-        | settings
-    )
+def _config(agent_name: str, **settings: object) -> ConfigDict:
+    """Returns the config of an agent: the defaults that it declares, with some of them changed.
+
+    Raises:
+        UserError: the agent has no such setting.
+    """
+    defaults = agents.defaults(agent_name)
+    for name in settings.keys() - defaults:
+        raise UserError(f'configs.py: {agent_name} has no setting {name}')
+    return ConfigDict(dict(agent_name=agent_name) | defaults | settings)
 
 
-# Phases, of agents that act by a base policy: first the policy, then its candidates at every state,
-# once, then values. The policy never sees a reward, so it serves every task, value model and seed.
-PHASES = dict(
-    frozen_policy=False,  # the base policy is trained first and then stays; else along with values
-    policy_hidden_dims=(),  # its hidden widths; (): hidden_dims
-    policy_steps=300_000,  # updates of a frozen one, where the run has to train it
-    policy_seed=0,  # of a frozen one
-    num_pool=32,  # candidates of a frozen one that are drawn at every state
+evor, qc, fql, ifql, iql, bc = (
+    partial(_config, name) for name in ('evor', 'qc', 'fql', 'ifql', 'iql', 'bc')
 )
-
-
-def evor(**settings: object) -> ConfigDict:
-    """EVOR (arXiv 2510.08218): 4 x 512 nets, 10 flow steps, 32 candidates."""
-    own = dict(
-        agent_name='evor',
-        return_map='affine',
-        num_value_nets=1,  # size of the value ensemble; 1 is the paper
-        # The model of the reward-to-go's law.
-        value_model='flow',  # 'flow' (the paper), 'scalar', 'categorical' (C51), 'quantile'
-        # (QR-DQN) or 'implicit_quantile' (IQN)
-        td_target='velocity',  # flow: 'velocity' (the paper; learns the mean), the same with z_t
-        # from the sampled successor: 'velocity_successor' (biased), or 'coupled' (learns the
-        # return distribution)
-        lam=0.0,  # flow: control variate of 'coupled', in [0, 1]
-        mean_share=0.25,  # flow: share of a batch that learns the mean return, at t = 0
-        value_net='mlp',  # flow: 'mlp', or 'trunk' with a small head for every sample and step
-        head_dims=(64, 64, 64),  # flow: hidden widths of that head
-        num_atoms=101,  # categorical: atoms over the bounds of the return
-        num_quantiles=32,  # quantile: levels
-        num_levels=8,  # implicit_quantile: random levels of an update
-        kappa=0.05,  # quantile models: width of the Huber loss, in the net's units
-        # Temporal differences.
-        next_action='policy',  # of the backup: of the base 'policy' or of the 'dataset'
-        backup_candidates=1,  # base-policy samples it is picked from; 1 is the paper
-        backup_picker='target',  # net that picks among them: 'target' or 'online'
-        backup_return_samples=8,  # reward-to-go samples of each, where there are several
-        flow_steps=10,  # Euler steps of the base policy
-        backup_flow_steps=5,  # steps of the reward-to-go in the backup
-        backup_solver='midpoint',  # of those steps; or 'euler' or 'heun'. Few Euler steps lose rare
-        # successes (`python -m benchmarks.flow_steps`)
-        # Inference; these can be changed after training without retraining. The summaries of the
-        # paper give n_pi; tau_q, tau_r and num_return_samples are our choice.
-        n_pi=32,  # candidates from the base policy; 1 is behaviour cloning
-        num_return_samples=8,  # reward-to-go samples of each candidate
-        return_flow_steps=10,  # steps of those samples; 1 of Euler is a cheap mean
-        return_solver='euler',  # of those steps; or 'midpoint' or 'heun'
-        return_noise='random',  # 'random' noise, or Gauss-Hermite 'quadrature' nodes
-        tau_r=1.0,  # log-sum-exp temperature over returns; inf: mean, 0: max
-        tau_q=0.02,  # softmax temperature over candidates; 0: argmax, inf: base policy
-        value_aggregation='mean',  # 'mean' or 'min' over the ensemble's values
-    )
-    return _common(**(PHASES | own | settings))
-
-
-def qc(**settings: object) -> ConfigDict:
-    """QC (arXiv 2507.07969): scalar critics, best of 32 in the backup and at evaluation.
-
-    Returns are standardised as EVOR's are, so that the two differ in the value model alone; as
-    released they are not: `qc1_plain`, `qc5_plain`.
-    """
-    own = dict(
-        agent_name='qc',
-        return_map='affine',
-        num_value_nets=2,  # critics
-        value_aggregation='mean',  # 'mean' or 'min' over the critics
-        flow_steps=10,  # Euler steps of the base policy
-        backup_candidates=32,  # candidates in the backup
-        backup_picker='online',  # critics that pick among them, 'online' or 'target'
-        n_pi=32,  # candidates at evaluation
-    )
-    return _common(**(PHASES | own | settings))
-
-
-def fql(**settings: object) -> ConfigDict:
-    """FQL (arXiv 2502.02538). `alpha` must fit the environment: see the named configs."""
-    own = dict(
-        agent_name='fql',
-        num_value_nets=2,  # critics
-        value_aggregation='mean',  # 'mean' or 'min' over the target critics
-        flow_steps=10,  # Euler steps of the flow policy that is distilled
-        alpha=10.0,  # weight of the distillation against the critics, in units of the return
-        normalize_q_loss=False,  # whether to divide the critics by their mean size
-    )
-    return _common(**(own | settings))
-
-
-def ifql(**settings: object) -> ConfigDict:
-    """IFQL (arXiv 2502.02538): an expectile value, a flow policy, best of 32 at evaluation."""
-    own = dict(
-        agent_name='ifql',
-        num_value_nets=2,  # critics; the least one counts
-        expectile=0.9,  # of the critics over the data's actions
-        flow_steps=10,  # Euler steps of the base policy
-        n_pi=32,  # candidates at evaluation
-    )
-    return _common(**(PHASES | own | settings))
-
-
-def iql(**settings: object) -> ConfigDict:
-    """IQL (arXiv 2110.06169) with the settings of the FQL paper."""
-    own = dict(
-        agent_name='iql',
-        num_value_nets=2,  # critics; the least one counts
-        expectile=0.9,  # of the critics over the data's actions
-        alpha=10.0,  # inverse temperature of the advantage weights
-    )
-    return _common(**(own | settings))
-
-
-def bc(**settings: object) -> ConfigDict:
-    """Behaviour cloning by flow matching: the base policy alone."""
-    own = dict(
-        agent_name='bc',
-        flow_steps=10,  # Euler steps of the policy
-    )
-    return _common(**(own | settings))
-
-
-def expert() -> ConfigDict:
-    """SAC as OGBench trained its ant (arXiv 2410.20092), for scripts/train_expert.py.
-
-    The settings are those of OGBench's impls/agents/sac.py, the 400,000 steps those of its
-    data_gen_scripts/commands.sh.
-    """
-    return ConfigDict(
-        dict(
-            hidden_dims=(256, 256),
-            value_layer_norm=False,
-            # OGBench scales the variance of the kernel by 0.01, hence the kernel by its root.
-            actor_output_scale=0.1,
-            lr=1e-4,
-            batch_size=256,
-            discount=0.99,
-            tau=0.005,
-            target_entropy=-0.5,  # of each of the action's numbers
-            random_steps=10_000,  # of uniform actions, before learning begins
-        )
-    ).lock()
 
 
 # Where the whole law is at hand there is nothing to sample.
@@ -187,14 +45,8 @@ SMALL = dict(hidden_dims=(256, 256, 256), policy_layer_norm=True)
 SMALL_FLOW = SMALL | dict(flow_steps=4)
 # EVOR beyond the paper: chunks of five actions, the law-keeping target, the data's own next action,
 # the mean read in one step.
-EVOR5 = dict(
-    td_target='coupled',
-    next_action='dataset',
-    chunk_length=5,
-    num_return_samples=32,
-    return_flow_steps=1,
-    tau_r=INF,
-)
+EVOR5 = dict(td_target='coupled', next_action='dataset', chunk_length=5)
+EVOR5 |= dict(num_return_samples=32, return_flow_steps=1, tau_r=INF)
 # The same for a laptop. tau_q was chosen on task 1 of cube-single and of scene, three seeds each
 # (docs/results/temperature.md); 32 return samples on agents of earlier versions, on cube-single.
 SMALL_EVOR = SMALL_FLOW | EVOR5 | dict(backup_flow_steps=4, n_pi=16)
@@ -208,6 +60,8 @@ WIDE = dict(hidden_dims=(256, 256, 256), policy_hidden_dims=(512, 512, 512, 512)
 # For mazes: single actions, several steps of the data's rewards, the data's next action
 # (docs/results/antmaze.md).
 MAZE = dict(chunk_length=1, n_step=25, next_action='dataset', backup_candidates=1)
+# The law-keeping target at a fraction of the cost: see the benches of steps and of throughput.
+TRUNK = dict(td_target='coupled', value_net='trunk', return_solver='midpoint', return_flow_steps=1)
 POOL_FLOW = dict(td_target='coupled', return_noise='quadrature', return_flow_steps=1)
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {
@@ -216,14 +70,7 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'evor_coupled': partial(evor, td_target='coupled'),
     # What won at laptop size (docs/results/before-the-audit.md), at the paper's.
     'evor5': partial(evor, **EVOR5),
-    # The law-keeping target at a fraction of the cost: see the benches of steps and of throughput.
-    'evor_trunk': partial(
-        evor,
-        td_target='coupled',
-        value_net='trunk',
-        return_solver='midpoint',
-        return_flow_steps=1,
-    ),
+    'evor_trunk': partial(evor, **TRUNK),
     'evor_scalar': partial(evor, value_model='scalar', num_value_nets=2, **EXACT),
     'evor_c51': partial(evor, value_model='categorical', **EXACT),
     'evor_qr': partial(evor, value_model='quantile', **EXACT),
@@ -317,7 +164,6 @@ CONFIGS |= {
     for name, changes in variants.items()
 }
 
-
 # The 25 tasks with small values on wide base policies: settings for manipulation and, after MAZES,
 # for mazes, whose runs go by the same name.
 MAZES = '_maze'
@@ -352,28 +198,21 @@ CONFIGS |= {
 }
 
 
+# Whatever agent has no config yet has one by its own name: its defaults.
+NAMED = {make().agent_name for make in CONFIGS.values()}
+CONFIGS |= {name: partial(_config, name) for name in agents.REGISTRY if name not in NAMED}
+
+
 def get_config(name: str) -> ConfigDict:
     """Returns the config called `name`, locked: unknown keys are errors.
 
     Raises:
         UserError: no such config.
     """
-    if name not in CONFIGS:
-        raise UserError(
-            f"--agent: no config '{name}' in configs.py.{did_you_mean(name, CONFIGS)} "
-            f'Known: {", ".join(CONFIGS)}'
-        )
+    _check_known('--agent: no config', name, CONFIGS)
     config = CONFIGS[name]()
     config.config_name = name.removesuffix(MAZES)
     return config.lock()
-
-
-def settings_of(agent_name: str) -> frozenset[str]:
-    """Returns the names of the settings that an agent has; none of an agent that is not here."""
-    for config in (make() for make in CONFIGS.values()):
-        if config.agent_name == agent_name:
-            return frozenset(config) | {'config_name'}
-    return frozenset()
 
 
 FIVE_ENVIRONMENTS = (
@@ -395,8 +234,13 @@ PAPER25 = Suite(
     flags=dict(offline_steps=1_000_000, eval_interval=100_000, eval_episodes=50),
 )
 
-TASKS25_FLAGS = dict(
-    offline_steps=100_000, eval_interval=50_000, save_interval=25_000, eval_episodes=50
+TASKS25_SMALL = Suite(
+    agents=('evor25', 'qc5_25', 'qc1_25'),
+    env_names=(*FIVE_ENVIRONMENTS, 'scene-play-sparse-singletask-v0'),
+    tasks=(1, 2, 3, 4, 5),
+    seeds=(0, 1, 2),
+    flags=dict(offline_steps=100_000, eval_interval=50_000, save_interval=25_000, eval_episodes=50),
+    mazes=MAZES,
 )
 
 SUITES: dict[str, Suite] = {
@@ -413,23 +257,9 @@ SUITES: dict[str, Suite] = {
         flags=dict(offline_steps=10_000, eval_interval=10_000, eval_episodes=50),
     ),
     # The 25 tasks with laptop-sized values; scene in both of its rewards.
-    'tasks25_small': Suite(
-        agents=('evor25', 'qc5_25', 'qc1_25'),
-        env_names=(*FIVE_ENVIRONMENTS, 'scene-play-sparse-singletask-v0'),
-        tasks=(1, 2, 3, 4, 5),
-        seeds=(0, 1, 2),
-        flags=TASKS25_FLAGS,
-        mazes=MAZES,
-    ),
+    'tasks25_small': TASKS25_SMALL,
     # What makes the table high or low, on the first task of each.
-    'tasks25_ablation': Suite(
-        agents=tuple(TASKS25),
-        env_names=(*FIVE_ENVIRONMENTS, 'scene-play-sparse-singletask-v0'),
-        tasks=(1,),
-        seeds=(0, 1, 2),
-        flags=TASKS25_FLAGS,
-        mazes=MAZES,
-    ),
+    'tasks25_ablation': TASKS25_SMALL._replace(agents=tuple(TASKS25), tasks=(1,)),
     # Minutes, to try a cluster or a machine.
     'smoke': Suite(
         agents=('evor_small',),
@@ -459,9 +289,11 @@ def get_suite(name: str) -> Suite:
     Raises:
         UserError: no such suite.
     """
-    if name not in SUITES:
-        raise UserError(
-            f"--suite: no suite '{name}' in configs.py.{did_you_mean(name, SUITES)} "
-            f'Known: {", ".join(SUITES)}'
-        )
+    _check_known('--suite: no suite', name, SUITES)
     return SUITES[name]
+
+
+def _check_known(fault: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise UserError(f"{fault} '{name}' in configs.py.{hint} Known: {', '.join(known)}")

@@ -203,7 +203,8 @@ def _base_policy(
     elif FLAGS.pool:
         return frozen.pool_alone(chunk_shape), save_dir
     else:
-        base = configs.bc(**frozen.settings_of(config, frozen.TRAINING_SETTINGS), config_name='bc')
+        base = configs.bc(**frozen.settings_of(config, frozen.TRAINING_SETTINGS))
+        base.config_name = 'bc'
         settings = config.policy_steps, config.policy_seed, env_name, data, noise
         record = phases.base_policy_record(base, *settings)
         policy = phases.ensure_base_policy(

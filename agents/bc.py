@@ -1,21 +1,24 @@
 """BC: the base policy alone, by flow-matching behaviour cloning. It is EVOR with one candidate."""
 
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from agents.interface import Agent, Decision, Spec
+from agents.interface import Decision, Spec
+from agents.settings import COMMON, FLOW_STEPS
 from utils.data.datasets import Batch
-from utils.models import base_policy, checks, networks, train_state
+from utils.models import base_policy, networks, train_state
 from utils.models.networks import VelocityField
+from utils.models.settings import Declared
 from utils.models.train_state import TrainState
 
 Metrics = dict[str, jax.Array]
+
+SETTINGS: Declared = COMMON | dict(flow_steps=FLOW_STEPS)
+SHARED = ('policy',)
 
 
 class Model(NamedTuple):
@@ -27,18 +30,18 @@ class Model(NamedTuple):
     tx: optax.GradientTransformation
 
 
+def build(config: ConfigDict, spec: Spec) -> Model:
+    """Returns the network and the optimiser of a config."""
+    return Model(
+        config, spec, networks.policy_field(config, spec.action_dim), optax.adam(config.lr)
+    )
+
+
 @struct.dataclass
 class State:
     """Everything that training changes."""
 
     policy: TrainState
-
-
-@struct.dataclass
-class Settings:
-    """Inference settings: Euler steps of the policy (static)."""
-
-    flow_steps: int = struct.field(pytree_node=False)
 
 
 def init(model: Model, key: jax.Array) -> State:
@@ -55,56 +58,14 @@ def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[St
 
 def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metrics:
     """The matching loss on a held-out batch."""
-    return {'policy_loss': base_policy.loss(model.policy_net, state.policy.params, batch, key)}
+    return base_policy.diagnose(model.policy_net, state.policy, batch, key)
 
 
 def act(
-    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Settings
+    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Any
 ) -> Decision:
     """Samples one action chunk for each of (n, observation_dim) observations."""
     candidates = base_policy.sample_many(
         model.policy_net, state.policy.params, observations, key, 1, settings.flow_steps
     )
-    n = observations.shape[0]
-    index = jnp.zeros(n, jnp.int32)
-    unweighed = jnp.full((n, 1), jnp.nan)
-    return Decision.of(candidates, unweighed, index, model.config.chunk_length)
-
-
-def create(config: ConfigDict, spec: Spec) -> Agent:
-    """Binds a config and what is known of the data to the functions above.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    check(config)
-    net = networks.policy_field(config, spec.action_dim)
-    model = Model(config, spec, net, optax.adam(config.lr))
-    return Agent(
-        init=partial(init, model),
-        update=partial(update, model),
-        diagnose=partial(diagnose, model),
-        act=partial(act, model),
-        settings=settings_from(config),
-        configure=partial(settings_from, config),
-        needs_next_actions=False,
-        shared=('policy',),
-        discount=config.discount,
-    )
-
-
-def settings_from(config: ConfigDict, **changes: object) -> Settings:
-    """Returns the inference settings of a config, with some of them changed."""
-    values = {name: changes.get(name, config[name]) for name in Settings.__dataclass_fields__}
-    check(ConfigDict(dict(config) | values))
-    return Settings(**values)
-
-
-def check(config: ConfigDict) -> None:
-    """Checks a config by itself.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    checks.common(config)
-    checks.at_least(config, 1, ('flow_steps',))
+    return Decision.unweighed(candidates[:, 0], model.config.chunk_length)

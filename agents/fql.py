@@ -5,8 +5,7 @@ the flow policy, which carries the same noise in many steps, and pulled up the c
 acts, both in the backup and at evaluation.
 """
 
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +13,31 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from agents.interface import Agent, Decision, Spec
+from agents.interface import Decision, Spec
+from agents.settings import COMMON, VALUE_AGGREGATION
 from utils.data.datasets import Batch, flatten
-from utils.models import base_policy, checks, critics, networks, returns, train_state
+from utils.models import base_policy, critics, networks, returns, train_state
 from utils.models.networks import MLP, VelocityField
 from utils.models.returns import ReturnMap
+from utils.models.settings import Declared, Setting, at_least, positive, switch
 from utils.models.train_state import Params, TrainState
 
 Metrics = dict[str, jax.Array]
+
+# None is of inference: the student answers in one step.
+SETTINGS: Declared = COMMON | dict(
+    num_value_nets=Setting(2, at_least(1), 'critics'),
+    value_aggregation=VALUE_AGGREGATION,
+    flow_steps=Setting(10, at_least(1), 'Euler steps of the flow policy that is distilled'),
+    alpha=Setting(
+        10.0,
+        positive,
+        'weight of the distillation against the critics, in units of the return; it must fit the '
+        'environment, see the named configs',
+    ),
+    normalize_q_loss=Setting(False, switch, 'whether to divide the critics by their mean size'),
+)
+SHARED = ('policy',)
 
 
 class Model(NamedTuple):
@@ -35,6 +51,19 @@ class Model(NamedTuple):
     tx: optax.GradientTransformation
 
 
+def build(config: ConfigDict, spec: Spec) -> Model:
+    """Returns the networks and the optimiser of a config."""
+    chunk_dim = config.chunk_length * spec.action_dim
+    return Model(
+        config=config,
+        spec=spec,
+        policy_net=networks.policy_field(config, spec.action_dim),
+        student_net=networks.mlp(config, chunk_dim, config.policy_layer_norm),
+        critic_net=networks.critic(config),
+        tx=optax.adam(config.lr),
+    )
+
+
 @struct.dataclass
 class State:
     """Everything that training changes, and the scale that its values are in."""
@@ -43,11 +72,6 @@ class State:
     student: TrainState
     critic: TrainState
     returns: ReturnMap
-
-
-@struct.dataclass
-class Settings:
-    """Inference has no settings: the student answers in one step."""
 
 
 def student_actions(
@@ -120,7 +144,7 @@ def init(model: Model, key: jax.Array) -> State:
         policy=train_state.create(policy, model.tx, with_target=False),
         student=train_state.create(student, model.tx, with_target=False),
         critic=train_state.create(critic, model.tx, with_target=True),
-        returns=returns.create(config.return_map, *spec[2:]),
+        returns=returns.create(config.return_map, spec.scale),
     )
 
 
@@ -153,64 +177,15 @@ def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metric
     targets = critic_targets(model, state, batch, next_key)
     _, metrics = critic_loss(model, state.returns, state.critic.params, batch, targets)
     _, student_metrics = student_loss(model, state, state.student.params, batch, student_key)
-    policy_loss = base_policy.loss(model.policy_net, state.policy.params, batch, policy_key)
-    return metrics | student_metrics | {'policy_loss': policy_loss}
+    policy_metrics = base_policy.diagnose(model.policy_net, state.policy, batch, policy_key)
+    return metrics | student_metrics | policy_metrics
 
 
 def act(
-    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Settings
+    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Any
 ) -> Decision:
     """The student's action chunk for each of (n, observation_dim) observations."""
     del settings
-    n = observations.shape[0]
-    a_0 = jax.random.normal(key, (n, model.student_net.output_dim))
+    a_0 = jax.random.normal(key, (observations.shape[0], model.student_net.output_dim))
     actions = student_actions(model, state.student.params, observations, a_0)
-    candidates = jnp.clip(actions, -1.0, 1.0)[:, None]
-    index = jnp.zeros(n, jnp.int32)
-    unweighed = jnp.full((n, 1), jnp.nan)
-    return Decision.of(candidates, unweighed, index, model.config.chunk_length)
-
-
-def create(config: ConfigDict, spec: Spec) -> Agent:
-    """Binds a config and what is known of the data to the functions above.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    check(config)
-    chunk_dim = config.chunk_length * spec.action_dim
-    model = Model(
-        config=config,
-        spec=spec,
-        policy_net=networks.policy_field(config, spec.action_dim),
-        student_net=networks.mlp(config, chunk_dim, config.policy_layer_norm),
-        critic_net=networks.critic(config),
-        tx=optax.adam(config.lr),
-    )
-    return Agent(
-        init=partial(init, model),
-        update=partial(update, model),
-        diagnose=partial(diagnose, model),
-        act=partial(act, model),
-        settings=Settings(),
-        configure=Settings,
-        needs_next_actions=False,
-        shared=('policy',),
-        discount=config.discount,
-    )
-
-
-CHOICES = {'value_aggregation': ('mean', 'min')}
-
-
-def check(config: ConfigDict) -> None:
-    """Checks a config by itself.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    checks.common(config)
-    checks.choices(config, CHOICES)
-    checks.at_least(config, 1, ('flow_steps', 'num_value_nets'))
-    checks.positive(config, ('alpha',))
-    checks.switches(config, ('normalize_q_loss',))
+    return Decision.unweighed(jnp.clip(actions, -1.0, 1.0), model.config.chunk_length)

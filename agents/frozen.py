@@ -17,7 +17,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from agents import bc
+import agents
+from agents import records
 from agents.interface import Agent, Spec
 from utils.errors import UserError
 from utils.models import networks
@@ -160,7 +161,7 @@ def load(
     """
     record = runs.read_record(directory)
     trained = fitting(directory, record, config, observation_dim, action_dim)
-    agent = bc.create(trained, Spec(observation_dim, action_dim, 0.0, 1.0))
+    agent = agents.create(trained, Spec(observation_dim, action_dim))
     shapes = jax.eval_shape(partial(populations.init_population, agent.init, record['seeds']))
     population, step = checkpoints.read(directory, step, shapes)
     policy = populations.member(population, 0).policy
@@ -182,14 +183,13 @@ def fitting(
     Raises:
         UserError: it is no run of `bc`, or does not fit.
     """
-    trained = runs.agent_config(record)
-    if trained.agent_name != 'bc':
+    agent_name = record['agent'].get('agent_name')
+    if agent_name != 'bc':
         raise UserError(
-            f'--base_policy: {path} is a run of {trained.agent_name}; train one with '
+            f'--base_policy: {path} is a run of {agent_name}; train one with '
             '--agent=configs.py:bc and give its directory'
         )
-    # A policy may be older than this setting of rewards, for which it has no use.
-    trained = ConfigDict({'n_step': 0} | dict(trained))
+    trained = records.config_of(record, path)
     wanted = dict(observation_dim=observation_dim, action_dim=action_dim)
     found = {name: record[name] for name in wanted}
     wanted |= settings_of(config, POLICY_SETTINGS)

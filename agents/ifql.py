@@ -4,8 +4,7 @@ The flow variant of IDQL: critics and an expectile value as in IQL, a base polic
 behaviour cloning, and the best of N samples by the least critic when acting.
 """
 
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +12,11 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from agents.interface import Agent, Decision, Spec
+from agents.interface import Decision, Spec
+from agents.settings import COMMON, FLOW_STEPS, N_PI, PHASES
 from utils.data.datasets import Batch
 from utils.models import (
     base_policy,
-    checks,
     critics,
     implicit_values,
     networks,
@@ -27,9 +26,14 @@ from utils.models import (
 from utils.models.implicit_values import ImplicitValues
 from utils.models.networks import VelocityField
 from utils.models.returns import ReturnMap
+from utils.models.settings import Declared
 from utils.models.train_state import TrainState
 
 Metrics = dict[str, jax.Array]
+
+SETTINGS: Declared = COMMON | PHASES | implicit_values.SETTINGS
+SETTINGS |= dict(n_pi=N_PI, flow_steps=FLOW_STEPS)
+SHARED = ('policy',)
 
 
 class Model(NamedTuple):
@@ -42,6 +46,12 @@ class Model(NamedTuple):
     tx: optax.GradientTransformation
 
 
+def build(config: ConfigDict, spec: Spec) -> Model:
+    """Returns the networks and the optimiser of a config."""
+    net, nets = networks.policy_field(config, spec.action_dim), implicit_values.networks(config)
+    return Model(config, spec, net, nets, optax.adam(config.lr))
+
+
 @struct.dataclass
 class State:
     """Everything that training changes, and the scale that its values are in."""
@@ -49,14 +59,6 @@ class State:
     policy: TrainState
     models: ImplicitValues
     returns: ReturnMap
-
-
-@struct.dataclass
-class Settings:
-    """Inference settings: candidates and Euler steps of the policy (static)."""
-
-    n_pi: int = struct.field(pytree_node=False)
-    flow_steps: int = struct.field(pytree_node=False)
 
 
 def init(model: Model, key: jax.Array) -> State:
@@ -70,15 +72,15 @@ def init(model: Model, key: jax.Array) -> State:
         implicit_values.init(
             model.nets, config, values_key, spec.observation_dim, chunk_dim, model.tx
         ),
-        returns.create(config.return_map, *spec[2:]),
+        returns.create(config.return_map, spec.scale),
     )
 
 
 def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
     """One optimiser step of the base policy, unless it is frozen, the critics and the value."""
-    policy, metrics = state.policy, {}
-    if not model.config.frozen_policy:
-        policy, metrics = base_policy.update(model.policy_net, state.policy, batch, key, model.tx)
+    policy, metrics = base_policy.update(
+        model.policy_net, state.policy, batch, key, model.tx, model.config.frozen_policy
+    )
     models, value_metrics = implicit_values.update(
         model.nets, model.config, state.models, state.returns, batch, model.tx
     )
@@ -88,10 +90,9 @@ def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[St
 def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metrics:
     """All losses on a held-out batch, without a step."""
     metrics = implicit_values.diagnose(model.nets, model.config, state.models, state.returns, batch)
-    if model.config.frozen_policy:
-        return metrics
-    policy_loss = base_policy.loss(model.policy_net, state.policy.params, batch, key)
-    return metrics | {'policy_loss': policy_loss}
+    return metrics | base_policy.diagnose(
+        model.policy_net, state.policy, batch, key, model.config.frozen_policy
+    )
 
 
 def act(
@@ -99,7 +100,7 @@ def act(
     state: State,
     observations: jax.Array,
     key: jax.Array,
-    settings: Settings,
+    settings: Any,
     candidates: jax.Array | None = None,
 ) -> Decision:
     """Chooses the best of N samples for each of (n, observation_dim) observations.
@@ -116,45 +117,3 @@ def act(
     index = jnp.argmax(values, axis=1)
     values = returns.to_reward_units(state.returns, values)
     return Decision.of(candidates, values, index, model.config.chunk_length)
-
-
-def create(config: ConfigDict, spec: Spec) -> Agent:
-    """Binds a config and what is known of the data to the functions above.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    check(config)
-    net = networks.policy_field(config, spec.action_dim)
-    nets = implicit_values.networks(config)
-    model = Model(config, spec, net, nets, optax.adam(config.lr))
-    return Agent(
-        init=partial(init, model),
-        update=partial(update, model),
-        diagnose=partial(diagnose, model),
-        act=partial(act, model),
-        settings=settings_from(config),
-        configure=partial(settings_from, config),
-        needs_next_actions=False,
-        shared=('policy',),
-        discount=config.discount,
-    )
-
-
-def settings_from(config: ConfigDict, **changes: object) -> Settings:
-    """Returns the inference settings of a config, with some of them changed."""
-    values = {name: changes.get(name, config[name]) for name in Settings.__dataclass_fields__}
-    check(ConfigDict(dict(config) | values))
-    return Settings(**values)
-
-
-def check(config: ConfigDict) -> None:
-    """Checks a config by itself.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    checks.common(config)
-    checks.at_least(config, 1, ('flow_steps', 'n_pi'))
-    checks.phases(config)
-    implicit_values.check(config)

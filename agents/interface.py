@@ -1,14 +1,18 @@
 """What every agent is: pure functions over a state, and what they are told and return."""
 
-import math
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from ml_collections import ConfigDict
 
+from agents import settings
 from utils.models import extraction
+from utils.models.returns import ReturnScale
 
 
 class Spec(NamedTuple):
@@ -16,16 +20,12 @@ class Spec(NamedTuple):
 
     Attributes:
         observation_dim, action_dim: sizes of one observation and one action.
-        return_mean, return_std: mean and deviation of the dataset's reward-to-go.
-        return_low, return_high: bounds of every return.
+        scale: of the dataset's returns; a checkpoint brings its own.
     """
 
     observation_dim: int
     action_dim: int
-    return_mean: float
-    return_std: float
-    return_low: float = -math.inf
-    return_high: float = math.inf
+    scale: ReturnScale = ReturnScale()
 
 
 def num_candidates(config: ConfigDict) -> int:
@@ -59,6 +59,13 @@ class Decision:
         n, n_pi, _ = candidates.shape
         candidates = candidates.reshape(n, n_pi, chunk_length, -1)
         return cls(extraction.take(candidates, index), candidates, values, index)
+
+    @classmethod
+    def unweighed(cls, actions: jax.Array, chunk_length: int) -> 'Decision':
+        """Builds it from flat actions (n, h * action_dim) to which there was no choice."""
+        n = actions.shape[0]
+        values, index = jnp.full((n, 1), jnp.nan), jnp.zeros(n, jnp.int32)
+        return cls.of(actions[:, None], values, index, chunk_length)
 
     @property
     def promised(self) -> jax.Array:
@@ -97,3 +104,35 @@ class Agent(NamedTuple):
     discount: float
     num_candidates: int = 0
     sampler: Callable | None = None
+
+
+def bind(module: ModuleType, model: Any) -> Agent:
+    """Binds a model to the functions of an agent's module.
+
+    Args:
+        module: with `SETTINGS`, `SHARED`, and `init`, `update`, `diagnose` and `act`, whose first
+            argument is the model; see `Agent` for what they are. `needs_next_actions(config)` may
+            be there.
+        model: with the `config` that it was built from.
+    """
+    config = model.config
+
+    def configure(**changes: object) -> Any:
+        configured = settings.inference(module.SETTINGS, config, **changes)
+        settings.check(module, ConfigDict(dict(config) | changes))
+        return configured
+
+    return Agent(
+        init=partial(module.init, model),
+        update=partial(module.update, model),
+        diagnose=partial(module.diagnose, model),
+        act=partial(module.act, model),
+        settings=configure(),
+        configure=configure,
+        needs_next_actions=(
+            hasattr(module, 'needs_next_actions') and module.needs_next_actions(config)
+        ),
+        shared=module.SHARED,
+        discount=config.discount,
+        num_candidates=num_candidates(config),
+    )

@@ -4,8 +4,7 @@ Critics and an expectile value that never value an action outside the data, and 
 unit deviation by advantage-weighted regression. Its mean acts.
 """
 
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +12,25 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from agents.interface import Agent, Decision, Spec
+from agents.interface import Decision, Spec
+from agents.settings import COMMON
 from utils.data.datasets import Batch, flatten
-from utils.models import checks, implicit_values, networks, returns, train_state
+from utils.models import implicit_values, networks, returns, train_state
 from utils.models.implicit_values import ImplicitValues
 from utils.models.losses import masked_mean
 from utils.models.networks import MLP
 from utils.models.returns import ReturnMap
+from utils.models.settings import Declared, Setting, not_negative
 from utils.models.train_state import Params, TrainState
 
 Metrics = dict[str, jax.Array]
+
+# None is of inference: the mean acts.
+SETTINGS: Declared = COMMON | implicit_values.SETTINGS
+SETTINGS |= dict(
+    alpha=Setting(10.0, not_negative, 'inverse temperature of the advantage weights'),
+)
+SHARED = ()
 
 # Weights beyond this are cut, as in the released code of IQL.
 MAX_WEIGHT = 100.0
@@ -38,6 +46,13 @@ class Model(NamedTuple):
     tx: optax.GradientTransformation
 
 
+def build(config: ConfigDict, spec: Spec) -> Model:
+    """Returns the networks and the optimiser of a config."""
+    chunk_dim = config.chunk_length * spec.action_dim
+    net = networks.mlp(config, chunk_dim, config.policy_layer_norm)
+    return Model(config, spec, net, implicit_values.networks(config), optax.adam(config.lr))
+
+
 @struct.dataclass
 class State:
     """Everything that training changes, and the scale that its values are in."""
@@ -45,11 +60,6 @@ class State:
     policy: TrainState
     models: ImplicitValues
     returns: ReturnMap
-
-
-@struct.dataclass
-class Settings:
-    """Inference has no settings: the mean acts."""
 
 
 def advantage_weights(advantages: jax.Array, alpha: float) -> jax.Array:
@@ -96,7 +106,7 @@ def init(model: Model, key: jax.Array) -> State:
         implicit_values.init(
             model.nets, config, values_key, spec.observation_dim, chunk_dim, model.tx
         ),
-        returns.create(config.return_map, *spec[2:]),
+        returns.create(config.return_map, spec.scale),
     )
 
 
@@ -123,48 +133,9 @@ def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metric
 
 
 def act(
-    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Settings
+    model: Model, state: State, observations: jax.Array, key: jax.Array, settings: Any
 ) -> Decision:
     """The policy's mean for each of (n, observation_dim) observations."""
     del key, settings
-    n = observations.shape[0]
     means = model.policy_net.apply(state.policy.params, observations)
-    candidates = jnp.clip(means, -1.0, 1.0)[:, None]
-    index = jnp.zeros(n, jnp.int32)
-    unweighed = jnp.full((n, 1), jnp.nan)
-    return Decision.of(candidates, unweighed, index, model.config.chunk_length)
-
-
-def create(config: ConfigDict, spec: Spec) -> Agent:
-    """Binds a config and what is known of the data to the functions above.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    check(config)
-    chunk_dim = config.chunk_length * spec.action_dim
-    net = networks.mlp(config, chunk_dim, config.policy_layer_norm)
-    nets = implicit_values.networks(config)
-    model = Model(config, spec, net, nets, optax.adam(config.lr))
-    return Agent(
-        init=partial(init, model),
-        update=partial(update, model),
-        diagnose=partial(diagnose, model),
-        act=partial(act, model),
-        settings=Settings(),
-        configure=Settings,
-        needs_next_actions=False,
-        shared=(),
-        discount=config.discount,
-    )
-
-
-def check(config: ConfigDict) -> None:
-    """Checks a config by itself.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    checks.common(config)
-    implicit_values.check(config)
-    checks.not_negative(config, ('alpha',))
+    return Decision.unweighed(jnp.clip(means, -1.0, 1.0), model.config.chunk_length)

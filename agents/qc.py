@@ -8,8 +8,7 @@ Rewards of a chunk are summed up to success, where the episode ends; the release
 after it too, which only chunks of several actions notice.
 """
 
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +16,30 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from agents.interface import Agent, Decision, Spec, num_candidates
+from agents.interface import Decision, Spec
+from agents.settings import AFFINE, COMMON, FLOW_STEPS, N_PI, PHASES, VALUE_AGGREGATION, inference
 from utils.data.datasets import Batch, flatten
-from utils.models import base_policy, checks, critics, extraction, networks, returns, train_state
+from utils.models import base_policy, critics, extraction, networks, returns, train_state
 from utils.models.networks import MLP, VelocityField
 from utils.models.returns import ReturnMap
+from utils.models.settings import Declared, Setting, at_least, one_of
 from utils.models.train_state import Params, TrainState
 
 Metrics = dict[str, jax.Array]
+
+# Returns are standardised as EVOR's are, so that the two differ in the value model alone; as
+# released they are not.
+SETTINGS: Declared = COMMON | PHASES
+SETTINGS |= dict(
+    return_map=AFFINE,
+    num_value_nets=Setting(2, at_least(1), 'critics'),
+    value_aggregation=VALUE_AGGREGATION,
+    backup_candidates=Setting(32, at_least(1), 'candidates in the backup'),
+    backup_picker=Setting('online', one_of('online', 'target'), 'critics that pick among them'),
+    n_pi=N_PI,
+    flow_steps=FLOW_STEPS,
+)
+SHARED = ('policy',)
 
 
 class Model(NamedTuple):
@@ -37,6 +52,17 @@ class Model(NamedTuple):
     tx: optax.GradientTransformation
 
 
+def build(config: ConfigDict, spec: Spec) -> Model:
+    """Returns the networks and the optimiser of a config."""
+    return Model(
+        config=config,
+        spec=spec,
+        policy_net=networks.policy_field(config, spec.action_dim),
+        critic_net=networks.critic(config),
+        tx=optax.adam(config.lr),
+    )
+
+
 @struct.dataclass
 class State:
     """Everything that training changes, and the scale that its values are in."""
@@ -46,21 +72,13 @@ class State:
     returns: ReturnMap
 
 
-@struct.dataclass
-class Settings:
-    """Inference settings: candidates and Euler steps of the policy (static)."""
-
-    n_pi: int = struct.field(pytree_node=False)
-    flow_steps: int = struct.field(pytree_node=False)
-
-
 def best_of_n(
     model: Model,
     state: State,
     critic_params: Params,
     observations: jax.Array,
     key: jax.Array,
-    settings: Settings,
+    settings: Any,
     candidates: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The best of `n_pi` base-policy samples for each of (n, observation_dim) observations.
@@ -87,7 +105,7 @@ def critic_targets(model: Model, state: State, batch: Batch, key: jax.Array) -> 
         critic.params if config.backup_picker == 'online' else critic.target_params,
         batch.next_observations,
         key,
-        settings_from(config, n_pi=config.backup_candidates),
+        inference(SETTINGS, config, n_pi=config.backup_candidates),
         batch.next_candidates if config.frozen_policy else None,
     )
     next_values = critics.values(
@@ -122,7 +140,7 @@ def init(model: Model, key: jax.Array) -> State:
     return State(
         train_state.create(policy, model.tx, with_target=False),
         train_state.create(critic, model.tx, with_target=True),
-        returns.create(config.return_map, *spec[2:]),
+        returns.create(config.return_map, spec.scale),
     )
 
 
@@ -130,11 +148,9 @@ def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[St
     """One optimiser step of the base policy, unless it is frozen, and of the critics."""
     policy_key, next_key = jax.random.split(key)
     targets = critic_targets(model, state, batch, next_key)
-    policy, metrics = state.policy, {}
-    if not model.config.frozen_policy:
-        policy, metrics = base_policy.update(
-            model.policy_net, state.policy, batch, policy_key, model.tx
-        )
+    policy, metrics = base_policy.update(
+        model.policy_net, state.policy, batch, policy_key, model.tx, model.config.frozen_policy
+    )
     critic, critic_metrics, grad_norm = train_state.descend(
         state.critic,
         lambda params: critic_loss(model, state.returns, params, batch, targets),
@@ -150,10 +166,9 @@ def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metric
     policy_key, next_key = jax.random.split(key)
     targets = critic_targets(model, state, batch, next_key)
     _, metrics = critic_loss(model, state.returns, state.critic.params, batch, targets)
-    if model.config.frozen_policy:
-        return metrics
-    policy_loss = base_policy.loss(model.policy_net, state.policy.params, batch, policy_key)
-    return metrics | {'policy_loss': policy_loss}
+    return metrics | base_policy.diagnose(
+        model.policy_net, state.policy, batch, policy_key, model.config.frozen_policy
+    )
 
 
 def act(
@@ -161,7 +176,7 @@ def act(
     state: State,
     observations: jax.Array,
     key: jax.Array,
-    settings: Settings,
+    settings: Any,
     candidates: jax.Array | None = None,
 ) -> Decision:
     """Chooses the best of N chunks for each of (n, observation_dim) observations.
@@ -173,53 +188,3 @@ def act(
     )
     values = returns.to_reward_units(state.returns, values)
     return Decision.of(candidates, values, index, model.config.chunk_length)
-
-
-def create(config: ConfigDict, spec: Spec) -> Agent:
-    """Binds a config and what is known of the data to the functions above.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    check(config)
-    model = Model(
-        config=config,
-        spec=spec,
-        policy_net=networks.policy_field(config, spec.action_dim),
-        critic_net=networks.critic(config),
-        tx=optax.adam(config.lr),
-    )
-    return Agent(
-        init=partial(init, model),
-        update=partial(update, model),
-        diagnose=partial(diagnose, model),
-        act=partial(act, model),
-        settings=settings_from(config),
-        configure=partial(settings_from, config),
-        needs_next_actions=False,
-        shared=('policy',),
-        discount=config.discount,
-        num_candidates=num_candidates(config),
-    )
-
-
-def settings_from(config: ConfigDict, **changes: object) -> Settings:
-    """Returns the inference settings of a config, with some of them changed."""
-    values = {name: changes.get(name, config[name]) for name in Settings.__dataclass_fields__}
-    check(ConfigDict(dict(config) | values))
-    return Settings(**values)
-
-
-CHOICES = {'value_aggregation': ('mean', 'min'), 'backup_picker': ('target', 'online')}
-
-
-def check(config: ConfigDict) -> None:
-    """Checks a config by itself.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    checks.common(config)
-    checks.choices(config, CHOICES)
-    checks.at_least(config, 1, ('flow_steps', 'n_pi', 'backup_candidates', 'num_value_nets'))
-    checks.phases(config)

@@ -65,9 +65,7 @@ def train(model: evor.Model, dataset: Dataset, val: Dataset) -> tuple[evor.State
 
     def update(state: evor.State, batch: datasets.Batch, key: jax.Array):
         next_actions = datasets.flatten(batch.next_actions)
-        value, metrics = evor.update_value(
-            model, state.returns, state.value, batch, next_actions, key
-        )
+        value, metrics = evor.update_value(model, state, batch, next_actions, key)
         return state.replace(value=value), metrics
 
     train_chunk = populations.make_train_chunk(update, sample)
@@ -111,7 +109,7 @@ def main(_: list[str]) -> None:
     key = populations.stream(FLAGS.seed, populations.EVAL_STREAM)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     data = calibration.held_out(
-        val, base.chunk_length, base.discount, spec.return_mean, rng, FLAGS.rows
+        val, base.chunk_length, base.discount, spec.scale.mean, rng, FLAGS.rows
     )
     everywhere = _returns_of_all_states(dataset, base.discount, len(data.outcomes))
     out.mkdir(parents=True, exist_ok=True)
@@ -122,7 +120,7 @@ def main(_: list[str]) -> None:
         else:
             config = base.copy_and_resolve_references()
             config.update(MODELS[name])
-            evor.check(config)
+            agents.check(config)
             model = evor.build(config, spec)
             state, losses = train(model, dataset, val)
             label, laws = name, learned_laws(model, state, data)

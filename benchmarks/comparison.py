@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
+from agents import records
 from benchmarks import reports, scores
 from utils.errors import UserError
 from utils.jobs import workload
@@ -46,9 +47,10 @@ def main(_: list[str]) -> None:
 
 def cost(folder: Path) -> dict[str, float]:
     """Parameters, operations and milliseconds of an update of one member, on this machine."""
-    record = runs.read_record(next(iter(sorted(folder.glob('seeds_*')))))
+    directory = next(iter(sorted(folder.glob('seeds_*'))))
+    record = runs.read_record(directory)
     sizes = record['observation_dim'], record['action_dim']
-    work = workload.make(runs.agent_config(record), sizes, num_seeds=1, num_tasks=1)
+    work = workload.make(records.config_of(record, directory), sizes, num_seeds=1, num_tasks=1)
     return dict(
         parameters=work.parameters,
         gflop_per_update=work.gflop_per_update,

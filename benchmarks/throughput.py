@@ -60,7 +60,7 @@ def main(_: list[str]) -> None:
             row = dict(agent=name, seeds=num_seeds, tasks=num_tasks)
             result['updates'].append(row | update_cost(config, sizes, num_seeds, num_tasks))
             print(result['updates'][-1], flush=True)
-        agent = agents.create(config, agents.Spec(*sizes, -80.0, 25.0, -100.0, 0.0))
+        agent = agents.create(config, agents.Spec(*sizes))
         for row in latencies(agent, sizes[0]):
             result['latencies'].append(dict(agent=name) | row)
             print(result['latencies'][-1], flush=True)
@@ -141,7 +141,7 @@ def latencies(agent: Agent, observation_dim: int) -> list[dict[str, float]]:
     act, rows = jax.jit(agent.act), []
     state = jax.jit(agent.init)(jax.random.key(0))
     samples = 'num_return_samples'
-    sampled = samples in agent.settings.__dataclass_fields__
+    sampled = samples in vars(agent.settings)
     for n in (int(text) for text in FLAGS.observations):
         for num in (int(text) for text in (FLAGS.return_samples if sampled else ['1'])):
             settings = agent.configure(**({samples: num} if sampled else {}))
@@ -166,7 +166,7 @@ def _latency(act: Callable, state: Any, observations: jax.Array, settings: Any) 
 
 def evaluation_cost(agent: Agent) -> dict[str, float]:
     """Steps per second of environments alone and when the base policy acts, alternated."""
-    base = {'n_pi': 1} if 'n_pi' in agent.settings.__dataclass_fields__ else {}
+    base = {'n_pi': 1} if 'n_pi' in vars(agent.settings) else {}
     state = jax.jit(agent.init)(jax.random.key(0))
     act = acting.bind(agent.act, state, agent.configure(**base))
     alone, evaluated = [], []

@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 from scipy import stats
 
+import agents
 import configs
 from agents import evor
 from agents.interface import Spec
@@ -19,6 +20,7 @@ from utils.data.datasets import Batch
 from utils.jobs import flops
 from utils.models import returns
 from utils.models.extraction import Noise, soft_value
+from utils.models.returns import ReturnScale
 from utils.training import populations
 
 # The paper's four layers with layer normalisation, an eighth as wide: depth is what lets a flow
@@ -54,8 +56,9 @@ def build(process: Process, steps: int, **settings: object) -> evor.Model:
     truth = np.concatenate([query.law.quantile(LEVELS) for query in process.queries])
     query = process.queries[0]
     sizes = len(query.observation), len(query.action)
-    spec = Spec(*sizes, float(truth.mean()), max(float(truth.std()), 0.1), *process.bounds)
-    evor.create(config, spec)  # checks the settings
+    scale = ReturnScale(float(truth.mean()), max(float(truth.std()), 0.1), *process.bounds)
+    spec = Spec(*sizes, scale)
+    agents.check(config)
     tx = optax.adam(optax.cosine_decay_schedule(config.lr, steps))
     return evor.build(config, spec)._replace(tx=tx)
 
@@ -68,9 +71,7 @@ def make_train(model: evor.Model, process: Process, seeds: int):
         batch_key, update_key = jax.random.split(key)
         batch = process.sample(batch_key, model.config.batch_size, model.config.n_step or 1)
         next_actions = batch.next_actions[:, 0]
-        value, _ = evor.update_value(
-            model, state.returns, state.value, batch, next_actions, update_key
-        )
+        value, _ = evor.update_value(model, state, batch, next_actions, update_key)
         return state.replace(value=value)
 
     @jax.jit
@@ -180,9 +181,7 @@ def cost(model: evor.Model, process: Process) -> dict[str, float]:
 
     def update(state: evor.State, batch: Batch) -> object:
         next_actions = batch.next_actions[:, 0]
-        return evor.update_value(
-            model, state.returns, state.value, batch, next_actions, jax.random.key(0)
-        )
+        return evor.update_value(model, state, batch, next_actions, jax.random.key(0))
 
     operations = flops.count(update, state, batch)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.value.params))

@@ -113,9 +113,9 @@ def _alone(agent: Agent, record: dict[str, Any], flow_steps: int) -> Any:
         raise UserError(
             '--run: its base policy was trained by a run of bc; give the directory of that'
         )
-    fields = agent.settings.__dataclass_fields__
-    if 'flow_steps' in fields:
-        alone = {'n_pi': 1} if 'n_pi' in fields else {}
+    known = vars(agent.settings)
+    if 'flow_steps' in known:
+        alone = {'n_pi': 1} if 'n_pi' in known else {}
         return agent.configure(flow_steps=flow_steps, **alone)
     name = record['agent']['agent_name']
     raise UserError(f'--run: {name} does not act by a base policy; choose a run of another')

@@ -41,7 +41,7 @@ def main(_: list[str]) -> None:
     directory = run_flag.directory()
     record = runs.read_record(directory)
     agent, population, step = restore(directory, record, record['env_name'], FLAGS.step)
-    if not {'n_pi', 'returns'} <= {*agent.settings.__dataclass_fields__, *vars(population)}:
+    if not {'n_pi', 'returns'} <= {*vars(agent.settings), *vars(population)}:
         name = record['agent']['agent_name']
         raise UserError(f'--run: {name} values no candidates; choose a run of another')
     agent = agent._replace(act=jax.jit(agent.act))  # once for all seeds

@@ -10,6 +10,7 @@ from pathlib import Path
 import _path  # noqa: F401
 from absl import flags
 
+import agents
 from agents import frozen, policy_file
 from utils.errors import UserError
 from utils.jobs import run_flag
@@ -26,8 +27,9 @@ def main(_: list[str]) -> None:
     if out.suffix != policy_file.SUFFIX or out.exists():
         raise UserError(f'--out: {out}: expected a new file named *{policy_file.SUFFIX}')
     record = runs.read_record(directory)
+    config, _ = agents.complete(runs.agent_config(record))
     sizes = record['observation_dim'], record['action_dim']
-    policy = frozen.load(directory, runs.agent_config(record), *sizes, FLAGS.step)
+    policy = frozen.load(directory, config, *sizes, FLAGS.step)
     policy_file.write(out, policy)
     print(f'{out}: {policy.step} updates, {out.stat().st_size / 1e6:.1f} MB')
 

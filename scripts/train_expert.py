@@ -3,7 +3,7 @@
     python scripts/train_expert.py --out=exp/ant_expert
 
 The expert of the repository (results/experts/ant) was trained with a learning rate of 3e-4 and an
-unscaled last layer. `configs.expert` has OGBench's own settings. They made a slower walker: its
+unscaled last layer. `sac.ogbench_config` has OGBench's own settings. They made a slower walker: its
 record and a comparison are in results/experts/official_settings. The same command continues an
 interrupted run, to the same bits. About an hour and three quarters on one busy core.
 """
@@ -20,7 +20,6 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-import configs
 from utils import errors
 from utils.errors import UserError
 from utils.generation import experts, online, sac
@@ -42,7 +41,7 @@ NAME, ENV_ID = 'ant', 'online-ant-v0'
 
 
 def main(_: list[str]) -> None:
-    config, out = configs.expert(), Path(FLAGS.out).expanduser()
+    config, out = sac.ogbench_config(), Path(FLAGS.out).expanduser()
     if FLAGS.steps <= config.random_steps or not 0 <= FLAGS.seed < 2**32:
         raise UserError(
             f'--steps: must be more than the {config.random_steps} random ones, and --seed in '

@@ -9,6 +9,7 @@ import jax
 import pytest
 from hypothesis import strategies as st
 
+import agents
 import configs
 from tests.fuzz_flags import TYPES, assert_config, assert_refusal
 from tests.fuzz_npz import ENV
@@ -117,7 +118,7 @@ class Restorer:
                 mock.patch.object(checkpoints, 'Checkpoints', Shapes),
             ):
                 found = runs.read_record(self._folder)
-                config = runs.agent_config(found)
+                config, _ = agents.complete(runs.agent_config(found))
                 _, shapes, _ = restore.restore(self._folder, found, found['env_name'], None)
         except UserError as error:
             assert_refusal(*fail(error))

@@ -12,6 +12,7 @@ import agents
 import configs
 from utils.data import datasets
 from utils.models import returns
+from utils.models.returns import ReturnScale
 from utils.models.train_state import TrainState
 
 SMALL = dict(
@@ -37,7 +38,9 @@ def small_agent(
     name='evor', observation_dim=3, action_dim=2, return_mean=0.0, return_std=1.0, **changes
 ):
     """A tiny agent of a named config."""
-    spec = agents.Spec(observation_dim, action_dim, return_mean, return_std, *RETURN_BOUNDS)
+    spec = agents.Spec(
+        observation_dim, action_dim, ReturnScale(return_mean, return_std, *RETURN_BOUNDS)
+    )
     return agents.create(small_config(name, **changes), spec)
 
 
@@ -82,7 +85,7 @@ def random_state(agent, seed=0):
         shapes,
         is_leaf=lambda part: isinstance(part, TrainState),
     )
-    return state.replace(returns=returns.create(model.config.return_map, *model.spec[2:]))
+    return state.replace(returns=returns.create(model.config.return_map, model.spec.scale))
 
 
 def random_arrays(lengths=(30, 20, 25), observation_dim=3, action_dim=2, seed=0):

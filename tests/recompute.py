@@ -105,7 +105,7 @@ def differences(directories, config):
 
 def parameters(config, sizes=(28, 5)):
     """Entries of all arrays that are optimised; sizes are those of observations and actions."""
-    spec = agents.Spec(*sizes, 0.0, 1.0, -1.0, 1.0)
+    spec = agents.Spec(*sizes)
     state = jax.eval_shape(agents.create(config, spec).init, jax.random.key(0))
     trained = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, TrainState))
     params = [part.params for part in trained if isinstance(part, TrainState)]
@@ -142,7 +142,7 @@ def flow_laws(checkpoint, seed, observations, actions):
     config = runs.agent_config(record)
     assert (config.value_model, config.return_solver) == ('flow', 'euler')
     sizes = record['observation_dim'], record['action_dim']
-    agent = agents.create(config, agents.Spec(*sizes, 0.0, 1.0, -1.0, 1.0))
+    agent = agents.create(config, agents.Spec(*sizes))
     init = partial(populations.init_population, agent.init, record['seeds'])
     with Checkpoints(checkpoint.parent, read_only=True) as saved:
         population, _ = saved.restore(int(checkpoint.name), jax.eval_shape(init))

@@ -8,6 +8,7 @@ import numpy as np
 import agents
 from tests.helpers import random_state
 from tests.run_folders import append_evaluation, write_run
+from utils.models.returns import ReturnScale
 from utils.storage import runs
 from utils.storage.checkpoints import Checkpoints
 
@@ -59,7 +60,8 @@ def write_evor(exp):
     directory = write_run(exp, MAZE, 'evor_small', (0, 1), (200, STEP), promise=-30, **settings)
     edit(directory / 'config.json', observation_dim=2, action_dim=2)
     agent = agents.create(
-        runs.agent_config(runs.read_record(directory)), agents.Spec(2, 2, -50.0, 20.0, -100.0, 0.0)
+        runs.agent_config(runs.read_record(directory)),
+        agents.Spec(2, 2, ReturnScale(-50.0, 20.0, -100.0, 0.0)),
     )
     population = jax.tree.map(
         lambda *leaves: np.stack(leaves), *(random_state(agent, seed) for seed in (0, 1))

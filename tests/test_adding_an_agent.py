@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / 'docs/adding-an-agent.md').read_text()
-COPIED = 'agents', 'utils', 'scripts', 'configs.py', 'main.py'
+COPIED = 'agents', 'utils', 'scripts', 'tests', 'configs.py', 'main.py'
 SMALL = {
     'main.py': [
         '--dataset_dir=data',
@@ -48,11 +48,9 @@ def folder(tmp_path_factory):
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, path / name)
-    agent, registered, configured = blocks('python')
+    agent, registered = blocks('python')
     (path / 'agents/one_step.py').write_text(agent)
-    insert(path / 'agents/__init__.py', 'import bc, evor, fql, ifql, iql, ', 'one_step, ')
-    insert(path / 'agents/__init__.py', 'REGISTRY: dict[str, ModuleType] = {\n', registered)
-    insert(path / 'configs.py', 'CONFIGS: dict[str, Callable[[], ConfigDict]] = {\n', configured)
+    insert(path / 'agents/__init__.py', 'NAMES = (', registered.strip())
     data = '--dataset=pointmaze-medium-navigate-v0', '--episodes=1', '--workers=1'
     python(path, 'scripts/generate_data.py', *data, '--dataset_dir=data')
     return path
@@ -60,6 +58,14 @@ def folder(tmp_path_factory):
 
 def test_the_agent_is_short():
     assert len(blocks('python')[0].splitlines()) <= 60
+
+
+@pytest.mark.long
+def test_what_all_agents_have_in_common_is_tested_for_it(folder):
+    """Its name in the registry is all that the tests of every agent need."""
+    contracts = 'tests/test_baselines.py', 'tests/test_configs.py', '-k', 'one_step'
+    output = python(folder, '-m', 'pytest', *contracts, '-p', 'no:cacheprovider')
+    assert int(re.search(r'(\d+) passed', output)[1]) >= 10
 
 
 @pytest.mark.long

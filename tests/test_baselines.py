@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import agents
-from agents import fql, iql, qc
+import configs
+from agents import REGISTRY, fql, iql, qc
 from tests.helpers import (
     batch_by_hand,
     compiled,
@@ -27,10 +28,13 @@ from utils.models import base_policy, implicit_values
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 VALUE_MODELS = ['evor', 'evor_scalar', 'evor_c51', 'evor_qr', 'evor_iqn']
-BASELINES = ['qc1', 'qc5', 'fql', 'ifql', 'iql', 'bc']
+AGENT_OF = {config: configs.get_config(config).agent_name for config in configs.CONFIGS}
+# The first config of every agent that is registered, and what is more.
+FIRST = [next(config for config in AGENT_OF if AGENT_OF[config] == name) for name in REGISTRY]
+CONFIGS = dict.fromkeys([*VALUE_MODELS, *FIRST, 'qc5'])
 # One worker runs all tests of an agent, which share its compiled programs.
 EVERY_AGENT = pytest.mark.parametrize(
-    'name', [pytest.param(x, marks=pytest.mark.xdist_group(x)) for x in VALUE_MODELS + BASELINES]
+    'name', [pytest.param(x, marks=pytest.mark.xdist_group(x)) for x in CONFIGS]
 )
 
 
@@ -127,8 +131,9 @@ def test_more_steps_of_reward_change_what_values_learn_and_nothing_of_behaviour_
 def test_act_gives_one_chunk_of_each_observation(key, name):
     run = trained(name)
     decision = run.agent.act(run.after, OBSERVATIONS, key, run.agent.settings)
-    n_pi = getattr(run.agent.settings, 'n_pi', 1)
-    assert n_pi == (4 if name in (*VALUE_MODELS, 'qc1', 'qc5', 'ifql') else 1)
+    chooses = 'n_pi' in REGISTRY[AGENT_OF[name]].SETTINGS
+    n_pi = vars(run.agent.settings)['n_pi'] if chooses else 1
+    assert n_pi == (4 if chooses else 1)
     chex.assert_shape(decision.actions, (7, run.chunk_length, 2))
     chex.assert_shape(decision.candidates, (7, n_pi, run.chunk_length, 2))
     chex.assert_shape(decision.values, (7, n_pi))
@@ -553,7 +558,7 @@ def test_iql_imitates_by_the_advantage_of_the_least_critic(key):
 )
 def test_settings_out_of_range_are_refused(name, changes, message):
     with pytest.raises(UserError, match=f'^{message}') as error:
-        agents.create(small_config(name, **changes), agents.Spec(3, 2, 0.0, 1.0))
+        agents.create(small_config(name, **changes), agents.Spec(3, 2))
     assert len(str(error.value).splitlines()) == 1
 
 

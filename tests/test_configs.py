@@ -8,8 +8,9 @@ from ml_collections import ConfigDict
 import agents
 import configs
 from utils.errors import UserError
+from utils.models.returns import ReturnScale
 
-SPEC = agents.Spec(3, 2, -5.0, 2.0, -100.0, 0.0)
+SPEC = agents.Spec(3, 2, ReturnScale(-5.0, 2.0, -100.0, 0.0))
 
 
 @pytest.mark.parametrize('name', list(configs.CONFIGS))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+import agents
 from agents import evor
 from agents.interface import Spec
 from tests.helpers import (
@@ -22,7 +23,7 @@ from tests.helpers import (
 )
 from utils.errors import UserError
 from utils.models import base_policy, extraction, returns, value_models
-from utils.models.value_models import flow_value
+from utils.models.value_models import ensemble, flow_value
 
 ONE_LAYER = dict(hidden_dims=(16,))
 # Settings that several tests agree on, so that they share compiled programs.
@@ -234,9 +235,8 @@ def test_a_hot_backup_takes_any_candidate(key):
     changes = CHOICE | dict(tau_q=float('inf'))
     agent, state, batch = build(**changes), untrained(**changes), random_batch(key)
     candidates, _, index = agent.extract(
-        state.policy,
+        state,
         state.value.target_params,
-        state.returns,
         batch.next_observations,
         key,
         agent.configure(n_pi=5, num_return_samples=3),
@@ -284,7 +284,7 @@ def test_every_member_learns_from_its_own_target(key):
         losses.append(loss)
         means.append(metrics['return_mean'])
         deviations.append(metrics['return_std'])
-    together = jax.jit(partial(evor.value_losses, agent.model))
+    together = jax.jit(partial(ensemble.losses, agent.model.value_model))
     loss, metrics = together(
         state.returns, state.value.params, state.value.target_params, batch, next_actions, key
     )
@@ -368,17 +368,17 @@ BAD_SETTINGS = [
 @pytest.mark.parametrize(('changes', 'message'), BAD_SETTINGS)
 def test_settings_out_of_range_are_refused(changes, message):
     with pytest.raises(UserError, match=f'^{message}') as error:
-        evor.create(small_config(**changes), Spec(3, 2, 0.0, 1.0))
+        agents.create(small_config(**changes), Spec(3, 2))
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_atoms_need_bounded_returns():
     """Without a discount returns have no bounds; the other models can do without."""
-    spec = Spec(3, 2, 0.0, 1.0)
+    spec = Spec(3, 2)
     for name in value_models.MODULES:
         config = small_config(value_model=name, discount=1.0)
         if name == 'categorical':
             with pytest.raises(UserError, match=r'^agent\.value_model: .* agent\.discount=1'):
-                evor.create(config, spec)
+                agents.create(config, spec)
         else:
-            evor.create(config, spec)
+            agents.create(config, spec)

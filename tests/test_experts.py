@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import configs
 from tests.helpers import random_params
 from utils.errors import UserError
 from utils.generation import experts, online, sac
@@ -30,7 +29,7 @@ def learner(env):
 
 
 def small_config():
-    config = configs.expert()
+    config = sac.ogbench_config()
     config.update(dict(hidden_dims=(8, 8), batch_size=16, random_steps=50))
     return config
 

@@ -2,12 +2,21 @@
 
 import json
 
+import chex
 import pytest
 
+import agents
 import configs
-from utils import errors
+from agents import records
+from tests.fuzz_npz import ENV
+from tests.helpers import small_config
+from utils import errors, files
+from utils.data import npz
 from utils.errors import UserError
+from utils.jobs.restore import restore
 from utils.storage import runs
+from utils.storage.checkpoints import Checkpoints
+from utils.training import populations
 
 CONFIG = configs.get_config('bc').to_dict()
 RECORD = dict(env_name='an-env', seeds=[0, 1], agent=CONFIG, observation_dim=3, action_dim=2)
@@ -44,6 +53,56 @@ def test_a_whole_record_is_read_as_it_is(tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps(RECORD))
     record = runs.read_record(tmp_path)
     assert runs.agent_config(record).to_dict() == CONFIG
+
+
+def older_run(directory, *lacking):
+    """A run of two seeds with a checkpoint, whose record says nothing of some settings."""
+    config, sizes = small_config('evor'), dict(observation_dim=2, action_dim=2)
+    record = runs.describe(env_name=ENV, seeds=[0, 1], agent=config.to_dict(), **sizes)
+    for name in lacking:
+        del record['agent'][name]
+    (directory / 'config.json').write_text(json.dumps(record))
+    agent = agents.create(config, agents.Spec(**sizes))
+    population = populations.init_population(agent.init, [0, 1])
+    with Checkpoints(directory / 'checkpoints') as checkpoints:
+        checkpoints.save(5, population, dict(evaluated=False))
+    return agent, population
+
+
+def test_what_an_older_run_lacks_takes_its_default_and_a_line_says_so(tmp_path, capsys):
+    agent, population = older_run(tmp_path, 'n_step', 'kernel_init', 'return_noise')
+    capsys.readouterr()
+    restored, found, step = restore(tmp_path, runs.read_record(tmp_path), ENV, None)
+    assert step == 5
+    chex.assert_trees_all_equal(found, population)
+    assert restored.settings == agent.settings
+    told = 'these take their defaults: kernel_init=fan_average, n_step=0, return_noise=random'
+    assert capsys.readouterr().err == f'note: {tmp_path}: an older version made it; {told}\n'
+
+
+def test_a_run_of_this_version_is_restored_without_a_word(tmp_path, capsys):
+    older_run(tmp_path)
+    capsys.readouterr()
+    restore(tmp_path, runs.read_record(tmp_path), ENV, None)
+    assert capsys.readouterr().err == ''
+
+
+def test_a_setting_that_the_agent_does_not_have_is_refused(tmp_path):
+    record = dict(agent=CONFIG | dict(flow_step=3))
+    with pytest.raises(
+        UserError, match=r"agent\.flow_step: bc has no such.*'flow_steps'"
+    ) as caught:
+        records.config_of(record, tmp_path)
+    assert str(caught.value).startswith(f'{tmp_path}: ')
+    assert '\n' not in str(caught.value)
+
+
+def test_committed_base_policies_are_read():
+    paths = sorted((files.ROOT / 'results/base_policies').glob('*.npz'))
+    assert paths
+    for path in paths:
+        record = json.loads(npz.read(path, npz.headers(path)['record']).tobytes())
+        agents.check(records.config_of(record, path))
 
 
 @pytest.mark.parametrize('name', ['__class__', 'a.b'])

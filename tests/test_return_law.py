@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from agents import evor
+from agents.settings import inference
 from benchmarks import processes, value_training
 from benchmarks.value_training import LEVELS
 
@@ -210,7 +211,8 @@ def _values(name, model, tau_r):
     fitted = trained(name, model)
     state = jax.tree.map(lambda leaf: leaf[0], fitted.population)
     actions = jnp.asarray([[query.action for query in fitted.process.queries]])
-    settings = evor.settings_from(
+    settings = inference(
+        evor.SETTINGS,
         fitted.model.config,
         num_return_samples=32,
         return_noise='quadrature',

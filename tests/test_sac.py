@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import configs
 from tests.helpers import random_params
 from utils.generation import sac
 from utils.generation.replay import Transitions
@@ -12,7 +11,7 @@ OBSERVATION_DIM, ACTION_DIM = 3, 2
 
 
 def small_learner(action_dim=ACTION_DIM, **changes):
-    config = configs.expert()
+    config = sac.ogbench_config()
     config.update(dict(hidden_dims=(16, 16)) | changes)
     return sac.create(config, OBSERVATION_DIM, action_dim)
 
@@ -31,7 +30,7 @@ def transitions(num=64, action_dim=ACTION_DIM, seed=0):
 
 def test_the_settings_are_those_of_ogbench():
     """impls/agents/sac.py: `actor_fc_scale` scales a variance, ours the kernel."""
-    config = configs.expert()
+    config = sac.ogbench_config()
     assert (config.lr, config.batch_size, config.discount, config.tau) == (1e-4, 256, 0.99, 0.005)
     assert (config.hidden_dims, config.value_layer_norm) == ((256, 256), False)
     assert (config.target_entropy, config.random_steps) == (-0.5, 10_000)

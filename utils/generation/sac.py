@@ -26,6 +26,28 @@ LOG_STD_RANGE = (-5.0, 2.0)
 NUM_CRITICS = 2
 
 
+def ogbench_config() -> ConfigDict:
+    """Returns the settings with which OGBench trained its ant (arXiv 2410.20092).
+
+    They are those of OGBench's impls/agents/sac.py, the 400,000 steps those of its
+    data_gen_scripts/commands.sh.
+    """
+    return ConfigDict(
+        dict(
+            hidden_dims=(256, 256),
+            value_layer_norm=False,
+            # OGBench scales the variance of the kernel by 0.01, hence the kernel by its root.
+            actor_output_scale=0.1,
+            lr=1e-4,
+            batch_size=256,
+            discount=0.99,
+            tau=0.005,
+            target_entropy=-0.5,  # of each of the action's numbers
+            random_steps=10_000,  # of uniform actions, before learning begins
+        )
+    ).lock()
+
+
 @struct.dataclass
 class State:
     """Everything that training changes."""
@@ -145,7 +167,7 @@ def act(model: Model, state: State, observations: jax.Array, key: jax.Array) -> 
 
 
 def create(config: ConfigDict, observation_dim: int, action_dim: int) -> Learner:
-    """Binds a config, `configs.expert()`, and sizes to the functions above."""
+    """Binds a config, such as `ogbench_config()`, and sizes to the functions above."""
     hidden_dims = tuple(config.hidden_dims)
     model = Model(
         config=config,

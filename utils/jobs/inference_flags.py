@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import flags
 
+import agents
 from agents import Agent
 from utils import files
 from utils.environments import action_maps, env_processes, wrappers
@@ -22,14 +23,12 @@ from utils.training import populations
 
 FLAGS = flags.FLAGS
 TABLES = 'inference.csv', 'inference_episodes.csv'
+# Of all agents, by name: one has the same words wherever it is declared.
 SETTINGS = {
-    'n_pi': (int, 'Numbers of candidates.'),
-    'tau_q': (float, 'Softmax temperatures over candidates.'),
-    'tau_r': (float, 'Log-sum-exp temperatures over reward-to-go samples.'),
-    'num_return_samples': (int, 'Numbers of reward-to-go samples.'),
-    'flow_steps': (int, 'Euler steps of the base policy.'),
-    'return_flow_steps': (int, 'Steps of the reward-to-go.'),
-    'return_noise': (str, "'random' or 'quadrature'."),
+    name: setting
+    for module in agents.REGISTRY.values()
+    for name, setting in module.SETTINGS.items()
+    if setting.of_inference
 }
 
 flags.DEFINE_string('out', None, 'Folder of the rows; default: the directory of the run.')
@@ -38,8 +37,8 @@ flags.DEFINE_string('env_name', None, 'Default: the environment of the run.')
 flags.DEFINE_float('action_noise', None, 'Of what is executed; default: as in the run.')
 flags.DEFINE_float('sticky_prob', None, 'Of repeating an action; default: as in the run.')
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each setting and seed.', lower_bound=1)
-for _name, (_, _help) in SETTINGS.items():
-    flags.DEFINE_list(_name, None, f'{_help} Default: as trained.')
+for _name, _setting in SETTINGS.items():
+    flags.DEFINE_list(_name, None, f'A list: {_setting.words}. Default: as trained.')
 
 
 class Trained(NamedTuple):
@@ -91,9 +90,9 @@ def given_lists(trained: Trained) -> dict[str, list[Any]]:
     Raises:
         UserError: the agent has no such setting, or a list is not one.
     """
-    known = trained.agent.settings.__dataclass_fields__
+    known = vars(trained.agent.settings)
     given = {}
-    for name, (kind, _) in SETTINGS.items():
+    for name, setting in SETTINGS.items():
         if FLAGS[name].value is None:
             continue
         if name not in known:
@@ -101,6 +100,7 @@ def given_lists(trained: Trained) -> dict[str, list[Any]]:
                 f'--{name}: {trained.record["agent"]["agent_name"]} has no such inference setting; '
                 f'it has {", ".join(known) or "none"}'
             )
+        kind = type(setting.default)
         try:
             given[name] = [kind(item) for item in FLAGS[name].value]
         except ValueError as error:
@@ -110,11 +110,10 @@ def given_lists(trained: Trained) -> dict[str, list[Any]]:
 
 def plain(settings: Any) -> dict[str, Any]:
     """Returns settings as numbers and text."""
-    values = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
     # float32 temperatures in their shortest spelling: 0.1, not 0.10000000149.
     return {
         name: float(str(value)) if isinstance(value, jax.Array) else value
-        for name, value in values.items()
+        for name, value in vars(settings).items()
     }
 
 

@@ -155,6 +155,8 @@ def _is_trained(directory: Path, record: dict[str, Any]) -> bool:
     same = (
         found['agent'].get('agent_name') == 'bc'
         and found['seeds'][0] == record['seeds'][0]
+        # An older version may have done otherwise what its record does not say.
+        and found['agent'].keys() >= {*frozen.TRAINING_SETTINGS}
         and _identity(found) == _identity(record)
     )
     if not same or not (directory / 'checkpoints').is_dir():

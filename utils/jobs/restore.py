@@ -7,12 +7,11 @@ from typing import Any
 import jax
 
 import agents
-import configs
-from agents import Agent, frozen
+from agents import Agent, frozen, records
 from utils.data import dataset_files, datasets, shards
 from utils.environments import action_maps, envs, wrappers
 from utils.errors import UserError
-from utils.storage import checkpoints, runs
+from utils.storage import checkpoints
 from utils.system import compilation, guards
 from utils.training import populations
 
@@ -45,16 +44,8 @@ def restore(
                 f'{directory}: trained with {name} {record[name]}, but {env_name} has {size}; '
                 'choose an --env_name of the same family'
             )
-    # The checkpoint brings its own scale of returns.
-    placeholder = dict(return_mean=0.0, return_std=1.0, return_low=-1.0, return_high=1.0)
-    spec = agents.Spec(**sizes, **placeholder)
-    missing = configs.settings_of(record['agent'].get('agent_name')) - record['agent'].keys()
-    if missing:
-        raise UserError(
-            f'{directory}: made by an older version, which had no {", ".join(sorted(missing))}; '
-            'train it again, or use that version'
-        )
-    agent = frozen.restored(agents.create(runs.agent_config(record), spec), record)
+    config = records.config_of(record, directory)
+    agent = frozen.restored(agents.create(config, agents.Spec(**sizes)), record)
     shapes = jax.eval_shape(partial(populations.init_population, agent.init, record['seeds']))
     return agent, *checkpoints.read(directory, step, shapes)
 

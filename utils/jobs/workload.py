@@ -121,7 +121,7 @@ def count(config: ConfigDict, sizes: tuple[int, int], num_tasks: int = 1) -> tup
 
 
 def _agent(config: ConfigDict, sizes: tuple[int, int]) -> Agent:
-    return agents.create(config, agents.Spec(*sizes, -80.0, 25.0, -100.0, 0.0))
+    return agents.create(config, agents.Spec(*sizes))
 
 
 def _functions(agent: Agent, config: ConfigDict) -> tuple[Callable, Callable]:

@@ -115,8 +115,11 @@ def update(
     batch: Batch,
     key: jax.Array,
     tx: optax.GradientTransformation,
+    frozen: bool = False,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of behaviour cloning."""
+    """One step of behaviour cloning; none, and no metrics, where the policy is frozen."""
+    if frozen:
+        return policy, {}
 
     def objective(params: Params) -> tuple[jax.Array, dict[str, jax.Array]]:
         value = loss(net, params, batch, key)
@@ -124,3 +127,10 @@ def update(
 
     policy, metrics, grad_norm = train_state.descend(policy, objective, tx)
     return policy, metrics | {'policy_grad_norm': grad_norm}
+
+
+def diagnose(
+    net: VelocityField, policy: TrainState, batch: Batch, key: jax.Array, frozen: bool = False
+) -> dict[str, jax.Array]:
+    """The matching loss on a held-out batch; nothing where the policy is frozen."""
+    return {} if frozen else {'policy_loss': loss(net, policy.params, batch, key)}

@@ -13,13 +13,19 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from utils.data.datasets import Batch, flatten
-from utils.models import checks, critics, returns, train_state
+from utils.models import critics, returns, train_state
 from utils.models.losses import expectile_loss, masked_mean
 from utils.models.networks import MLP, critic
 from utils.models.returns import ReturnMap
+from utils.models.settings import Declared, Setting, at_least, within
 from utils.models.train_state import Params, TrainState
 
 Metrics = dict[str, jax.Array]
+
+SETTINGS: Declared = dict(
+    num_value_nets=Setting(2, at_least(1), 'critics; the least one counts'),
+    expectile=Setting(0.9, within(0.0, 1.0), "of the critics over the data's actions"),
+)
 
 
 class Nets(NamedTuple):
@@ -136,13 +142,3 @@ def diagnose(
     _, value_metrics = value_loss(nets, config, value.params, critic.target_params, batch)
     _, critic_metrics = critic_loss(nets, config, return_map, critic.params, value.params, batch)
     return value_metrics | critic_metrics
-
-
-def check(config: ConfigDict) -> None:
-    """Checks the settings of implicit values.
-
-    Raises:
-        UserError: a setting out of range.
-    """
-    checks.at_least(config, 1, ('num_value_nets',))
-    checks.ranges(config, {'expectile': (0.0, 1.0)})

@@ -1,10 +1,27 @@
 """The affine map between returns in units of reward and the numbers that value nets see."""
 
+import math
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from utils.data.datasets import Batch
+
+
+class ReturnScale(NamedTuple):
+    """What is known of a dataset's returns, in units of reward.
+
+    Attributes:
+        mean, std: of its reward-to-go.
+        low, high: bounds of every return.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+    low: float = -math.inf
+    high: float = math.inf
 
 
 @struct.dataclass
@@ -23,11 +40,11 @@ class ReturnMap:
     high: jax.Array
 
 
-def create(kind: str, mean: float, std: float, low: float, high: float) -> ReturnMap:
+def create(kind: str, scale: ReturnScale) -> ReturnMap:
     """Returns the 'affine' map of a dataset, or 'none': returns enter the nets as they are."""
     if kind == 'none':
-        mean, std = 0.0, 1.0
-    return ReturnMap(*(jnp.asarray(x, jnp.float32) for x in (mean, std, low, high)))
+        scale = scale._replace(mean=0.0, std=1.0)
+    return ReturnMap(*(jnp.asarray(x, jnp.float32) for x in scale))
 
 
 def scale_rewards(returns: ReturnMap, batch: Batch) -> Batch:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+import agents
 from utils.csv_lines import Source
 from utils.data import dataset_files, datasets, recorded_returns
 from utils.data.datasets import Dataset
@@ -118,7 +119,7 @@ def _open(result: Result, names: tuple[str, ...], dataset_dir: Path) -> _Reader:
         raise UserError(f'{path}: the held-out data is not there; give its folder by --dataset_dir')
     _, population, step = restore(directory, record, record['env_name'], None)
     [arrays] = dataset_files.load(path, {record['env_name']: envs.make_env(record['env_name'])})
-    config = runs.agent_config(record)
+    config, _ = agents.complete(runs.agent_config(record))  # which `restore` has told
     chunk_dim = config.chunk_length * record['action_dim']
     return _Reader(
         (*names, str(result.seed), str(step)),

@@ -95,10 +95,11 @@ def _sizes(group: list[Run]) -> tuple[Cell, Cell]:
         return reason, reason
     current = configs.get_config(run.config_name)
     newer = sorted(current.keys() - config.keys())
+    recorded = {key: value for key, value in config.items() if key in current}
     note = f'counted with the {", ".join(newer)} of configs.py, which the runs do not record'
     sizes = run.record['observation_dim'], run.record['action_dim']
     try:
-        complete = ConfigDict(current.to_dict() | config)
+        complete = ConfigDict(current.to_dict() | recorded)
         gflop, parameters = workload.count(complete, sizes)
     except UserError as error:
         reason = missing(f'{run.directory}: {error}')

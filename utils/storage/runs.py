@@ -223,10 +223,7 @@ def agent_config(record: dict[str, Any]) -> ConfigDict:
     Raises:
         UserError: it has a name that no setting can have.
     """
-    config = {name: _number(value) for name, value in record['agent'].items()}
-    for name in ('hidden_dims', 'policy_hidden_dims', 'head_dims'):
-        if isinstance(config.get(name), list):
-            config[name] = tuple(config[name])
+    config = {name: _setting(value) for name, value in record['agent'].items()}
     try:
         return ConfigDict(config).lock()
     except (AttributeError, KeyError, ValueError) as error:
@@ -255,5 +252,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _number(value: Any) -> Any:
+def _setting(value: Any) -> Any:
+    """The inverse of `_plain`, for a value that is no dict."""
+    if isinstance(value, list):
+        return tuple(value)
     return float(value) if value in ('inf', '-inf', 'nan') else value

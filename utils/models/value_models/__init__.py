@@ -13,7 +13,9 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from utils.errors import UserError
 from utils.models import blocks
+from utils.models.settings import Declared, Setting, one_of
 from utils.models.value_models import categorical, flow_value, implicit_quantile, quantile, scalar
 
 MODULES: dict[str, ModuleType] = {
@@ -23,6 +25,16 @@ MODULES: dict[str, ModuleType] = {
     'quantile': quantile,
     'implicit_quantile': implicit_quantile,
 }
+# All settings of all models, so that a run can be told to use another one.
+SETTINGS: Declared = dict(
+    value_model=Setting(
+        'flow',
+        one_of(*MODULES),
+        "'flow' (the paper), 'scalar', 'categorical' (C51), 'quantile' (QR-DQN) or "
+        "'implicit_quantile' (IQN)",
+    )
+)
+SETTINGS |= {name: own for module in MODULES.values() for name, own in module.SETTINGS.items()}
 
 
 class ValueModel(NamedTuple):
@@ -42,6 +54,18 @@ class ValueModel(NamedTuple):
     init: Callable
     loss: Callable
     law: Callable
+
+
+def check(config: ConfigDict) -> None:
+    """Checks what is between the settings of a model.
+
+    Raises:
+        UserError: they do not go together.
+    """
+    if config.value_model == 'categorical' and config.discount == 1.0:
+        raise UserError(
+            'agent.value_model: categorical needs bounded returns, which agent.discount=1 has not'
+        )
 
 
 def create(config: ConfigDict, observation_dim: int, chunk_dim: int) -> ValueModel:

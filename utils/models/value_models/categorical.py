@@ -9,7 +9,12 @@ from utils.models import networks
 from utils.models.extraction import Noise
 from utils.models.losses import masked_mean
 from utils.models.networks import MLP
+from utils.models.settings import Declared, Setting, at_least
 from utils.models.train_state import Params
+
+SETTINGS: Declared = dict(
+    num_atoms=Setting(101, at_least(2), 'categorical: atoms over the bounds of the return'),
+)
 
 
 def network(config: ConfigDict) -> MLP:

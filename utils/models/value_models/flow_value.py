@@ -8,9 +8,33 @@ from utils.data.datasets import Batch, flatten
 from utils.models import flow, returns
 from utils.models.extraction import Noise
 from utils.models.networks import TrunkVelocityField, VelocityField
+from utils.models.settings import Declared, Setting, at_least, one_of, widths, within
 from utils.models.train_state import Params
 
 Net = VelocityField | TrunkVelocityField
+
+SETTINGS: Declared = dict(
+    td_target=Setting(
+        'velocity',
+        one_of('velocity', 'velocity_successor', 'coupled'),
+        "flow: 'velocity' (the paper; learns the mean), the same with z_t from the sampled "
+        "successor: 'velocity_successor' (biased), or 'coupled' (learns the return distribution)",
+    ),
+    lam=Setting(0.0, within(0.0, 1.0), "flow: control variate of 'coupled', in [0, 1]"),
+    mean_share=Setting(
+        0.25, within(0.0, 1.0), 'flow: share of a batch that learns the mean return, at t = 0'
+    ),
+    value_net=Setting(
+        'mlp',
+        one_of('mlp', 'trunk'),
+        "flow: 'mlp', or 'trunk' with a small head for every sample and step",
+    ),
+    head_dims=Setting((64, 64, 64), widths, 'flow: hidden widths of that head'),
+    backup_flow_steps=Setting(5, at_least(1), 'flow: steps of the reward-to-go in the backup'),
+    # Few Euler steps lose rare successes (`python -m benchmarks.flow_steps`).
+    backup_solver=Setting('midpoint', one_of(*flow.SOLVERS), 'flow: of those steps'),
+    return_solver=Setting('euler', one_of(*flow.SOLVERS), 'flow: of the steps at inference'),
+)
 
 
 def network(config: ConfigDict) -> Net:

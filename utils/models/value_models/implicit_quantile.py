@@ -14,10 +14,16 @@ from utils.models import returns
 from utils.models.extraction import Noise
 from utils.models.losses import masked_mean
 from utils.models.networks import MLP
+from utils.models.settings import Declared, Setting, at_least
 from utils.models.train_state import Params
-from utils.models.value_models.quantile import quantile_huber_loss
+from utils.models.value_models import quantile
 
 NUM_COSINES = 16
+
+SETTINGS: Declared = dict(
+    num_levels=Setting(8, at_least(1), 'implicit_quantile: random levels of an update'),
+    kappa=quantile.SETTINGS['kappa'],
+)
 
 
 class QuantileFunction(nn.Module):
@@ -78,7 +84,7 @@ def loss(
     targets = batch.rewards[:, None] + batch.discounts[:, None] * next_quantiles
     targets = jax.lax.stop_gradient(targets)
     predictions = net.apply(params, levels, batch.observations, flatten(batch.actions))
-    losses = quantile_huber_loss(predictions, levels, targets, config.kappa)
+    losses = quantile.quantile_huber_loss(predictions, levels, targets, config.kappa)
     metrics = {'return_mean': jnp.mean(targets), 'return_std': jnp.std(targets)}
     return masked_mean(losses, batch.td_mask), metrics
 

@@ -9,7 +9,13 @@ from utils.models import networks, returns
 from utils.models.extraction import Noise
 from utils.models.losses import masked_mean
 from utils.models.networks import MLP
+from utils.models.settings import Declared, Setting, at_least, positive
 from utils.models.train_state import Params
+
+SETTINGS: Declared = dict(
+    num_quantiles=Setting(32, at_least(1), 'quantile: levels'),
+    kappa=Setting(0.05, positive, "quantile models: width of the Huber loss, in the net's units"),
+)
 
 
 def network(config: ConfigDict) -> MLP:

@@ -8,7 +8,10 @@ from utils.data.datasets import Batch, flatten
 from utils.models import flow, networks, returns
 from utils.models.extraction import Noise
 from utils.models.networks import MLP
+from utils.models.settings import Declared
 from utils.models.train_state import Params
+
+SETTINGS: Declared = {}
 
 
 def network(config: ConfigDict) -> MLP:
