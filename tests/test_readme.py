@@ -198,7 +198,7 @@ def unknown(command):
         elif flag.startswith('agent.'):
             found = flag.removeprefix('agent.') in SETTINGS
         else:
-            found = f"'{flag}'" in SOURCE
+            found = f"'{flag}'" in SOURCE or flag in SETTINGS  # of inference, in lists
         missing += [] if found else [word]
     return missing
 
