@@ -32,9 +32,8 @@ class Model(NamedTuple):
 
 def build(config: ConfigDict, spec: Spec) -> Model:
     """Returns the network and the optimiser of a config."""
-    return Model(
-        config, spec, networks.policy_field(config, spec.action_dim), optax.adam(config.lr)
-    )
+    net = networks.policy_field(config, spec.action_dim)
+    return Model(config, spec, net, optax.adam(config.lr))
 
 
 @struct.dataclass

@@ -41,10 +41,10 @@ SETTINGS |= dict(
     return_map=AFFINE,
     num_value_nets=Setting(1, at_least(1), 'size of the value ensemble; 1 is the paper'),
     value_aggregation=VALUE_AGGREGATION,
-    next_action=Setting('policy', one_of('policy', 'dataset'), 'of the backup: whose'),
-    backup_candidates=Setting(1, at_least(1), 'base-policy samples to pick from; 1 is the paper'),
-    backup_picker=Setting('target', one_of('target', 'online'), 'net that picks among them'),
-    backup_return_samples=Setting(8, at_least(1), 'reward-to-go samples of each of several'),
+    next_action=Setting('policy', one_of('policy', 'dataset'), 'whose next action is backed up'),
+    backup_candidates=Setting(1, at_least(1), 'samples the backup picks from; 1 is the paper'),
+    backup_picker=Setting('target', one_of('target', 'online'), 'net that picks among the samples'),
+    backup_return_samples=Setting(8, at_least(1), 'reward-to-go samples of each, if several'),
     # The summaries of the paper give n_pi; temperatures, in units of the returns' std, and
     # num_return_samples are our choice. A temperature of 0 or infinity is meant literally.
     tau_r=at_inference(1.0, temperature, 'log-sum-exp temperature over returns; inf: mean, 0: max'),
@@ -54,10 +54,8 @@ SETTINGS |= dict(
     n_pi=N_PI,
     num_return_samples=at_inference(8, at_least(1), 'reward-to-go samples of each candidate'),
     flow_steps=FLOW_STEPS,
-    return_flow_steps=at_inference(10, at_least(1), 'of those samples; 1 of Euler: a cheap mean'),
-    return_noise=at_inference(
-        'random', one_of('random', 'quadrature'), 'of those samples, or Gauss-Hermite nodes'
-    ),
+    return_flow_steps=at_inference(10, at_least(1), 'steps of return samples; 1: a cheap mean'),
+    return_noise=at_inference('random', one_of('random', 'quadrature'), 'of return samples'),
 )
 SHARED = ('policy',)
 

@@ -35,7 +35,9 @@ SETTINGS |= dict(
     num_value_nets=Setting(2, at_least(1), 'critics'),
     value_aggregation=VALUE_AGGREGATION,
     backup_candidates=Setting(32, at_least(1), 'candidates in the backup'),
-    backup_picker=Setting('online', one_of('online', 'target'), 'critics that pick among them'),
+    backup_picker=Setting(
+        'online', one_of('online', 'target'), 'critics that pick among the candidates'
+    ),
     n_pi=N_PI,
     flow_steps=FLOW_STEPS,
 )

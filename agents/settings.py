@@ -32,13 +32,15 @@ COMMON: Declared = dict(
     hidden_dims=Setting((512, 512, 512, 512), widths, 'hidden widths of every net'),
     policy_layer_norm=Setting(False, switch, 'layer normalisation in policies'),
     value_layer_norm=Setting(True, switch, 'layer normalisation in value models and critics'),
-    matmul_precision=Setting('float32', one_of(*PRECISIONS), 'precision of the products of nets'),
+    matmul_precision=Setting(
+        'float32', one_of(*PRECISIONS), 'precision of matrix products in all nets'
+    ),
     kernel_init=Setting(
         'fan_average', one_of(*KERNEL_INITS), "how the nets begin; 'lecun' is flax's own"
     ),
     lr=Setting(3e-4, positive, "Adam's learning rate"),
     batch_size=Setting(256, at_least(1), 'transitions of an update'),
-    discount=Setting(0.99, within(0.0, 1.0), 'of rewards, per step'),
+    discount=Setting(0.99, within(0.0, 1.0), 'discount of rewards, per step'),
     tau=Setting(0.005, within(0.0, 1.0), 'Polyak step of target nets'),
     chunk_length=Setting(1, at_least(1), 'actions chosen and played at a time'),
     n_step=Setting(0, at_least(0), "steps of reward before the bootstrap; 0: the chunk's"),
@@ -48,7 +50,7 @@ COMMON: Declared = dict(
     return_map=Setting(
         'none',
         one_of('affine', 'none'),
-        "whether returns enter the nets as they are or standardised, 'affine'",
+        'returns enter the nets standardised (affine) or as they are (none)',
     ),
 )
 
@@ -59,18 +61,22 @@ PHASES: Declared = dict(
     frozen_policy=Setting(
         False, switch, 'the base policy is trained first and then stays; else along with values'
     ),
-    policy_hidden_dims=Setting((), widths_or_none, 'its hidden widths; (): hidden_dims'),
-    policy_steps=Setting(
-        300_000, at_least(1), 'updates of a frozen one, where the run has to train it'
+    policy_hidden_dims=Setting(
+        (), widths_or_none, 'hidden widths of the base policy; (): hidden_dims'
     ),
-    policy_seed=Setting(0, at_least(0), 'of a frozen one'),
-    num_pool=Setting(32, at_least(1), 'candidates of a frozen one that are drawn at every state'),
+    policy_steps=Setting(
+        300_000, at_least(1), 'updates of a frozen base policy, where the run has to train it'
+    ),
+    policy_seed=Setting(0, at_least(0), 'seed of a frozen base policy'),
+    num_pool=Setting(32, at_least(1), 'candidates of a frozen base policy, drawn at every state'),
 )
 
 
 # What several agents have; their modules say which.
 AFFINE = COMMON['return_map']._replace(default='affine')
-VALUE_AGGREGATION = Setting('mean', one_of('mean', 'min'), 'over the values of several nets')
+VALUE_AGGREGATION = Setting(
+    'mean', one_of('mean', 'min'), 'how the values of several nets become one'
+)
 N_PI = at_inference(32, at_least(1), 'candidates from the base policy; 1 is behaviour cloning')
 FLOW_STEPS = at_inference(10, at_least(1), 'Euler steps of the base policy')
 
@@ -89,7 +95,7 @@ def check(module: ModuleType, config: ConfigDict) -> None:
         )
     check_names(module, config)
     for key, setting in declared.items():
-        setting.rule(key, config[key])
+        setting.rule.check(key, config[key])
     _check_steps(config)
     if 'num_pool' in declared:
         _check_pool(config)
@@ -127,7 +133,7 @@ def inference(declared: Declared, config: ConfigDict, **changes: object) -> Any:
                 f'agent.{name}: {config.agent_name} has no such inference setting; it has '
                 f'{", ".join(of_inference) or "none"}'
             )
-        of_inference[name].rule(name, value)
+        of_inference[name].rule.check(name, value)
     values = {name: changes.get(name, config[name]) for name in of_inference}
     traced = {name: jnp.float32(values[name]) for name in values if of_inference[name].traced}
     return _inference_class(tuple(values), frozenset(traced))(**values | traced)

@@ -23,6 +23,7 @@ VERBS = {
     'figures': 'scripts/make_figures.py',
     'report': 'scripts/report.py',
     'record': 'scripts/record_episode.py',
+    'settings': 'scripts/list_settings.py',
     'demo': 'scripts/demo.py',
 }
 

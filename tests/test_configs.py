@@ -7,8 +7,10 @@ from ml_collections import ConfigDict
 
 import agents
 import configs
+from utils import files
 from utils.errors import UserError
 from utils.models.returns import ReturnScale
+from utils.reporting import setting_page
 
 SPEC = agents.Spec(3, 2, ReturnScale(-5.0, 2.0, -100.0, 0.0))
 
@@ -60,6 +62,40 @@ def test_an_ablation_differs_from_its_base_in_what_it_says():
             config = configs.get_config(f'evor_{name}_small').to_dict()
             differing = {key for key in base if config[key] != base[key]} - {'config_name'}
             assert differing == changes.keys()
+
+
+@pytest.mark.parametrize('name', sorted(agents.REGISTRY))
+def test_every_declared_default_keeps_its_rule_and_has_words(name):
+    declared = agents.REGISTRY[name].SETTINGS
+    for key, setting in declared.items():
+        setting.rule.check(key, setting.default)
+        assert setting.words
+        assert setting.rule.allows
+        assert '|' not in setting.words + setting.rule.allows  # of a Markdown table
+
+
+def test_a_setting_of_inference_is_the_same_for_every_agent():
+    """A flag of scripts/evaluate.py has one meaning."""
+    found = {}
+    for module in agents.REGISTRY.values():
+        for key, setting in module.SETTINGS.items():
+            if setting.of_inference:
+                assert found.setdefault(key, setting)[1:] == setting[1:]
+
+
+def test_the_page_of_settings_is_up_to_date():
+    assert (files.ROOT / 'docs/settings.md').read_text() == setting_page.page(), (
+        'run `python scripts/list_settings.py > docs/settings.md`'
+    )
+
+
+def test_an_agent_refuses_a_setting_that_it_does_not_have():
+    config = ConfigDict(dict(configs.get_config('bc')) | dict(n_pj=3))
+    with pytest.raises(UserError, match=r'^agent\.n_pj: bc has no such setting'):
+        agents.check(config)
+    agent = agents.create(configs.get_config('bc'), SPEC)
+    with pytest.raises(UserError, match=r'^agent\.lr: bc has no such inference setting'):
+        agent.configure(lr=1.0)
 
 
 BAD_SETTINGS = {

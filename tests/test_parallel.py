@@ -28,11 +28,11 @@ def train(mesh):
     def sample(dataset, key):
         return datasets.sample(dataset, key, 32, 1, 0, 0.9, agent.needs_next_actions)
 
-    train_chunk = training.make_train_chunk(agent.update, sample, mesh)
+    train_chunk = populations.make_train_chunk(agent.update, sample, mesh)
     padded = parallel.pad(seeds, mesh)
-    population = training.init_population(agent.init, padded)
+    population = populations.init_population(agent.init, padded)
     population = parallel.place(population, mesh, parallel.SEEDS)
-    keys = training.streams(padded, training.TRAIN_STREAM)
+    keys = populations.streams(padded, populations.TRAIN_STREAM)
     keys = parallel.place(keys, mesh, parallel.SEEDS)
     data = parallel.place(dataset, mesh, parallel.EVERYWHERE)
     population, _ = train_chunk(population, None, keys, data, 0, 20)

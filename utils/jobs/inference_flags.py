@@ -38,7 +38,11 @@ flags.DEFINE_float('action_noise', None, 'Of what is executed; default: as in th
 flags.DEFINE_float('sticky_prob', None, 'Of repeating an action; default: as in the run.')
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each setting and seed.', lower_bound=1)
 for _name, _setting in SETTINGS.items():
-    flags.DEFINE_list(_name, None, f'A list: {_setting.words}. Default: as trained.')
+    flags.DEFINE_list(
+        _name,
+        None,
+        f'{_setting.words} ({_setting.rule.allows}); several are a list. Default: as trained.',
+    )
 
 
 class Trained(NamedTuple):

@@ -24,7 +24,7 @@ Metrics = dict[str, jax.Array]
 
 SETTINGS: Declared = dict(
     num_value_nets=Setting(2, at_least(1), 'critics; the least one counts'),
-    expectile=Setting(0.9, within(0.0, 1.0), "of the critics over the data's actions"),
+    expectile=Setting(0.9, within(0.0, 1.0), "expectile of the critics over the data's actions"),
 )
 
 

@@ -14,8 +14,17 @@ from utils.errors import UserError, did_you_mean
 
 LARGEST = 2**31 - 1  # of a whole number on the device
 
-# (name, value) -> None. Raises UserError where the value breaks the rule.
-Rule = Callable[[str, object], None]
+
+class Rule(NamedTuple):
+    """What values a setting can have.
+
+    Attributes:
+        allows: those, in words.
+        check: (name, value) -> None; raises UserError where the value is not one of them.
+    """
+
+    allows: str
+    check: Callable[[str, object], None]
 
 
 class Setting(NamedTuple):
@@ -23,7 +32,7 @@ class Setting(NamedTuple):
 
     Attributes:
         default: its value where a config says nothing else; its type is the setting's.
-        rule: checks a value.
+        rule: what values it can have.
         words: what it is, without a full stop.
         of_inference: whether a trained agent can act with another value. A fraction is then traced:
             another value does not compile another program, as one of any other type does.
@@ -51,73 +60,73 @@ def at_inference(default: object, rule: Rule, words: str) -> Setting:
 def one_of(*known: str) -> Rule:
     """Allows the named choices."""
 
-    def rule(name: str, value: object) -> None:
+    def check(name: str, value: object) -> None:
         if value not in known:
             hint = did_you_mean(str(value), known)
             raise UserError(f"agent.{name}: '{value}' is not one of {', '.join(known)}.{hint}")
 
-    return rule
+    return Rule(', '.join(known), check)
 
 
 def at_least(lowest: int) -> Rule:
     """Allows whole numbers that are neither too small nor too large for the device."""
 
-    def rule(name: str, value: object) -> None:
+    def check(name: str, value: object) -> None:
         if not _is_whole(value) or value < lowest:
             raise UserError(f'agent.{name}: must be at least {lowest}, not {value!r}')
         if value > LARGEST:
             raise UserError(f'agent.{name}: must be at most {LARGEST}, not {value}')
 
-    return rule
+    return Rule(f'at least {lowest}', check)
 
 
 def within(low: float, high: float) -> Rule:
     """Allows numbers of a closed interval."""
 
-    def rule(name: str, value: object) -> None:
+    def check(name: str, value: object) -> None:
         if not _is_number(value) or not low <= value <= high:
             raise UserError(f'agent.{name}: must lie in [{low}, {high}], not {value!r}')
 
-    return rule
+    return Rule(f'in [{low:g}, {high:g}]', check)
 
 
-def switch(name: str, value: object) -> None:
+def _check_switch(name: str, value: object) -> None:
     """Allows true and false."""
     if not isinstance(value, bool):
         raise UserError(f'agent.{name}: must be true or false, not {value!r}')
 
 
-def temperature(name: str, value: object) -> None:
+def _check_temperature(name: str, value: object) -> None:
     """Allows numbers from 0 to infinity, both included."""
     if not _is_number(value) or not value >= 0:
         raise UserError(f'agent.{name}: a temperature is at least 0, not {value!r}')
 
 
-def positive(name: str, value: object) -> None:
+def _check_positive(name: str, value: object) -> None:
     """Allows finite numbers above 0."""
     if not _is_number(value) or not value > 0:
         raise UserError(f'agent.{name}: must be positive, not {value!r}')
     _check_finite(name, value)
 
 
-def not_negative(name: str, value: object) -> None:
+def _check_not_negative(name: str, value: object) -> None:
     """Allows finite numbers of at least 0."""
     if not _is_number(value) or not value >= 0:
         raise UserError(f'agent.{name}: must be at least 0, not {value!r}')
     _check_finite(name, value)
 
 
-def widths(name: str, value: object) -> None:
+def _check_widths(name: str, value: object) -> None:
     """Allows the widths of one or more hidden layers."""
     whole = isinstance(value, (tuple, list)) and all(map(_is_whole, value))
     if not whole or not value or min(value) < 1 or max(value) > LARGEST:
         raise UserError(f'agent.{name}: needs widths of at least 1, e.g. (64, 64), not {value!r}')
 
 
-def widths_or_none(name: str, value: object) -> None:
+def _check_widths_or_none(name: str, value: object) -> None:
     """Allows the widths of hidden layers, or ()."""
     if value != ():
-        widths(name, value)
+        _check_widths(name, value)
 
 
 def _check_finite(name: str, value: float) -> None:
@@ -131,3 +140,11 @@ def _is_whole(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+switch = Rule('true or false', _check_switch)
+temperature = Rule('at least 0, or inf', _check_temperature)
+positive = Rule('above 0', _check_positive)
+not_negative = Rule('at least 0', _check_not_negative)
+widths = Rule('widths', _check_widths)
+widths_or_none = Rule('widths, or ()', _check_widths_or_none)

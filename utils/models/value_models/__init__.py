@@ -30,8 +30,8 @@ SETTINGS: Declared = dict(
     value_model=Setting(
         'flow',
         one_of(*MODULES),
-        "'flow' (the paper), 'scalar', 'categorical' (C51), 'quantile' (QR-DQN) or "
-        "'implicit_quantile' (IQN)",
+        'model of the return distribution: flow is the paper, categorical C51, quantile QR-DQN, '
+        'implicit_quantile IQN',
     )
 )
 SETTINGS |= {name: own for module in MODULES.values() for name, own in module.SETTINGS.items()}

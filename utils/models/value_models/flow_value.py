@@ -17,23 +17,25 @@ SETTINGS: Declared = dict(
     td_target=Setting(
         'velocity',
         one_of('velocity', 'velocity_successor', 'coupled'),
-        "flow: 'velocity' (the paper; learns the mean), the same with z_t from the sampled "
-        "successor: 'velocity_successor' (biased), or 'coupled' (learns the return distribution)",
+        'flow: velocity (the paper; learns the mean), velocity_successor (the same with z_t from '
+        'the sampled successor; biased) or coupled (learns the return distribution)',
     ),
-    lam=Setting(0.0, within(0.0, 1.0), "flow: control variate of 'coupled', in [0, 1]"),
+    lam=Setting(0.0, within(0.0, 1.0), 'flow: control variate of coupled'),
     mean_share=Setting(
         0.25, within(0.0, 1.0), 'flow: share of a batch that learns the mean return, at t = 0'
     ),
     value_net=Setting(
         'mlp',
         one_of('mlp', 'trunk'),
-        "flow: 'mlp', or 'trunk' with a small head for every sample and step",
+        'flow: one net, or a trunk with a small head for every sample and step',
     ),
-    head_dims=Setting((64, 64, 64), widths, 'flow: hidden widths of that head'),
+    head_dims=Setting((64, 64, 64), widths, 'flow: hidden widths of the head of trunk'),
     backup_flow_steps=Setting(5, at_least(1), 'flow: steps of the reward-to-go in the backup'),
     # Few Euler steps lose rare successes (`python -m benchmarks.flow_steps`).
-    backup_solver=Setting('midpoint', one_of(*flow.SOLVERS), 'flow: of those steps'),
-    return_solver=Setting('euler', one_of(*flow.SOLVERS), 'flow: of the steps at inference'),
+    backup_solver=Setting(
+        'midpoint', one_of(*flow.SOLVERS), 'flow: solver in the backup; Euler needs more steps'
+    ),
+    return_solver=Setting('euler', one_of(*flow.SOLVERS), 'flow: solver at inference'),
 )
 
 
