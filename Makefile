@@ -12,7 +12,7 @@ demo: $(STAMP)
 # The same on a robot's arm; some eight minutes.
 demo-cube: $(STAMP)
 	$(BIN)/python scripts/demo.py --out=demo-cube --env_name=cube-single-play-singletask-task1-v0 \
-		--offline_steps=15000
+		--offline_steps=15000 --n_pi=1,2,4,8,16,32
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not long'
