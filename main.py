@@ -22,7 +22,7 @@ import configs
 from agents import frozen, policy_file
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils import errors
-from utils.data import dataset_files, datasets
+from utils.data import datasets, fetching
 from utils.data.importers import formats
 from utils.environments import envs, sparse, wrappers
 from utils.environments.wrappers import Noise
@@ -90,8 +90,8 @@ flags.DEFINE_enum(
     'Where the pool is during training: on the device if it fits, or in its file.',
 )
 flags.DEFINE_integer('eval_envs', evaluation.MAX_ENVS, 'Environments that play at a time, at most.')
-flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
-flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
+flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('dataset_url', fetching.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_string(
     'dataset_path',
     None,
@@ -293,7 +293,7 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
         formats.check_ours(path)
         val_path = path.with_name(f'{path.stem}-val.npz')
     else:
-        path, val_path = dataset_files.locate(
+        path, val_path = fetching.locate(
             envs.dataset_name(next(iter(tasks))),
             Path(FLAGS.dataset_dir).expanduser(),
             FLAGS.dataset_url,

@@ -6,8 +6,7 @@ Read from top to bottom: three phases and the functions that put them together.
    (`utils/models/base_policy.py`).
 2. The return distribution of a state and action is trained by temporal differences
    (`utils/models/value_models/ensemble.py`). The paper's model of it is a flow (`flow_value.py`
-   there); `config.value_model` exchanges it for a scalar, categorical or quantile model with
-   everything else equal.
+   there); `config.value_model` exchanges it, with everything else equal.
 3. Acting samples candidates from the base policy, values each by a log-sum-exp over the learned
    return distribution, and picks one by softmax. Nothing is distilled and no gradient is taken.
 
@@ -36,8 +35,7 @@ from utils.models.value_models import ValueModel, ensemble
 
 Metrics = dict[str, jax.Array]
 
-SETTINGS: Declared = COMMON | PHASES | value_models.SETTINGS
-SETTINGS |= dict(
+SETTINGS: Declared = COMMON | PHASES | value_models.SETTINGS | dict(
     return_map=AFFINE,
     num_value_nets=Setting(1, at_least(1), 'size of the value ensemble; 1 is the paper'),
     value_aggregation=VALUE_AGGREGATION,

@@ -29,7 +29,7 @@ import configs
 from agents import evor
 from benchmarks import reports
 from benchmarks.models import MODELS
-from utils.data import dataset_files, datasets, recorded_returns
+from utils.data import dataset_files, datasets, fetching, recorded_returns
 from utils.data.datasets import Dataset
 from utils.environments import envs
 from utils.errors import UserError
@@ -41,8 +41,8 @@ from utils.training import populations
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('env_name', 'cube-single-play-singletask-task1-v0', 'Singletask environment.')
-flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
-flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
+flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('dataset_url', fetching.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_string('val_path', None, 'Held-out .npz; default: NAME-val.npz of the dataset.')
 flags.DEFINE_string('agent', 'evor_small', 'Config whose nets and chunks are used.')
 flags.DEFINE_integer('flow_steps', 10, 'Euler steps in the backup.', lower_bound=1)
@@ -138,7 +138,7 @@ def main(_: list[str]) -> None:
 
 def _load() -> tuple[Dataset, Dataset]:
     env = envs.make_env(FLAGS.env_name)
-    path, val_path = dataset_files.locate(
+    path, val_path = fetching.locate(
         envs.dataset_name(FLAGS.env_name),
         Path(FLAGS.dataset_dir).expanduser(),
         FLAGS.dataset_url,

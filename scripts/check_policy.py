@@ -27,7 +27,7 @@ from absl import flags
 
 from agents import Agent
 from utils import statistics
-from utils.data import dataset_files, datasets
+from utils.data import datasets, fetching
 from utils.environments import action_maps, env_processes, envs, wrappers
 from utils.errors import UserError
 from utils.generation import behaviour_measures
@@ -41,8 +41,8 @@ from utils.training import populations
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
-flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
-flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
+flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('dataset_url', fetching.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes.', lower_bound=1)
 flags.DEFINE_list('flow_steps', None, 'Numbers of Euler steps to compare; default: as trained.')
 flags.DEFINE_integer('samples', 4096, 'Held-out states.', lower_bound=4)

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from agents import Agent
-from utils.data import dataset_files, datasets
+from utils.data import datasets, fetching
 from utils.errors import UserError
 from utils.jobs import run_flag
 from utils.jobs.restore import held_out, restore
@@ -32,8 +32,8 @@ from utils.training import populations
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
-flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
-flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
+flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('dataset_url', fetching.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_integer('samples', 1024, 'Held-out states.', lower_bound=4)
 
 

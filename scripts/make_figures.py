@@ -15,7 +15,7 @@ from pathlib import Path
 import _path  # noqa: F401
 from absl import flags
 
-from utils.data import dataset_files
+from utils.data import fetching
 from utils.reporting import all_charts, all_tables, tables
 from utils.system import command
 
@@ -24,7 +24,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list('runs', None, 'Folders of runs: SAVE_DIR, or below.', required=True)
 flags.DEFINE_string('out', None, 'Folder of the figures; they must not exist yet.', required=True)
 flags.DEFINE_list('configs', [], 'Configs to show, in this order; default: all.')
-flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench datasets.')
 
 
 def main(_: list[str]) -> None:

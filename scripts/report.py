@@ -19,7 +19,7 @@ import _path
 from absl import flags
 
 from utils import statistics
-from utils.data import dataset_files
+from utils.data import fetching
 from utils.errors import UserError
 from utils.reporting import all_charts, all_tables, report_tables, tables, webpage
 from utils.reporting.all_charts import Charts
@@ -40,7 +40,7 @@ flags.DEFINE_list(
     'configs', [], 'Configs to show, in this order; others are compared with the first.'
 )
 flags.DEFINE_enum('score', 'last', ['last', 'final'], 'As in scripts/make_tables.py.')
-flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('title', 'Offline reinforcement learning: runs', 'Title of the page.')
 flags.DEFINE_bool('videos', True, 'Draw an episode per environment.')
 

@@ -26,7 +26,7 @@ from absl import flags
 
 import configs
 from utils import errors
-from utils.data import dataset_files
+from utils.data import fetching
 from utils.environments import envs
 from utils.errors import UserError
 from utils.sweeps import slurm, suites, supervisor
@@ -45,8 +45,8 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_string('elements', None, 'Array indices to treat, as 0-3,5; default: all.')
 flags.DEFINE_string('save_dir', 'exp', 'Runs go to SAVE_DIR/ENV/CONFIG/seeds_....')
-flags.DEFINE_string('dataset_dir', dataset_files.DATASET_DIR, 'Folder of OGBench datasets.')
-flags.DEFINE_string('dataset_url', dataset_files.DATASET_URL, 'Where missing datasets come from.')
+flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench datasets.')
+flags.DEFINE_string('dataset_url', fetching.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_bool('list', False, 'Show the command of every element.')
 flags.DEFINE_bool('status', False, 'Show how every element is doing.')
 flags.DEFINE_bool('fetch', False, 'Fetch missing datasets; --submit and --local do it too.')
@@ -136,7 +136,7 @@ def _fetch(array: Array) -> None:
     missing: dict[str, UserError] = {}
     for name in dict.fromkeys(names.values()):
         try:
-            path, _ = dataset_files.locate(
+            path, _ = fetching.locate(
                 name, Path(array.flags['dataset_dir']), array.flags['dataset_url']
             )
             print(f'{name}: {path}')

@@ -23,7 +23,7 @@ import agents
 import configs
 import main
 from utils import errors
-from utils.data import dataset_files
+from utils.data import dataset_files, fetching
 from utils.system import command
 
 OWN_FLAGS = sorted(flag.name for flag in flags.FLAGS.flags_by_module_dict()['main'])
@@ -166,7 +166,7 @@ class Parser:
                 # Python may keep the bytecode of configs.py; that is no file of the program's.
                 mock.patch.object(sys, 'dont_write_bytecode', True),
                 mock.patch.object(ogbench, 'make_env_and_datasets', return_value=SimpleNamespace()),
-                mock.patch.object(dataset_files, 'locate', side_effect=AcceptedError),
+                mock.patch.object(fetching, 'locate', side_effect=AcceptedError),
                 mock.patch.object(dataset_files, 'load', side_effect=AcceptedError),
             ):
                 command.run(main.main, main.define_agent_flag)

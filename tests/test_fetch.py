@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import largest_file, random_arrays, unprivileged
-from utils.data import dataset_files
+from utils.data import fetching
 from utils.environments import wrappers
 from utils.errors import UserError
 
@@ -34,7 +34,7 @@ class Waiting(logging.Handler):
 
 logging.getLogger('filelock').addHandler(Waiting())
 logging.getLogger('filelock').setLevel(logging.DEBUG)
-for path in dataset_files.locate('set-v0', Path(sys.argv[1]), sys.argv[2]):
+for path in fetching.locate('set-v0', Path(sys.argv[1]), sys.argv[2]):
     arrays = dataset_files.read(path)
     print(hashlib.sha256(b''.join(array.tobytes() for array in arrays.values())).hexdigest())
 """
@@ -132,7 +132,7 @@ def start(folder, url):
 
 
 def test_files_that_are_there_are_not_fetched(source):
-    paths = dataset_files.locate('set-v0', source, 'http://127.0.0.1:9')
+    paths = fetching.locate('set-v0', source, 'http://127.0.0.1:9')
     assert [path.name for path in paths] == ['set-v0.npz', 'set-v0-val.npz']
 
 
@@ -142,7 +142,7 @@ def test_without_a_network_training_does_without_held_out_data(source, capfd, no
     folder.mkdir(exist_ok=True)
     (source / 'set-v0.npz').rename(folder / 'set-v0.npz')
     (source / 'set-v0-val.npz').unlink()
-    paths = dataset_files.locate('set-v0', source, 'http://127.0.0.1:9', noise)
+    paths = fetching.locate('set-v0', source, 'http://127.0.0.1:9', noise)
     assert [path.exists() for path in paths] == [True, False]
     [line] = capfd.readouterr().err.splitlines()
     assert line.startswith('warning: there are no held-out data: dataset set-v0: not in')
@@ -153,13 +153,13 @@ def test_a_folder_that_nobody_may_write_to_serves_what_it_has(capfd):
         np.savez(Path(folder) / 'set-v0.npz', **random_arrays())
         Path(folder).chmod(0o555)
         with unprivileged():
-            dataset_files.locate('set-v0', Path(folder), 'http://127.0.0.1:9')
+            fetching.locate('set-v0', Path(folder), 'http://127.0.0.1:9')
     assert 'cannot be put there' in capfd.readouterr().err
 
 
 def test_missing_files_are_fetched_whole(tmp_path, source):
     with Host(source) as host:
-        paths = dataset_files.locate('set-v0', tmp_path / 'new', host.url)
+        paths = fetching.locate('set-v0', tmp_path / 'new', host.url)
     for path in paths:
         assert path.read_bytes() == (source / path.name).read_bytes()
     assert visible(tmp_path / 'new') == NAMES
@@ -210,7 +210,7 @@ def test_a_fetch_that_is_killed_leaves_nothing_under_the_name(tmp_path, source):
         process.communicate()
     assert not {*visible(tmp_path / 'new')} & {*NAMES}
     with Host(source) as host:
-        dataset_files.locate('set-v0', tmp_path / 'new', host.url)
+        fetching.locate('set-v0', tmp_path / 'new', host.url)
     assert visible(tmp_path / 'new') == NAMES
 
 
@@ -229,7 +229,7 @@ BROKEN = {
 def test_a_host_that(tmp_path, source, answer, message):
     with Host(source, answer) as host:
         with pytest.raises(UserError, match=message) as caught:
-            dataset_files.locate('set-v0', tmp_path / 'new', host.url)
+            fetching.locate('set-v0', tmp_path / 'new', host.url)
     assert f'{host.url}/set-v0.npz' in str(caught.value)
     assert visible(tmp_path / 'new') == []
 
@@ -237,7 +237,7 @@ def test_a_host_that(tmp_path, source, answer, message):
 def test_a_full_disk_is_told_from_a_broken_network(tmp_path, source):
     with Host(source) as host, largest_file(1000):
         with pytest.raises(UserError, match=r'set-v0.npz: cannot be written \(File too large\)'):
-            dataset_files.locate('set-v0', tmp_path / 'new', host.url)
+            fetching.locate('set-v0', tmp_path / 'new', host.url)
     assert visible(tmp_path / 'new') == []
 
 
@@ -246,22 +246,22 @@ def test_a_folder_that_nobody_may_write_to_is_named():
         Path(folder).chmod(0o555)
         for path in (Path(folder), Path(folder) / 'new'):
             with unprivileged(), pytest.raises(UserError, match='cannot be put there') as caught:
-                dataset_files.locate('set-v0', path, 'http://127.0.0.1:9')
+                fetching.locate('set-v0', path, 'http://127.0.0.1:9')
             assert 'Permission denied' in str(caught.value)
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(UserError, match='cannot be put there'):
-        dataset_files.locate('set-v0', tmp_path / 'file', 'http://127.0.0.1:9')
+        fetching.locate('set-v0', tmp_path / 'file', 'http://127.0.0.1:9')
 
 
 def test_offline_the_message_tells_how_to_make_the_data(tmp_path):
     with pytest.raises(UserError, match=r'generate_data.py --dataset=set-v0 --dataset_dir='):
-        dataset_files.locate('set-v0', tmp_path, 'http://127.0.0.1:9')
+        fetching.locate('set-v0', tmp_path, 'http://127.0.0.1:9')
 
 
 @pytest.mark.parametrize('url', ['nonsense', 'http://[', 'http://host:port', 'http://\u2603..x'])
 def test_a_bad_url_is_a_user_error(tmp_path, url):
     with pytest.raises(UserError, match='not fetched from'):
-        dataset_files.locate('set-v0', tmp_path, url)
+        fetching.locate('set-v0', tmp_path, url)

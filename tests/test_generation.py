@@ -11,7 +11,7 @@ from utils.data import dataset_files, datasets
 from utils.environments import envs
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
-from utils.generation import behaviours, experts, generator
+from utils.generation import behaviours, experts, generator, recording
 
 MAZE = 'pointmaze-medium-stitch-v0'  # its episodes are the shortest
 CUBE = 'cube-single-play-v0'
@@ -64,17 +64,17 @@ def test_interrupted_work_is_taken_up_and_ends_the_same(tmp_path, small_shards):
     parameters = {k: parameters[k] for k in ('dataset', 'episodes', 'seed', 'versions')}
     folder = tmp_path / 'resumed' / f'.{MAZE}.shards'
     first, *_ = generator._plan_shards(folder, parameters)
-    generator.record_shard(first)
+    recording.record_shard(first)
     stamp = (folder / 'train-000000.npz').stat().st_mtime_ns
     seen = []
-    original = generator._merge
+    original = recording.merge
 
     def merge(shards, path):
         seen.extend(shard.stat().st_mtime_ns for shard in shards)
         return original(shards, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generator, '_merge', merge)
+        patch.setattr(recording, 'merge', merge)
         generator.generate(MAZE, tmp_path / 'resumed', episodes=4, workers=1, seed=0)
     assert seen[0] == stamp  # not recorded again
     assert digests(tmp_path / 'whole', MAZE) == digests(tmp_path / 'resumed', MAZE)
@@ -146,8 +146,8 @@ def short_walks(monkeypatch):
 
     def record_all(shards, workers, stop):
         for shard in shards:
-            generator.record_shard(shard)
-        return {split: [0, 0] for split in generator.SPLITS}
+            recording.record_shard(shard)
+        return {split: [0, 0] for split in recording.SPLITS}
 
     monkeypatch.setattr(generator, '_record_all', record_all)
 
@@ -230,8 +230,8 @@ def test_every_source_records(dataset):
     """A few steps of each: aligned rows, actions in range, ends marked."""
     source = generator.SOURCES[dataset]._replace(steps=12)
     env = source.make_env(source.env_id, source.steps)
-    episode = generator.record_episode(source, env, 0, 'train', 0).episode
-    again = generator.record_episode(source, env, 0, 'train', 0).episode
+    episode = recording.record_episode(source, env, 0, 'train', 0).episode
+    again = recording.record_episode(source, env, 0, 'train', 0).episode
     env.close()
     assert episode['terminals'].tolist() == [False] * 11 + [True]
     assert np.abs(episode['actions']).max() <= 1.0
@@ -253,7 +253,7 @@ def test_a_rejected_attempt_is_repeated_with_another_seed():
         return behaviours.Recording(None if len(attempts) < 3 else {'x': 0}, 1, 1)
 
     source = generator.SOURCES[MAZE]._replace(record=record)
-    assert generator.record_episode(source, None, 7, 'val', 5).episode == {'x': 0}
+    assert recording.record_episode(source, None, 7, 'val', 5).episode == {'x': 0}
     assert attempts == [(7, 1, 5, 0), (7, 1, 5, 1), (7, 1, 5, 2)]
 
 

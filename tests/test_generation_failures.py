@@ -15,7 +15,7 @@ import tqdm
 from tests.helpers import largest_file, unprivileged
 from utils.data import npz
 from utils.errors import UserError
-from utils.generation import generator
+from utils.generation import generator, recording
 
 MAZE = 'pointmaze-medium-stitch-v0'  # its episodes are the shortest
 
@@ -44,14 +44,14 @@ def test_without_room_for_the_set_its_shards_are_kept(tmp_path, small_shards):
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob('.*/train-*.npz')}
     assert len(stamps) == 2
     merged = []
-    original = generator._merge
+    original = recording.merge
 
     def merge(shards, path):
         merged.extend((shard, shard.stat().st_mtime_ns) for shard in shards)
         return original(shards, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generator, '_merge', merge)
+        patch.setattr(recording, 'merge', merge)
         generator.generate(MAZE, tmp_path, episodes=4, workers=1, seed=0)
     assert stamps.items() <= dict(merged).items()
     assert visible(tmp_path) == [f'{MAZE}-val.npz', f'{MAZE}.json', f'{MAZE}.npz']

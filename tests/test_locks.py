@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.data import dataset_files
+from utils.data import fetching
 from utils.errors import STOPPED, UserError
 from utils.system import locks
 
@@ -127,7 +127,7 @@ def test_a_process_whose_lease_is_lost_ends(tmp_path):
 
 @pytest.mark.parametrize('answer', ['ENOLCK'], indirect=True)
 def test_datasets_are_made_by_one_process_too(tmp_path, answer):
-    with dataset_files.lock('set-v0', tmp_path):
+    with fetching.lock('set-v0', tmp_path):
         assert (tmp_path / '.set-v0.lock.lease').exists()
     assert not (tmp_path / '.set-v0.lock.lease').exists()
 

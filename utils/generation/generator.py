@@ -4,48 +4,30 @@ The bytes of the result depend on the dataset's name, the number of episodes, th
 one walks, the expert; never on the number of workers or on interruptions.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import multiprocessing
-import os
 import shutil
-import warnings
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tqdm
 
 from utils import files
-from utils.data import npz
 from utils.environments import wrappers
 from utils.environments.wrappers import Noise
 from utils.errors import UserError, did_you_mean
-from utils.generation import behaviours, experts
+from utils.generation import behaviours, experts, recording
+from utils.generation.recording import Shard
 from utils.generation.sources import SOURCES, Source
 from utils.system import locks, spawning, stopping
 from utils.system.stopping import StoppedError, StopRequest
 
 SHARD_EPISODES = 10
 POLL_SECONDS = 1.0  # between looks at whether to stop
-MAX_ATTEMPTS = 100
-SPLITS = ('train', 'val')
 VERSIONED = ('ogbench', 'mujoco', 'gymnasium', 'numpy')
-
-
-class Shard(NamedTuple):
-    """A run of consecutive episodes of one split, recorded by one worker into one file."""
-
-    dataset: str
-    seed: int
-    split: str
-    first: int
-    last: int
-    path: str
-    noise: Noise = wrappers.NO_NOISE
 
 
 def generate(
@@ -123,14 +105,14 @@ def _generate(
     record = dict(
         parameters,
         steps_per_episode=source.steps,
-        plans={split: counts[split][0] for split in SPLITS},
-        plan_successes={split: counts[split][1] for split in SPLITS},
+        plans={split: counts[split][0] for split in recording.SPLITS},
+        plan_successes={split: counts[split][1] for split in recording.SPLITS},
         files={},
     )
-    for split in SPLITS:
+    for split in recording.SPLITS:
         path = _split_path(dataset_dir, dataset, split)
         merged = [Path(shard.path) for shard in shards if shard.split == split]
-        record['files'][path.name] = _merge(merged, path)
+        record['files'][path.name] = recording.merge(merged, path)
     files.write_json(dataset_dir / f'{dataset}.json', record)
     shutil.rmtree(shard_dir)
     return record
@@ -155,7 +137,7 @@ def _split_path(dataset_dir: Path, dataset: str, split: str) -> Path:
 
 def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
     """Returns the provenance of an equal, finished set; None if there is no set yet."""
-    paths = [_split_path(dataset_dir, dataset, split) for split in SPLITS]
+    paths = [_split_path(dataset_dir, dataset, split) for split in recording.SPLITS]
     provenance = dataset_dir / f'{dataset}.json'
     if not provenance.exists():
         # Files without provenance are somebody's own, unless our shards show an unfinished merge.
@@ -211,7 +193,7 @@ def _plan_shards(shard_dir: Path, parameters: dict) -> list[Shard]:
     shard_dir.mkdir(parents=True, exist_ok=True)
     files.write_json(marker, parameters)
     shards, noise = [], Noise(**parameters.get('noise', {}))
-    for split in SPLITS:
+    for split in recording.SPLITS:
         total = parameters['episodes']
         total = total if split == 'train' else max(1, total // 10)
         for first in range(0, total, SHARD_EPISODES):
@@ -236,7 +218,7 @@ def _record_all(shards: list[Shard], workers: int, stop: StopRequest) -> dict[st
     ):
         try:
             with spawning.without_main(), stopping.deaf_children():
-                running = {pool.submit(record_shard, shard) for shard in missing}
+                running = {pool.submit(recording.record_shard, shard) for shard in missing}
             while running:
                 if stop():
                     raise stop.error()
@@ -255,66 +237,10 @@ def _record_all(shards: list[Shard], workers: int, stop: StopRequest) -> dict[st
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    counts = {split: np.zeros(2, np.int64) for split in SPLITS}
+    counts = {split: np.zeros(2, np.int64) for split in recording.SPLITS}
     for shard in shards:
-        counts[shard.split] += _read_shard(Path(shard.path), ['counts'])['counts']
-    return {split: [int(count) for count in counts[split]] for split in SPLITS}
-
-
-def record_shard(shard: Shard) -> int:
-    """Records and writes one shard, in a worker process; returns its number of episodes."""
-    os.environ['MUJOCO_GL'] = 'disable'
-    warnings.filterwarnings('ignore', message='.*precision lowered by casting.*')
-    import ogbench  # noqa: F401  (registers the environments)
-
-    source = SOURCES[shard.dataset]
-    env = wrappers.wrap(source.make_env(source.env_id, source.steps), shard.noise)
-    recordings = [
-        record_episode(source, env, shard.seed, shard.split, episode)
-        for episode in range(shard.first, shard.last)
-    ]
-    env.close()
-    arrays = _concatenate([recording.episode for recording in recordings])
-    arrays['counts'] = np.array([[r.plans, r.successes] for r in recordings]).sum(axis=0)
-    _write_npz(Path(shard.path), arrays, compress=False)
-    return len(recordings)
-
-
-def record_episode(
-    source: Source, env: object, seed: int, split: str, episode: int
-) -> behaviours.Recording:
-    """Records one episode; attempts that the behaviour rejects are repeated with a fresh seed."""
-    for attempt in range(MAX_ATTEMPTS):
-        seeds = np.random.SeedSequence((seed, SPLITS.index(split), episode, attempt))
-        recording = source.record(env, source.env_id, seeds)
-        if recording.episode is not None:
-            return recording
-    raise UserError(f'{split} episode {episode}: rejected {MAX_ATTEMPTS} times; try another --seed')
-
-
-def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _read_shard(path: Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
-    try:
-        return {name: npz.read(path, header) for name, header in npz.headers(path, names).items()}
-    except UserError as error:
-        raise UserError(f'{error}: remove it and repeat the command') from error
-
-
-def _merge(shards: list[Path], path: Path) -> dict:
-    arrays = _concatenate([_read_shard(shard) for shard in shards])
-    arrays.pop('counts')
-    _write_npz(path, arrays, compress=True)
-    with path.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    return dict(sha256=digest, bytes=path.stat().st_size, rows=len(arrays['terminals']))
-
-
-def _write_npz(path: Path, arrays: dict[str, np.ndarray], compress: bool) -> None:
-    with files.writing(path) as file:
-        (np.savez_compressed if compress else np.savez)(file, **arrays)
+        counts[shard.split] += recording.read_shard(Path(shard.path), ['counts'])['counts']
+    return {split: [int(count) for count in counts[split]] for split in recording.SPLITS}
 
 
 def _read_json(path: Path) -> dict:

@@ -8,7 +8,7 @@ import jax
 
 import agents
 from agents import Agent, frozen, records
-from utils.data import dataset_files, datasets, shards
+from utils.data import dataset_files, datasets, fetching, shards
 from utils.environments import action_maps, envs, wrappers
 from utils.errors import UserError
 from utils.storage import checkpoints
@@ -65,7 +65,7 @@ def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Data
     official = envs.dataset_name(env_name)
     own = Path(record.get('dataset', {}).get('file', official))
     if own.stem == official:
-        _, path = dataset_files.locate(official, directory, url, noise)
+        _, path = fetching.locate(official, directory, url, noise)
         parts = [path]
     else:
         path, parts = _own_held_out(directory, own)

@@ -6,8 +6,6 @@ missing there is no checkpoint, only the rest of an interrupted write or removal
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -23,17 +21,10 @@ from absl import logging
 
 from utils import files
 from utils.errors import UserError
+from utils.storage import commits
+from utils.storage.commits import Progress
 
 KEEP = 3
-COMMIT = 'commit.json'
-# Of a name-to-digest list; a real one has some hundred entries.
-MAX_COMMIT_BYTES = 16_000_000
-
-# Names that orbax and tensorstore may take for parts of a checkpoint: one more of them could change
-# what is read; what else lies about is nobody's.
-READ = re.compile(r'\d+(\.\d+)*|\.z\w+|zarr\.json|_.*|manifest\..*|.*ocdbt.*|process_\d+')
-
-Progress = dict[str, Any]
 
 
 class DamagedError(UserError):
@@ -82,7 +73,7 @@ class Checkpoints:
         """Returns the numbers of all committed checkpoints."""
         if not self.directory.is_dir():
             return set()
-        return {int(entry.name) for entry in self._folders() if (entry / COMMIT).is_file()}
+        return {int(entry.name) for entry in self._folders() if (entry / commits.COMMIT).is_file()}
 
     def save(
         self, step: int, population: Any, progress: Progress, protect: set[int] | None = None
@@ -108,8 +99,7 @@ class Checkpoints:
                 with _quietly(), contextlib.nullcontext() if syncs else _arrays_unsynced():
                     self._manager.save(step, args=ocp.args.PyTreeSave(population), force=True)
                 files.sync_tree(path)
-            digests = {name: _digest(path / name) for name in _file_names(path)}
-            files.write_json(path / COMMIT, dict(files=digests, progress=progress))
+            commits.write(path, progress)
             files.sync(self.directory)
         except (OSError, ValueError) as error:
             raise UserError(
@@ -149,7 +139,7 @@ class Checkpoints:
             have = ', '.join(str(known) for known in sorted(self.steps())) or 'none'
             raise UserError(f'{path}: no such checkpoint; there are: {have}')
         with self._damage_named(step):
-            progress = _verify(path)
+            progress = commits.verify(path)
             stored = _named_arrays(self._handler.metadata(path / 'default').tree)
         _check_arrays(path, stored, _named_arrays(shapes))
         with self._damage_named(step):
@@ -180,7 +170,7 @@ class Checkpoints:
 
     def _delete(self, step: int) -> None:
         """Removes a checkpoint; from the first moment on it does not count as one."""
-        (self.directory / str(step) / COMMIT).unlink()
+        (self.directory / str(step) / commits.COMMIT).unlink()
         files.sync(self.directory / str(step))
         self._manager.delete(step)
 
@@ -194,7 +184,7 @@ class Checkpoints:
     def _tidy(self) -> None:
         if not self.directory.is_dir():
             return
-        uncommitted = [entry for entry in self._folders() if not (entry / COMMIT).is_file()]
+        uncommitted = [entry for entry in self._folders() if not (entry / commits.COMMIT).is_file()]
         for entry in [*uncommitted, *self.directory.glob('*.orbax-checkpoint-tmp*')]:
             shutil.rmtree(entry)
 
@@ -254,39 +244,6 @@ def _arrays_unsynced() -> Iterator[None]:
         yield
     finally:
         del context['file_io_sync']
-
-
-def _file_names(path: Path) -> list[str]:
-    """Returns the relative names of all files below `path` but the commit and foreign ones."""
-    names = []
-    for folder, folders, leaves in os.walk(path):
-        for name in [*folders, *leaves]:
-            if Path(folder, name).is_symlink():
-                raise ValueError(f'{Path(folder, name)} is a link')
-        folders[:] = [name for name in folders if not files.is_foreign(name)]
-        own = [leaf for leaf in leaves if not files.is_foreign(leaf)]
-        names += [str(Path(folder, leaf).relative_to(path)) for leaf in own]
-    return sorted(set(names) - {COMMIT, f'{COMMIT}.partial'})
-
-
-def _digest(path: Path) -> str:
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def _verify(path: Path) -> Progress:
-    """Returns the progress of a checkpoint whose files are those that were committed."""
-    if (path / COMMIT).stat().st_size > MAX_COMMIT_BYTES:
-        raise ValueError(f'{COMMIT} is too large')
-    commit = json.loads((path / COMMIT).read_text())
-    digests, names = commit['files'], _file_names(path)
-    for name in sorted(digests.keys() ^ set(names)):
-        if name in digests or READ.fullmatch(Path(name).name):
-            raise ValueError(f'{name} is {"missing" if name in digests else "extra"}')
-    for name in digests:
-        if _digest(path / name) != digests[name]:
-            raise ValueError(f'{name} is not what was written')
-    return dict(commit['progress'])
 
 
 def _os_reason(error: Exception) -> str:
