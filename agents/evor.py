@@ -35,7 +35,8 @@ from utils.models.value_models import ValueModel, ensemble
 
 Metrics = dict[str, jax.Array]
 
-SETTINGS: Declared = COMMON | PHASES | value_models.SETTINGS | dict(
+SETTINGS: Declared = COMMON | PHASES | value_models.SETTINGS
+SETTINGS |= dict(
     return_map=AFFINE,
     num_value_nets=Setting(1, at_least(1), 'size of the value ensemble; 1 is the paper'),
     value_aggregation=VALUE_AGGREGATION,

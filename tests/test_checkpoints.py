@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tests.helpers import small_agent
 from utils.errors import UserError
 from utils.storage import checkpoints as module
-from utils.storage.checkpoints import COMMIT, KEEP, Checkpoints, DamagedError
+from utils.storage.checkpoints import KEEP, Checkpoints, DamagedError
+from utils.storage.commits import COMMIT
 from utils.training import populations
 
 PROGRESS = dict(window_steps=3, sums={'loss': [0.1]})
