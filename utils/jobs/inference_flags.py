@@ -23,13 +23,15 @@ from utils.training import populations
 
 FLAGS = flags.FLAGS
 TABLES = 'inference.csv', 'inference_episodes.csv'
-# Of all agents, by name: one has the same words wherever it is declared.
-SETTINGS = {
+# Of all agents, by name: one has the same words wherever it is declared. Those that select a
+# program come first, so that settings of one program are combined next to each other.
+_DECLARED = {
     name: setting
     for module in agents.REGISTRY.values()
     for name, setting in module.SETTINGS.items()
     if setting.of_inference
 }
+SETTINGS = dict(sorted(_DECLARED.items(), key=lambda item: item[1].traced))
 
 flags.DEFINE_string('out', None, 'Folder of the rows; default: the directory of the run.')
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
