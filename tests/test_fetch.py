@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import largest_file, random_arrays, unprivileged
-from utils.data import fetching
+from utils.data import dataset_files, fetching
 from utils.environments import wrappers
 from utils.errors import UserError
 
@@ -23,7 +23,7 @@ NAMES = ['set-v0-val.npz', 'set-v0.npz']
 STARTER = """
 import hashlib, logging, sys
 from pathlib import Path
-from utils.data import dataset_files
+from utils.data import dataset_files, fetching
 from utils.environments import wrappers
 
 class Waiting(logging.Handler):
