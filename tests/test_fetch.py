@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import largest_file, random_arrays, unprivileged
-from utils.data import dataset_files, fetching
+from utils.data import fetching
 from utils.environments import wrappers
 from utils.errors import UserError
 

@@ -42,7 +42,7 @@ def file_names(path: Path) -> list[str]:
 def digest(path: Path) -> str:
     """Returns the SHA-256 of a file."""
     with path.open('rb') as file:
-        return hashlib.filedigest(file, 'sha256').hexdigest()
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def verify(path: Path) -> Progress:
