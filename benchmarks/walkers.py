@@ -19,7 +19,7 @@ from benchmarks import reports
 from utils.errors import UserError
 from utils.generation import behaviour_measures, behaviours, experts
 from utils.generation.behaviour_measures import Amount
-from utils.generation.generator import SPLITS
+from utils.generation.recording import SPLITS
 from utils.generation.sources import SOURCES
 from utils.storage.metrics import CsvTable, Row
 from utils.system import command

@@ -242,7 +242,7 @@ def test_a_damaged_policy_file_costs_one_line(exported, tmp_path, change, messag
             r'other settings: chunk_length \(2 th',
         ),
         (('--pool=x.npy', '--eval_interval=6'), '--pool: an evaluation needs the policy too'),
-        (('--pool=x.npy',), r'x\.npy: damaged or missing'),
+        (('--pool=x.npy',), r'x\.npy: damaged, or no .npy file'),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(

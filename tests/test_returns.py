@@ -5,8 +5,8 @@ import numpy as np
 from tests.helpers import batch_by_hand, random_batch
 from utils.models import returns
 
-AFFINE = returns.create('affine', -80.0, 25.0, -100.0, 0.0)
-NONE = returns.create('none', -80.0, 25.0, -100.0, 0.0)
+AFFINE = returns.create('affine', returns.ReturnScale(-80.0, 25.0, -100.0, 0.0))
+NONE = returns.create('none', returns.ReturnScale(-80.0, 25.0, -100.0, 0.0))
 
 
 def test_units_by_hand():
