@@ -27,10 +27,12 @@ def blocks(language):
     return re.findall(rf'```{language}\n(.*?)```', GUIDE, re.DOTALL)
 
 
-def insert(path, after, line):
-    text = path.read_text()
-    assert text.count(after) == 1
-    path.write_text(text.replace(after, after + line))
+def replace_line(path, line):
+    """Puts a line in the place of the one that begins like it."""
+    name = line.partition(' = ')[0]
+    text, count = re.subn(rf'^{name} = .*$', line, path.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    path.write_text(text)
 
 
 def python(folder, *arguments):
@@ -50,7 +52,7 @@ def folder(tmp_path_factory):
         copy(source, path / name)
     agent, registered = blocks('python')
     (path / 'agents/one_step.py').write_text(agent)
-    insert(path / 'agents/__init__.py', 'NAMES = (', registered.strip())
+    replace_line(path / 'agents/__init__.py', registered.strip())
     data = '--dataset=pointmaze-medium-navigate-v0', '--episodes=1', '--workers=1'
     python(path, 'scripts/generate_data.py', *data, '--dataset_dir=data')
     return path
