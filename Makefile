@@ -4,15 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-cube test test-all test-slurm lint lock clean
+.PHONY: demo test test-all test-slurm lint lock clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out=demo
-
-# The same on a robot's arm; some eight minutes.
-demo-cube: $(STAMP)
-	$(BIN)/python scripts/demo.py --out=demo-cube --env_name=cube-single-play-singletask-task1-v0 \
-		--offline_steps=15000 --n_pi=1,2,4,8,16,32
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not long'
@@ -47,4 +42,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) demo demo-cube
+	rm -rf $(VENV) demo

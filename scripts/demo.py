@@ -23,10 +23,10 @@ from utils.system import command
 FLAGS = flags.FLAGS
 flags.DEFINE_string('out', 'demo', 'Folder for data, run and pictures.')
 flags.DEFINE_integer('episodes', 200, 'Training episodes to generate.', lower_bound=1)
-flags.DEFINE_string('env_name', 'pointmaze-medium-navigate-singletask-task1-v0', 'Environment.')
-flags.DEFINE_integer('offline_steps', 10_000, 'Updates.', lower_bound=1)
+flags.DEFINE_string('env_name', 'cube-single-play-singletask-task1-v0', 'Environment.')
+flags.DEFINE_integer('offline_steps', 15_000, 'Updates.', lower_bound=1)
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each evaluation.', lower_bound=1)
-flags.DEFINE_list('n_pi', ['1', '4', '16'], 'Numbers of candidates.')
+flags.DEFINE_list('n_pi', ['1', '2', '4', '8', '16', '32'], 'Numbers of candidates.')
 
 CONFIG = 'evor_small'
 
@@ -50,9 +50,9 @@ def main(_: list[str]) -> None:
         save_dir=out / 'exp',
         offline_steps=FLAGS.offline_steps,
         log_interval=max(1, FLAGS.offline_steps // 30),
-        eval_interval=max(1, FLAGS.offline_steps // 2),
+        eval_interval=max(1, FLAGS.offline_steps // 3),
         eval_episodes=FLAGS.eval_episodes,
-        save_interval=max(1, FLAGS.offline_steps // 2),
+        save_interval=max(1, FLAGS.offline_steps // 3),
     )
     rows = _evaluate(run_dir)
     figures.learning_curve(run_dir, out / 'learning_curve.png')

@@ -137,9 +137,12 @@ def write(out: Path, arrays: Arrays, record: dict[str, Any]) -> dict[str, Any]:
     check_out(out)  # again: reading takes a while
     with files.writing(out) as file:
         np.savez_compressed(file, **kept)
-    own = digest(out, [out]) | dict(rows=len(arrays['terminals']))
-    record = record | dict(files={out.name: own})
-    files.write_json(out.with_suffix('.json'), record)
+        file.flush()
+        partial = Path(file.name)
+        own = digest(partial, [partial]) | dict(rows=len(arrays['terminals']))
+        record = record | dict(files={out.name: own})
+        # First the record: without one, the actions of the file would count as never mapped.
+        files.write_json(out.with_suffix('.json'), record)
     return record
 
 
