@@ -1,6 +1,6 @@
 """Kills a training run with SIGKILL again and again, and compares what is left at the end.
 
-    python -m tests.kill --kills=25 --out=exp/kill
+    python -m tests.kill --kills=25 --steps=3000 --out=exp/kill
 
 Two tasks and two seeds are trained together, once undisturbed and once killed at random moments and
 at chosen ones: while a checkpoint is written, while an evaluation runs, after a log line. Final
