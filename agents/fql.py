@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from agents.interface import Decision, Spec
 from agents.settings import COMMON, VALUE_AGGREGATION
-from utils.data.datasets import Batch, flatten
+from utils.data.datasets import Batch
 from utils.models import base_policy, critics, networks, returns, train_state
 from utils.models.networks import MLP, VelocityField
 from utils.models.returns import ReturnMap
@@ -98,16 +98,6 @@ def critic_targets(model: Model, state: State, batch: Batch, key: jax.Array) -> 
     return scaled.rewards + batch.discounts * next_value
 
 
-def critic_loss(
-    model: Model, return_map: ReturnMap, params: Params, batch: Batch, targets: jax.Array
-) -> tuple[jax.Array, Metrics]:
-    """Mean squared temporal difference of all critics."""
-    values = critics.values(model.critic_net, params, batch.observations, flatten(batch.actions))
-    loss = critics.squared_error(values, targets, batch.td_mask)
-    mean = returns.to_reward_units(return_map, jnp.mean(targets))
-    return loss, {'value_loss': loss, 'return_mean': mean}
-
-
 def student_loss(
     model: Model, state: State, params: Params, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, Metrics]:
@@ -162,7 +152,7 @@ def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[St
     )
     critic, critic_metrics, critic_norm = train_state.descend(
         state.critic,
-        lambda params: critic_loss(model, state.returns, params, batch, targets),
+        lambda params: critics.loss(model.critic_net, state.returns, params, batch, targets),
         model.tx,
         model.config.tau,
     )
@@ -175,7 +165,7 @@ def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metric
     """All losses on a held-out batch, without a step."""
     policy_key, student_key, next_key = jax.random.split(key, 3)
     targets = critic_targets(model, state, batch, next_key)
-    _, metrics = critic_loss(model, state.returns, state.critic.params, batch, targets)
+    _, metrics = critics.loss(model.critic_net, state.returns, state.critic.params, batch, targets)
     _, student_metrics = student_loss(model, state, state.student.params, batch, student_key)
     policy_metrics = base_policy.diagnose(model.policy_net, state.policy, batch, policy_key)
     return metrics | student_metrics | policy_metrics

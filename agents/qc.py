@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from agents.interface import Decision, Spec
 from agents.settings import AFFINE, COMMON, FLOW_STEPS, N_PI, PHASES, VALUE_AGGREGATION, inference
-from utils.data.datasets import Batch, flatten
+from utils.data.datasets import Batch
 from utils.models import base_policy, critics, extraction, networks, returns, train_state
 from utils.models.networks import MLP, VelocityField
 from utils.models.returns import ReturnMap
@@ -122,16 +122,6 @@ def critic_targets(model: Model, state: State, batch: Batch, key: jax.Array) -> 
     return scaled.rewards + batch.discounts * next_value
 
 
-def critic_loss(
-    model: Model, return_map: ReturnMap, params: Params, batch: Batch, targets: jax.Array
-) -> tuple[jax.Array, Metrics]:
-    """Mean squared temporal difference of all critics."""
-    values = critics.values(model.critic_net, params, batch.observations, flatten(batch.actions))
-    loss = critics.squared_error(values, targets, batch.td_mask)
-    mean = returns.to_reward_units(return_map, jnp.mean(targets))
-    return loss, {'value_loss': loss, 'return_mean': mean}
-
-
 def init(model: Model, key: jax.Array) -> State:
     """Returns the untrained state."""
     policy_key, critic_key = jax.random.split(key)
@@ -155,7 +145,7 @@ def update(model: Model, state: State, batch: Batch, key: jax.Array) -> tuple[St
     )
     critic, critic_metrics, grad_norm = train_state.descend(
         state.critic,
-        lambda params: critic_loss(model, state.returns, params, batch, targets),
+        lambda params: critics.loss(model.critic_net, state.returns, params, batch, targets),
         model.tx,
         model.config.tau,
     )
@@ -167,7 +157,7 @@ def diagnose(model: Model, state: State, batch: Batch, key: jax.Array) -> Metric
     """Both losses on a held-out batch, without a step."""
     policy_key, next_key = jax.random.split(key)
     targets = critic_targets(model, state, batch, next_key)
-    _, metrics = critic_loss(model, state.returns, state.critic.params, batch, targets)
+    _, metrics = critics.loss(model.critic_net, state.returns, state.critic.params, batch, targets)
     return metrics | base_policy.diagnose(
         model.policy_net, state.policy, batch, policy_key, model.config.frozen_policy
     )

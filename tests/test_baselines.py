@@ -24,7 +24,7 @@ from tests.helpers import (
     small_config,
 )
 from utils.errors import UserError
-from utils.models import base_policy, implicit_values
+from utils.models import base_policy, critics, implicit_values
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 VALUE_MODELS = ['evor', 'evor_scalar', 'evor_c51', 'evor_qr', 'evor_iqn']
@@ -239,7 +239,9 @@ def test_qc_trains_every_critic_where_the_mask_says(key):
     )
     errors = np.square(values - targets)[:, np.asarray(batch.td_mask) == 1]
     assert errors.shape[1] < 32
-    loss, metrics = call(qc.critic_loss, model, state.returns, state.critic.params, batch, targets)
+    loss, metrics = call(
+        critics.loss, model.critic_net, state.returns, state.critic.params, batch, targets
+    )
     np.testing.assert_allclose([loss, metrics['value_loss']], errors.mean(), rtol=1e-4)
     np.testing.assert_allclose(metrics['return_mean'], -5.0, atol=1e-5)
 

@@ -6,9 +6,11 @@ Every leaf of an ensemble's parameters has a leading axis over its members.
 import jax
 import jax.numpy as jnp
 
-from utils.models import blocks
+from utils.data.datasets import Batch, flatten
+from utils.models import blocks, returns
 from utils.models.flow import matching_loss
 from utils.models.networks import MLP
+from utils.models.returns import ReturnMap
 from utils.models.train_state import Params
 
 
@@ -53,3 +55,13 @@ def squared_error(ensemble_values: jax.Array, targets: jax.Array, mask: jax.Arra
     shape = ensemble_values.shape
     targets = jax.lax.stop_gradient(jnp.broadcast_to(targets, shape))
     return matching_loss(ensemble_values, targets, jnp.broadcast_to(mask, shape))
+
+
+def loss(
+    net: MLP, return_map: ReturnMap, params: Params, batch: Batch, targets: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean squared temporal difference of all critics, for (batch,) targets in the net's units."""
+    own = values(net, params, batch.observations, flatten(batch.actions))
+    error = squared_error(own, targets, batch.td_mask)
+    mean = returns.to_reward_units(return_map, jnp.mean(targets))
+    return error, {'value_loss': error, 'return_mean': mean}
