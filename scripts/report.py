@@ -17,6 +17,7 @@ from pathlib import Path
 
 import _path
 from absl import flags
+from markupsafe import Markup
 
 from utils import statistics
 from utils.data import fetching
@@ -66,11 +67,11 @@ def main(_: list[str]) -> None:
     reasons = _record_episodes(found, out / 'videos', backend) if backend else [reason]
     sections = {
         'What is missing': _missing(found, charts, reasons),
-        'Success': webpage.paragraph(POINT) + ''.join(_show(made[name]) for name in SCORE_TABLES),
-        'Values': _show(made['start_values']),
+        'Success': [webpage.paragraph(POINT), *(_show(made[name]) for name in SCORE_TABLES)],
+        'Values': [_show(made['start_values'])],
         'Figures': _figures(charts, out / 'figures'),
         'Episodes': _episodes(found, out / 'videos', reasons),
-        'Settings and cost': _show(made['hyperparameters']) + _show(made['cost']),
+        'Settings and cost': [_show(made['hyperparameters']), _show(made['cost'])],
         'Runs, commands and versions': _origins(found),
     }
     page = out / 'index.html'
@@ -91,30 +92,29 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(_path.ROOT) if path.is_relative_to(_path.ROOT) else path)
 
 
-def _show(table: Table) -> str:
+def _show(table: Table) -> Markup:
     return webpage.table(table, _shown)
 
 
-def _missing(found: Found, charts: Charts, reasons: list[str]) -> str:
+def _missing(found: Found, charts: Charts, reasons: list[str]) -> list[Markup]:
     lacking = report_tables.missing_table(found.scores)
     nothing = 'Every seed of every config has its score, on the tasks that there are runs of.'
     figures = [chart.table.title for chart in charts.charts if chart.absent]
     undrawn = [*figures, *(['an episode'] if reasons else [])]
-    return (_show(lacking) if lacking.rows else webpage.paragraph(nothing)) + ''.join(
-        webpage.absent(f'Not drawn, for reasons given there: {what}.') for what in undrawn
-    )
+    return [
+        _show(lacking) if lacking.rows else webpage.paragraph(nothing),
+        *(webpage.absent(f'Not drawn, for reasons given there: {what}.') for what in undrawn),
+    ]
 
 
-def _figures(made: Charts, folder: Path) -> str:
+def _figures(made: Charts, folder: Path) -> list[Markup]:
     parts = []
     for chart in made.charts:
         if chart.absent:
             parts.append(webpage.absent(f'{chart.table.title}: not drawn, since {chart.absent}.'))
             continue
         parts.append(webpage.figure(chart.table, folder / f'{chart.table.name}.png', _shown))
-    if made.calibration_scores.rows:
-        parts.append(_show(made.calibration_scores))
-    return ''.join(parts)
+    return parts + ([_show(made.calibration_scores)] if made.calibration_scores.rows else [])
 
 
 def _record_episodes(found: Found, folder: Path, backend: str) -> list[str]:
@@ -149,41 +149,38 @@ def _candidates(found: Found, environment: str) -> list[tuple[Run, int]]:
     return [(first.run, first.seed) for first in firsts]
 
 
-def _episodes(found: Found, folder: Path, reasons: list[str]) -> str:
+def _episodes(found: Found, folder: Path, reasons: list[str]) -> list[Markup]:
     videos = folder / 'videos.csv'
     parts = [webpage.absent(f'Not drawn: {reason}') for reason in dict.fromkeys(reasons)]
     shown = report_tables.episodes_table(videos, found)
     for row in CsvTable(videos).read():
         name = f'{row["env_name"]}, {row["config"]}, seed {row["seed"]}, episode {row["episode"]}'
-        strip = (folder / row['file']).with_suffix('.png')
-        parts.append(
-            f'<figure>\n{webpage.image(folder / row["file"], f"Animation of {name}")}\n'
-            f'{webpage.image(strip, f"The same from start to end, in six pictures: {name}")}\n'
-            f'<figcaption>{webpage.escape(name)}</figcaption>\n</figure>\n'
-        )
-    return ''.join(parts) + (_show(shown) if shown.rows else '')
+        animation = folder / row['file']
+        parts.append(webpage.episode(animation, animation.with_suffix('.png'), name))
+    return parts + ([_show(shown)] if shown.rows else [])
 
 
-def _origins(found: Found) -> str:
+def _origins(found: Found) -> list[Markup]:
     parts = [
         _show(report_tables.runs_table(found.runs)),
         _show(report_tables.versions_table(found.runs)),
-        '<h3>Commands and settings</h3>\n',
+        webpage.heading('Commands and settings'),
     ]
     for number, run in enumerate(found.runs, 1):
-        settings = report_tables.settings_table(run, number)
-        content = webpage.code(train_command(run.record)) + _show(settings)
-        parts.append(webpage.details(str(run.directory), content))
+        settings = _show(report_tables.settings_table(run, number))
+        how = webpage.code(train_command(run.record))
+        parts.append(webpage.details(str(run.directory), [how, settings]))
     made_by = shlex.join(['python', 'scripts/report.py', *sys.argv[1:]])
-    parts.append(webpage.paragraph('This page was made by') + webpage.code(made_by))
-    parts.append(
+    machine = f'{processor.name()}, {os.cpu_count()} cores, Python {platform.python_version()}'
+    return [
+        *parts,
+        webpage.paragraph('This page was made by'),
+        webpage.code(made_by),
         webpage.paragraph(
-            f'on {processor.name()}, {os.cpu_count()} cores, Python {platform.python_version()}; '
-            'its laws, calibration and episodes were computed there. What the runs were trained '
-            'on is told with them.'
-        )
-    )
-    return ''.join(parts)
+            f'on {machine}; its return distributions, calibration and episodes were computed '
+            'there. What the runs were trained on is told with them.'
+        ),
+    ]
 
 
 if __name__ == '__main__':
