@@ -9,7 +9,6 @@ import importlib
 import json
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,7 +161,7 @@ def load(
     record = runs.read_record(directory)
     trained = fitting(directory, record, config, observation_dim, action_dim)
     agent = agents.create(trained, Spec(observation_dim, action_dim))
-    shapes = jax.eval_shape(partial(populations.init_population, agent.init, record['seeds']))
+    shapes = populations.shapes(agent.init, record['seeds'])
     population, step = checkpoints.read(directory, step, shapes)
     policy = populations.member(population, 0).policy
     net = networks.policy_field(trained, action_dim)

@@ -51,14 +51,14 @@ def shares_of_kinds(
         num_seeds, num_tasks: of the population.
     """
     work = workload.make(config, sizes, num_seeds, num_tasks)
-    train_chunk = work.train_chunk.lower(work.population, None, *work.arguments, 0, 0).compile()
-    population, _ = train_chunk(work.population, None, *work.arguments, 0, 2)
+    train_chunk = work.train_chunk.lower(work.states, None, *work.arguments, 0, 0).compile()
+    states, _ = train_chunk(work.states, None, *work.arguments, 0, 2)
     options = ProfileOptions()
     options.python_tracer_level = 0
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder, profiler_options=options):
-            population, _ = train_chunk(population, None, *work.arguments, 0, FLAGS.updates)
-            jax.block_until_ready(population)
+            states, _ = train_chunk(states, None, *work.arguments, 0, FLAGS.updates)
+            jax.block_until_ready(states)
         [profile] = Path(folder).glob('**/*.xplane.pb')
         data = ProfileData.from_file(str(profile))
     events = (event for plane in data.planes for line in plane.lines for event in line.events)

@@ -70,7 +70,7 @@ def train(model: evor.Model, dataset: Dataset, val: Dataset) -> tuple[evor.State
 
     train_chunk = populations.make_train_chunk(update, sample)
     keys = populations.streams([FLAGS.seed], populations.TRAIN_STREAM)
-    population = populations.init_population(partial(evor.init, model), [FLAGS.seed])
+    population = populations.init_states(partial(evor.init, model), [FLAGS.seed])
     window = min(1000, FLAGS.steps)
     population, _ = train_chunk(population, None, keys, train_data, 0, FLAGS.steps - window)
     population, last = train_chunk(population, None, keys, train_data, FLAGS.steps - window, window)

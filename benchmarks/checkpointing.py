@@ -20,7 +20,7 @@ from utils.jobs import workload
 from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import CsvTable
 from utils.system import command
-from utils.training import joint
+from utils.training import multitask
 
 FLAGS = flags.FLAGS
 OBSERVATION_DIM, ACTION_DIM = 40, 5  # of cube-double
@@ -56,8 +56,8 @@ def measure(name: str, num_seeds: int, num_tasks: int, folder: Path) -> dict[str
     work = workload.make(
         configs.get_config(name), (OBSERVATION_DIM, ACTION_DIM), num_seeds, num_tasks
     )
-    population, ms_per_update = workload.time_updates(work, FLAGS.timed_steps)
-    parts = joint.split(population, work.agent.shared, num_tasks)
+    states, ms_per_update = workload.time_updates(work, FLAGS.timed_steps)
+    parts = multitask.lift([work.agent] * num_tasks).split(states)
     shapes = jax.eval_shape(lambda: parts)
     writes, reads = [], []
     for step in range(3):

@@ -51,7 +51,7 @@ def run(process: Process, name: str, steps: int, seeds: int, flow_steps: int) ->
     settings = dict(backup_solver='euler', backup_flow_steps=flow_steps)
     settings |= dict(matmul_precision=FLAGS.matmul_precision, n_step=FLAGS.n_step)
     model = value_training.build(process, steps, **settings, **MODELS[name])
-    population = populations.init_population(partial(evor.init, model), list(range(seeds)))
+    population = populations.init_states(partial(evor.init, model), list(range(seeds)))
     train_chunk = value_training.make_train(model, process, seeds)
     jax.block_until_ready(train_chunk(population, 0, 0))  # compiles
     read = value_training.make_read(model)

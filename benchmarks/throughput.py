@@ -84,17 +84,17 @@ def update_cost(
         num_seeds, num_tasks: of the population.
     """
     work = workload.make(config, sizes, num_seeds, num_tasks)
-    population, started = work.population, time.perf_counter()
-    lowered = work.train_chunk.lower(population, None, *work.arguments, 0, 0)
+    states, started = work.states, time.perf_counter()
+    lowered = work.train_chunk.lower(states, None, *work.arguments, 0, 0)
     train_chunk, compile_seconds = lowered.compile(), time.perf_counter() - started
     width = max(config.hidden_dims)
     x, w = jnp.ones((config.batch_size, width)), jnp.eye(width)
     products, updates = [], []
 
     def train(num_steps: int) -> None:
-        nonlocal population
-        population, _ = train_chunk(population, None, *work.arguments, 0, num_steps)
-        jax.block_until_ready(population)
+        nonlocal states
+        states, _ = train_chunk(states, None, *work.arguments, 0, num_steps)
+        jax.block_until_ready(states)
 
     for _ in range(FLAGS.repeats):
         products.append(_rate(lambda count: jax.block_until_ready(_multiply(x, w, count))))

@@ -118,7 +118,7 @@ def train(process: Process, steps: int, seeds: int = 1, **settings: object) -> T
         **settings: changes to the config; `n_step` are steps of the process before the bootstrap.
     """
     model = build(process, steps, **settings)
-    population = populations.init_population(lambda k: evor.init(model, k), list(range(seeds)))
+    population = populations.init_states(lambda k: evor.init(model, k), list(range(seeds)))
     population = make_train(model, process, seeds)(population, 0, steps)
     return Trained(model, population, process, make_read(model))
 

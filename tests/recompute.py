@@ -143,7 +143,7 @@ def flow_laws(checkpoint, seed, observations, actions):
     assert (config.value_model, config.return_solver) == ('flow', 'euler')
     sizes = record['observation_dim'], record['action_dim']
     agent = agents.create(config, agents.Spec(*sizes))
-    init = partial(populations.init_population, agent.init, record['seeds'])
+    init = partial(populations.init_states, agent.init, record['seeds'])
     with Checkpoints(checkpoint.parent, read_only=True) as saved:
         population, _ = saved.restore(int(checkpoint.name), jax.eval_shape(init))
     state = populations.member(population, record['seeds'].index(seed))

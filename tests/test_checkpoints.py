@@ -27,7 +27,7 @@ PROGRESS = dict(window_steps=3, sums={'loss': [0.1]})
 
 @functools.cache
 def population():
-    return populations.init_population(small_agent(hidden_dims=(4,)).init, [0, 1])
+    return populations.init_states(small_agent(hidden_dims=(4,)).init, [0, 1])
 
 
 @functools.cache
@@ -84,7 +84,7 @@ def test_progress_can_be_written_again(copy):
 )
 def test_a_checkpoint_of_other_shapes_is_refused(written, other):
     agent = small_agent(**(dict(hidden_dims=(4,)) | other))
-    expected = jax.eval_shape(lambda: populations.init_population(agent.init, [0, 1]))
+    expected = jax.eval_shape(lambda: populations.init_states(agent.init, [0, 1]))
     with Checkpoints(written, read_only=True) as checkpoints:
         with pytest.raises(UserError, match='another environment, network size') as caught:
             checkpoints.restore(7, expected)

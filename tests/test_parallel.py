@@ -30,7 +30,7 @@ def train(mesh):
 
     train_chunk = populations.make_train_chunk(agent.update, sample, mesh)
     padded = parallel.pad(seeds, mesh)
-    population = populations.init_population(agent.init, padded)
+    population = populations.init_states(agent.init, padded)
     population = parallel.place(population, mesh, parallel.SEEDS)
     keys = populations.streams(padded, populations.TRAIN_STREAM)
     keys = parallel.place(keys, mesh, parallel.SEEDS)

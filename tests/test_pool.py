@@ -325,7 +325,7 @@ def test_weights_do_not_depend_on_where_the_pool_is(batch_seeds):
     keys = populations.streams([0, 1], populations.TRAIN_STREAM)
     trained = [
         chunk(
-            populations.init_population(agent.init, [0, 1]),
+            populations.init_states(agent.init, [0, 1]),
             None,
             keys,
             dataset.replace(candidates=of),

@@ -63,7 +63,7 @@ def older_run(directory, *lacking):
         del record['agent'][name]
     (directory / 'config.json').write_text(json.dumps(record))
     agent = agents.create(config, agents.Spec(**sizes))
-    population = populations.init_population(agent.init, [0, 1])
+    population = populations.init_states(agent.init, [0, 1])
     with Checkpoints(directory / 'checkpoints') as checkpoints:
         checkpoints.save(5, population, dict(evaluated=False))
     return agent, population

@@ -17,7 +17,8 @@ from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import RunLog
 from utils.system import guards
 from utils.system.stopping import StopRequest
-from utils.training import joint, parallel, populations, trainer
+from utils.training import multitask, parallel, populations, trainer
+from utils.training.outputs import Output, Outputs
 from utils.training.schedule import Schedule
 
 SEEDS, STEPS = [0, 1], 24
@@ -57,8 +58,10 @@ def run():
         return datasets.sample(dataset, key, batch_size, 1, 0, 0.9, True)
 
     mesh = parallel.make_mesh(len(SEEDS))
-    dataset = parallel.place(joint.stack(shards), mesh, parallel.EVERYWHERE)
-    return trainer.Run(agents, ['one', 'two'], SEEDS, mesh, dataset, dataset, joint.sample(sample))
+    dataset = parallel.place(multitask.stack(shards), mesh, parallel.EVERYWHERE)
+    return trainer.Run(
+        agents, ['one', 'two'], SEEDS, mesh, dataset, dataset, multitask.sample(sample)
+    )
 
 
 def train(run, folder, stop=None, **changes):
@@ -73,7 +76,7 @@ def train(run, folder, stop=None, **changes):
     ):
         start = trainer.find_start(run, [one, two])
         logs = [RunLog(path, start.step, None, start.evaluated(0)) for path in folders]
-        outputs = [trainer.Output(*parts) for parts in zip(folders, [one, two], logs, strict=True)]
+        outputs = [Output(*parts) for parts in zip(folders, [one, two], logs, strict=True)]
         done = trainer.train(run, start, outputs, schedule, stop or StopRequest(), status)
         for log in logs:
             log.__exit__()
@@ -122,7 +125,7 @@ def test_how_it_is_watched_changes_nothing(run, whole, tmp_path, changes):
 def test_a_checkpoint_remembers_how_far_the_window_had_come(run, tmp_path):
     train(run, tmp_path, StopAfter(7), max_wait=0.0)
     with Checkpoints(tmp_path / 'two' / 'checkpoints', read_only=True) as saved:
-        init = functools.partial(populations.init_population, run.agent.init, SEEDS)
+        init = functools.partial(populations.init_states, run.agent.init, SEEDS)
         _, progress = saved.restore(7, jax.eval_shape(init))
     assert (progress['window_steps'], progress['evaluated']) == (2, True)
     assert {len(sums) for sums in progress['sums'].values()} == {len(SEEDS)}
@@ -144,7 +147,7 @@ def test_an_evaluation_that_was_given_up_is_made_up_for(run, whole, tmp_path, mo
             return False
         return True
 
-    monkeypatch.setattr(trainer._Training, '_evaluate', evaluate)
+    monkeypatch.setattr(Outputs, '_evaluate', evaluate)
     assert train(run, tmp_path, stop, eval_interval=12) == (12, False)
     before = progress(tmp_path, 'two', 12)
     assert progress(tmp_path, 'one', 12)['evaluated']

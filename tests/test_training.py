@@ -22,7 +22,7 @@ def make_chunk(agent, **options):
 
 
 def train(train_chunk, agent, dataset, seeds, chunks):
-    population = populations.init_population(agent.init, seeds)
+    population = populations.init_states(agent.init, seeds)
     keys = populations.streams(seeds, populations.TRAIN_STREAM)
     window = populations.empty_window(train_chunk, population, keys, dataset)
     step = 0
@@ -72,7 +72,7 @@ def test_the_dataset_is_an_argument_of_the_program(dataset):
     """A captured dataset would be a constant, large and compiled in."""
     agent = small_agent()
     train_chunk = make_chunk(agent)
-    population = populations.init_population(agent.init, [0])
+    population = populations.init_states(agent.init, [0])
     keys = populations.streams([0], populations.TRAIN_STREAM)
     text = train_chunk.lower(population, None, keys, dataset, 0, 1).as_text()
     rows = dataset.observations.shape[0]
@@ -86,7 +86,7 @@ def test_a_window_sums_the_metrics_of_single_updates(dataset):
     agent = small_agent()
     train_chunk = make_chunk(agent)
     keys = populations.streams([0], populations.TRAIN_STREAM)
-    population, total = populations.init_population(agent.init, [0]), 0.0
+    population, total = populations.init_states(agent.init, [0]), 0.0
     for step in range(4):
         population, window = train_chunk(population, None, keys, dataset, step, 1)
         total += float(window.sums['policy_loss'][0])

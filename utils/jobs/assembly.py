@@ -23,7 +23,8 @@ from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import RunLog
 from utils.system import guards
 from utils.system.stopping import StopRequest
-from utils.training import joint, parallel, trainer
+from utils.training import multitask, parallel, trainer
+from utils.training.outputs import Output
 from utils.training.schedule import Schedule
 from utils.training.trainer import Run
 
@@ -124,7 +125,7 @@ def make_run(
         policy: the frozen base policy, if there is one.
         pools: its candidates at the training and at the held-out states, if updates read any.
     """
-    train, val = (of and joint.stack(of) for of in (data.train, data.val))
+    train, val = (of and multitask.stack(of) for of in (data.train, data.val))
     task_agents = [
         agents.create(config, agents.spec_of(dataset, config.discount)) for dataset in data.train
     ]
@@ -158,7 +159,7 @@ def make_run(
         mesh=mesh,
         train=parallel.place(train, mesh, parallel.EVERYWHERE),
         val=val and jax.device_put(val),
-        sample=joint.sample(sample),
+        sample=multitask.sample(sample),
         noise=noise,
         action_map=data.action_map,
     )
@@ -199,7 +200,7 @@ def train(
             if wandb is not None:
                 own = stack.enter_context(wandb_runs.opened(path, run.seeds, wandb))
             log = stack.enter_context(RunLog(path, start.step, own, start.evaluated(task)))
-            outputs.append(trainer.Output(path, saved, log))
+            outputs.append(Output(path, saved, log))
         step, finished = trainer.train(run, start, outputs, schedule, stop, status)
         status.tell('finished' if finished else 'stopped', step, stop.reason)
     if finished:

@@ -1,6 +1,5 @@
 """Loads what a run has trained and its held-out data, for scripts that only act."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def restore(
             )
     config = records.config_of(record, directory)
     agent = frozen.restored(agents.create(config, agents.Spec(**sizes)), record)
-    shapes = jax.eval_shape(partial(populations.init_population, agent.init, record['seeds']))
+    shapes = populations.shapes(agent.init, record['seeds'])
     return agent, *checkpoints.read(directory, step, shapes)
 
 

@@ -16,7 +16,7 @@ from utils.environments import envs
 from utils.errors import UserError
 from utils.jobs import flops
 from utils.models.train_state import TrainState
-from utils.training import joint, parallel, populations
+from utils.training import multitask, parallel, populations
 
 
 class Workload(NamedTuple):
@@ -24,15 +24,15 @@ class Workload(NamedTuple):
 
     Attributes:
         agent: of every member.
-        population: its joint state, led by the seeds.
+        states: of its members, all tasks of a seed together (`multitask.lift`).
         train_chunk: of `populations.make_train_chunk`.
-        arguments: what it is given after the population: keys and dataset.
+        arguments: what it is given after the states: keys and dataset.
         gflop_per_update: operations of one update of all members, in 1e9.
         parameters: of one member, without targets.
     """
 
     agent: Agent
-    population: Any
+    states: Any
     train_chunk: Callable
     arguments: tuple[Any, Any]
     gflop_per_update: float
@@ -51,19 +51,18 @@ def make(config: ConfigDict, sizes: tuple[int, int], num_seeds: int, num_tasks: 
     mesh = parallel.make_mesh(num_seeds)
     padded = parallel.pad(seeds, mesh)
     agent = _agent(config, sizes)
-    sample, update = _functions(agent, config)
-    init = joint.init([agent.init] * num_tasks, agent.shared)
+    lifted, sample = multitask.lift([agent] * num_tasks), _sampler(agent, config)
     keys = parallel.place(
         populations.streams(padded, populations.TRAIN_STREAM), mesh, parallel.SEEDS
     )
-    data = joint.stack([_noise(agent, config, sizes)] * num_tasks)
+    data = multitask.stack([_noise(agent, config, sizes)] * num_tasks)
     dataset = parallel.place(data, mesh, parallel.EVERYWHERE)
-    population = populations.init_population(init, padded)
+    states = populations.init_states(lifted.init, padded)
     gflop, parameters = count(config, sizes, num_tasks)
     return Workload(
         agent,
-        parallel.place(population, mesh, parallel.SEEDS),
-        populations.make_train_chunk(update, sample, mesh),
+        parallel.place(states, mesh, parallel.SEEDS),
+        populations.make_train_chunk(lifted.update, sample, mesh),
         (keys, dataset),
         len(padded) * gflop,
         parameters,
@@ -89,15 +88,15 @@ def parse_population(text: str) -> tuple[int, int]:
 
 
 def time_updates(work: Workload, num_steps: int) -> tuple[Any, float]:
-    """Trains three times; returns the population and the median milliseconds of an update."""
-    population, _ = work.train_chunk(work.population, None, *work.arguments, 0, 0)
+    """Trains three times; returns the states and the median milliseconds of an update."""
+    states, _ = work.train_chunk(work.states, None, *work.arguments, 0, 0)
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        population, _ = work.train_chunk(population, None, *work.arguments, 0, num_steps)
-        jax.block_until_ready(population)
+        states, _ = work.train_chunk(states, None, *work.arguments, 0, num_steps)
+        jax.block_until_ready(states)
         times.append(time.perf_counter() - started)
-    return population, 1e3 * statistics.median(times) / num_steps
+    return states, 1e3 * statistics.median(times) / num_steps
 
 
 def count(config: ConfigDict, sizes: tuple[int, int], num_tasks: int = 1) -> tuple[float, int]:
@@ -111,12 +110,12 @@ def count(config: ConfigDict, sizes: tuple[int, int], num_tasks: int = 1) -> tup
         num_tasks: trained together.
     """
     agent = _agent(config, sizes)
-    sample, update = _functions(agent, config)
+    lifted, sample = multitask.lift([agent] * num_tasks), _sampler(agent, config)
     key = jax.random.key(0)
-    state = jax.eval_shape(joint.init([agent.init] * num_tasks, agent.shared), key)
-    data = joint.stack([_noise(agent, config, sizes)] * num_tasks)
+    state = jax.eval_shape(lifted.init, key)
+    data = multitask.stack([_noise(agent, config, sizes)] * num_tasks)
     batch = jax.eval_shape(sample, data, key)
-    gflop = flops.count(update, state, batch, key) / 1e9
+    gflop = flops.count(lifted.update, state, batch, key) / 1e9
     return gflop, _parameters(jax.eval_shape(agent.init, key))
 
 
@@ -124,14 +123,14 @@ def _agent(config: ConfigDict, sizes: tuple[int, int]) -> Agent:
     return agents.create(config, agents.Spec(*sizes))
 
 
-def _functions(agent: Agent, config: ConfigDict) -> tuple[Callable, Callable]:
-    """Returns the joint `sample` and `update` of an agent."""
+def _sampler(agent: Agent, config: ConfigDict) -> Callable:
+    """Returns (dataset, key) -> a batch of all tasks."""
 
     def sample_one(dataset: datasets.Dataset, key: jax.Array) -> datasets.Batch:
         chunks = config.chunk_length, config.n_step, config.discount, agent.needs_next_actions
         return datasets.sample(dataset, key, config.batch_size, *chunks, agent.num_candidates)
 
-    return joint.sample(sample_one), joint.update(agent.update, agent.shared)
+    return multitask.sample(sample_one)
 
 
 def _parameters(state: Any) -> int:

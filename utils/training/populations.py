@@ -1,7 +1,8 @@
 """Training as one program: a population of states, and steps that never leave the device."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,20 @@ class Window:
     bad_state: jax.Array
 
 
+class Population(NamedTuple):
+    """Members in training.
+
+    Attributes:
+        states: of every member, stacked along a leading axis.
+        window: what is watched of them.
+        step: updates that they have had.
+    """
+
+    states: State
+    window: Window
+    step: int
+
+
 def stream(seed: int, name: int) -> jax.Array:
     """Returns the key of one of a seed's random streams."""
     return jax.random.fold_in(jax.random.key(seed), name)
@@ -45,14 +60,19 @@ def streams(seeds: list[int], name: int) -> jax.Array:
     return jnp.stack([stream(seed, name) for seed in seeds])
 
 
-def init_population(init: Callable, seeds: list[int]) -> State:
+def init_states(init: Callable, seeds: list[int]) -> State:
     """Returns the untrained states of all seeds, stacked along a leading member axis."""
     return jax.jit(jax.vmap(init))(streams(seeds, INIT_STREAM))
 
 
-def member(population: State, index: int) -> State:
-    """Returns one member of a population."""
-    return jax.tree.map(lambda leaf: leaf[index], population)
+def shapes(init: Callable, seeds: list[int]) -> State:
+    """Returns the shapes and types of `init_states`, which a checkpoint is read into."""
+    return jax.eval_shape(partial(init_states, init, seeds))
+
+
+def member(states: State, index: int) -> State:
+    """Returns the state of one member of a population."""
+    return jax.tree.map(lambda leaf: leaf[index], states)
 
 
 def make_train_chunk(
@@ -72,8 +92,8 @@ def make_train_chunk(
             parameters then stay in its cache. None: what suits the device.
 
     Returns:
-        (population, window, keys, dataset, first_step, num_steps) -> (population, window). The
-        population's buffers are donated. `window` collects what is watched; None opens one. `keys`
+        (states, window, keys, dataset, first_step, num_steps) -> (states, window). The buffers of
+        the states are donated. `window` collects what is watched; None opens one. `keys`
         are the members' training streams. Step `k` draws all its randomness from `fold_in(key, k)`,
         and sums are continued step by step: neither the length of a chunk nor where a run was
         interrupted has any influence on the result. `num_steps` is traced. The dataset is an
@@ -99,22 +119,20 @@ def make_train_chunk(
         state, window = jax.lax.fori_loop(0, num_steps, body, (state, window))
         return state, window.replace(bad_state=~_is_finite(state))
 
-    def train_chunk(population, window, keys, *shared):
+    def train_chunk(states, window, keys, *shared):
         if batch_seeds:
             mapped = jax.vmap(train_member, (0, 0, 0, None, None, None))
-            return mapped(population, window, keys, *shared)
-        return jax.lax.map(
-            lambda of_seed: train_member(*of_seed, *shared), (population, window, keys)
-        )
+            return mapped(states, window, keys, *shared)
+        return jax.lax.map(lambda of_seed: train_member(*of_seed, *shared), (states, window, keys))
 
     split = parallel.over_devices(train_chunk, mesh) if mesh else train_chunk
     return jax.jit(split, donate_argnums=0)
 
 
 def empty_window(train_chunk: Callable, *arguments: Any) -> Window:
-    """Returns a window of no updates for a chunk's (population, keys, dataset)."""
-    population, *others = arguments
-    return zeros_like(jax.eval_shape(train_chunk, population, None, *others, 0, 0)[1])
+    """Returns a window of no updates for a chunk's (states, keys, dataset)."""
+    states, *others = arguments
+    return zeros_like(jax.eval_shape(train_chunk, states, None, *others, 0, 0)[1])
 
 
 def zeros_like(tree: Any) -> Any:

@@ -7,8 +7,6 @@ targets, optimisers, rows. How often it logs, evaluates, saves or is interrupted
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -17,19 +15,20 @@ import tqdm
 from jax.sharding import Mesh
 
 from utils.data.datasets import Dataset
-from utils.environments import env_processes, wrappers
+from utils.environments import wrappers
 from utils.environments.action_maps import ActionMap
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
-from utils.rollouts import acting, evaluation
 from utils.storage import runs
 from utils.storage.checkpoints import KEEP, Checkpoints, DamagedError, Progress
-from utils.storage.metrics import RunLog
 from utils.system import guards
-from utils.system.background import Background, on_host
-from utils.system.stopping import StoppedError, StopRequest
-from utils.training import joint, parallel, populations
+from utils.system.background import Background
+from utils.system.stopping import StopRequest
+from utils.training import multitask, parallel, populations
 from utils.training.monitor import Monitor, restore_window
+from utils.training.multitask import Lifted
+from utils.training.outputs import Output, Outputs
+from utils.training.populations import Population
 from utils.training.schedule import PROGRESS_STEPS, Schedule
 
 
@@ -41,8 +40,8 @@ class Run(NamedTuple):
         env_names: of every task.
         seeds: trained for every task.
         mesh: the devices that the seeds are split over.
-        train, val: joint datasets on the devices.
-        sample: (dataset, key, batch_size) -> a joint batch.
+        train, val: datasets of all tasks on the devices (`multitask.stack`).
+        sample: (dataset, key, batch_size) -> a batch of all tasks.
         noise: of the environments that evaluations are played in.
         action_map: to their actions; None: they are the agents' own.
     """
@@ -63,6 +62,11 @@ class Run(NamedTuple):
         return self.agents[0]
 
     @property
+    def lifted(self) -> Lifted:
+        """The agents, lifted over tasks."""
+        return multitask.lift(self.agents)
+
+    @property
     def members(self) -> np.ndarray:
         """For every member of the padded population, which of the seeds it has."""
         return np.array([self.seeds.index(seed) for seed in parallel.pad(self.seeds, self.mesh)])
@@ -72,12 +76,12 @@ class Start(NamedTuple):
     """Where a run begins, or goes on.
 
     Attributes:
-        population: on its devices.
+        states: of the members, on their devices.
         step: updates it has had.
         progress: of every task, as its checkpoint has it; [] without one.
     """
 
-    population: Any
+    states: Any
     step: int
     progress: list[Progress]
 
@@ -90,14 +94,6 @@ class Start(NamedTuple):
         return self.step >= offline_steps and all(of_task['evaluated'] for of_task in self.progress)
 
 
-class Output(NamedTuple):
-    """Where the numbers of a task go."""
-
-    directory: Path
-    checkpoints: Checkpoints
-    log: RunLog
-
-
 def find_start(run: Run, checkpoints: list[Checkpoints]) -> Start:
     """Returns the newest state that is whole for every task, or an untrained one.
 
@@ -106,8 +102,7 @@ def find_start(run: Run, checkpoints: list[Checkpoints]) -> Start:
     Raises:
         UserError: all checkpoints are damaged, or the disk has no room for more.
     """
-    init = partial(populations.init_population, run.agent.init, run.seeds)
-    shapes = jax.eval_shape(init)
+    shapes = populations.shapes(run.agent.init, run.seeds)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     steps = set.intersection(*(saved.steps() for saved in checkpoints))
     for saved in checkpoints:
@@ -119,9 +114,9 @@ def find_start(run: Run, checkpoints: list[Checkpoints]) -> Start:
             print(f'warning: {error}', file=sys.stderr)
             continue
         of_tasks, progress = zip(*stored, strict=True)
-        population = joint.merge(list(of_tasks), run.agent.shared)
-        population = jax.tree.map(lambda leaf: leaf[run.members], population)
-        start = Start(population, step, list(progress))
+        states = run.lifted.merge(list(of_tasks))
+        states = jax.tree.map(lambda leaf: leaf[run.members], states)
+        start = Start(states, step, list(progress))
         break
     else:
         if any(saved.steps() for saved in checkpoints):
@@ -129,12 +124,11 @@ def find_start(run: Run, checkpoints: list[Checkpoints]) -> Start:
                 f'{checkpoints[0].directory}: no checkpoint is whole; to begin anew, move the run '
                 'directory away'
             )
-        joint_init = joint.init([agent.init for agent in run.agents], run.agent.shared)
         seeds = parallel.pad(run.seeds, run.mesh)
-        start = Start(populations.init_population(joint_init, seeds), 0, [])
+        start = Start(populations.init_states(run.lifted.init, seeds), 0, [])
     for saved in checkpoints:
         saved.forget_after(start.step)
-    return start._replace(population=parallel.place(start.population, run.mesh, parallel.SEEDS))
+    return start._replace(states=parallel.place(start.states, run.mesh, parallel.SEEDS))
 
 
 def train(
@@ -155,148 +149,68 @@ def train(
         UserError: a file could not be written, or an evaluation process died.
     """
     status.tell('running', start.step)
+    population, monitor, advance = _begin(run, start)
     with Background(schedule.overlaps) as background, stop.at_errors():
-        return _Training(run, start, outputs, schedule, stop, status, background).train()
-
-
-class _Training:
-    """The loop's moving parts."""
-
-    def __init__(self, run, start, outputs, schedule, stop, status, background):
-        self._run, self._outputs, self._schedule = run, outputs, schedule
-        self._stop, self._status, self._background = stop, status, background
-        self._start = start
-        self._step = self._saved_step = start.step
-        self._given_up = False
-        update = joint.update(run.agent.update, run.agent.shared)
-        self._train_chunk = populations.make_train_chunk(update, run.sample, run.mesh)
-        keys = populations.streams(parallel.pad(run.seeds, run.mesh), populations.TRAIN_STREAM)
-        self._arguments = parallel.place(keys, run.mesh, parallel.SEEDS), run.train
-        self._population = start.population
-        self._window = populations.empty_window(
-            self._train_chunk, start.population, *self._arguments
-        )
-        window_steps = 0
-        if start.progress:
-            self._window = restore_window(self._window, start.progress, run.members)
-            window_steps = start.progress[0]['window_steps']
-        self._window = parallel.place(self._window, run.mesh, parallel.SEEDS)
-        diagnose = joint.diagnose(run.agent.diagnose, run.agent.shared)
-        self._monitor = Monitor(diagnose, run.sample, run.val, run.seeds, window_steps)
-        self._monitor.add(self._window, 0)
-
-    def train(self) -> tuple[int, bool]:
-        schedule, stop = self._schedule, self._stop
-        given_up = [not self._start.evaluated(task) for task in range(len(self._outputs))]
+        sink = Outputs(run, outputs, schedule, stop, status, background, start.step)
+        given_up = [not start.evaluated(task) for task in range(len(outputs))]
         if any(given_up):
-            self._background.run(self._job(given_up, saves=True))
+            sink.evaluate_and_save(population, monitor, given_up, saves=True)
         # A chunk of no steps compiles the program, so that the first rate is that of updates.
-        self._advance(0)
-        num_steps = 1  # until it is known how long one takes
-        name = schedule.label or self._outputs[0].directory.parent.name
-        total = schedule.offline_steps
-        with tqdm.tqdm(total=total, initial=self._step, desc=name, unit='update') as bar:
-            while self._step < total and not stop():
-                num_steps = min(num_steps, schedule.next_stop(self._step) - self._step)
-                seconds = self._advance(num_steps)
-                bar.update(num_steps)
-                if schedule.logs(self._step):
-                    bar.set_postfix(_shown(self._log()))
-                self._evaluate_and_save()
-                affordable = num_steps * schedule.max_wait / seconds
-                num_steps = max(1, int(min(affordable, PROGRESS_STEPS)))
-        self._background.wait()
-        # Where an evaluation was given up, its own step was saved, and later updates go.
-        if self._saved_step < self._step and not self._given_up:
-            self._job([False] * len(self._outputs), saves=True)()
-        return self._saved_step, self._saved_step >= total and not self._given_up
+        population, _ = advance(population, 0)
+        population = _loop(population, advance, monitor, sink, schedule, stop)
+        return sink.finish(population, monitor)
 
-    def _advance(self, num_steps: int) -> float:
-        """Makes updates; returns how many seconds they took."""
+
+def _begin(run: Run, start: Start) -> tuple[Population, Monitor, Callable]:
+    """Returns the population, what watches it, and what trains it for a number of updates."""
+    lifted = run.lifted
+    train_chunk = populations.make_train_chunk(lifted.update, run.sample, run.mesh)
+    keys = populations.streams(parallel.pad(run.seeds, run.mesh), populations.TRAIN_STREAM)
+    arguments = parallel.place(keys, run.mesh, parallel.SEEDS), run.train
+    window, window_steps = populations.empty_window(train_chunk, start.states, *arguments), 0
+    if start.progress:
+        window = restore_window(window, start.progress, run.members)
+        window_steps = start.progress[0]['window_steps']
+    window = parallel.place(window, run.mesh, parallel.SEEDS)
+    monitor = Monitor(lifted.diagnose, run.sample, run.val, run.seeds, window_steps)
+    monitor.add(window, 0)
+
+    def advance(population: Population, num_steps: int) -> tuple[Population, float]:
+        """Makes updates; returns how many seconds they took, too."""
         started = time.perf_counter()
-        self._population, self._window = self._train_chunk(
-            self._population, self._window, *self._arguments, self._step, num_steps
+        states, window = train_chunk(
+            population.states, population.window, *arguments, population.step, num_steps
         )
-        self._step += num_steps
-        self._monitor.add(self._window, num_steps)
-        return time.perf_counter() - started
+        monitor.add(window, num_steps)
+        seconds = time.perf_counter() - started
+        return Population(states, window, population.step + num_steps), seconds
 
-    def _gathered(self) -> Any:
-        return parallel.gather(self._population, self._run.mesh, len(self._run.seeds))
+    return Population(start.states, window, start.step), monitor, advance
 
-    def _log(self) -> list[dict[str, Any]]:
-        rows = self._monitor.close_window(self._gathered(), self._step)
-        # Placed as the first one was: an array placed otherwise compiles the program again.
-        window = populations.zeros_like(self._window)
-        self._window = parallel.place(window, self._run.mesh, parallel.SEEDS)
-        for output, task_rows in zip(self._outputs, rows, strict=True):
-            output.log.write('train', task_rows)
-        return rows[0]
 
-    def _evaluate_and_save(self) -> None:
-        evaluates, saves = self._schedule.evaluates(self._step), self._schedule.saves(self._step)
-        if evaluates or saves:
-            with self._monitor.paused():
-                self._background.run(self._job([evaluates] * len(self._outputs), saves))
-
-    def _job(self, evaluates: list[bool], saves: bool) -> Callable[[], None]:
-        """Returns the work that is due at this step: each task is treated as if trained alone.
-
-        A checkpoint is written after the evaluation of its step, so that a run that goes on from
-        it lacks no row; or the evaluation was given up, and the checkpoint says so.
-        """
-        step, tasks = self._step, range(len(self._outputs))
-        progress = [self._monitor.progress(task) for task in tasks]
-        population = self._gathered()
-        population = on_host(population) if self._schedule.overlaps else population
-        of_tasks = joint.split(population, self._run.agent.shared, len(tasks))
-
-        def job() -> None:
-            evaluated = [
-                not evaluates[task] or self._evaluate(task, of_tasks[task], step) for task in tasks
-            ]
-            self._given_up = not all(evaluated)
-            if saves or self._stop():
-                for task in tasks:
-                    state = progress[task] | dict(evaluated=evaluated[task])
-                    self._save(self._outputs[task], step, of_tasks[task], state)
-                self._saved_step = step
-                self._status.tell('running', step)
-
-        return job
-
-    def _evaluate(self, task: int, population: Any, step: int) -> bool:
-        """Evaluates every seed of a task; returns whether it was not given up."""
-        run, log = self._run, self._outputs[task].log
-        num_episodes = self._schedule.eval_episodes
-        num_envs = min(num_episodes, self._schedule.eval_envs)
-        what = run.env_names[task], num_envs, run.noise, run.action_map
-        with env_processes.VectorEnv(*what) as vector_env:
-            for index, seed in enumerate(run.seeds):
-                # The stream is the evaluation's own, the same whenever the evaluation takes place.
-                key = populations.stream(seed, populations.EVAL_STREAM)
-                state = populations.member(population, index)
-                act = acting.bind(run.agent.act, state, run.agent.settings, run.agent.sampler)
-                try:
-                    episodes = evaluation.evaluate(
-                        act,
-                        vector_env,
-                        num_episodes,
-                        key,
-                        should_stop=self._stop,
-                        discount=run.agent.discount,
-                    )
-                except StoppedError:
-                    return False
-                tags = dict(step=step, seed=seed)
-                log.write('eval', [tags | evaluation.summary(episodes)])
-                log.write('episodes', evaluation.rows(episodes, tags))
-        return True
-
-    def _save(self, output: Output, step: int, population: Any, progress: Progress) -> None:
-        output.log.sync()
-        best = output.log.best_step()
-        output.checkpoints.save(step, population, progress, {best} - {None})
+def _loop(
+    population: Population,
+    advance: Callable,
+    monitor: Monitor,
+    sink: Outputs,
+    schedule: Schedule,
+    stop: StopRequest,
+) -> Population:
+    """Trains to the end of the schedule, or until `stop` says so."""
+    total, num_steps = schedule.offline_steps, 1  # until it is known how long one takes
+    name = schedule.label or sink.name
+    with tqdm.tqdm(total=total, initial=population.step, desc=name, unit='update') as bar:
+        while population.step < total and not stop():
+            num_steps = min(num_steps, schedule.next_stop(population.step) - population.step)
+            population, seconds = advance(population, num_steps)
+            bar.update(num_steps)
+            if schedule.logs(population.step):
+                population, rows = sink.log(population, monitor)
+                bar.set_postfix(_shown(rows))
+            sink.follow_schedule(population, monitor)
+            affordable = num_steps * schedule.max_wait / seconds
+            num_steps = max(1, int(min(affordable, PROGRESS_STEPS)))
+    return population
 
 
 def _shown(rows: list[dict[str, Any]]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from tests.helpers import random_arrays, small_agent
 from utils.data import datasets
 from utils.errors import UserError
 from utils.jobs import flops
-from utils.training import joint, populations
+from utils.training import multitask, populations
 
 SEEDS = [0, 3]
 AGENTS = {
@@ -41,18 +41,14 @@ def sampler(agent, chunk_length):
 
 
 def train(agents, shards, seeds, steps, chunk_length):
-    """The joint populations of `agents`, one per task, after some updates."""
-    first = agents[0]
-    population = populations.init_population(
-        joint.init([agent.init for agent in agents], first.shared), seeds
-    )
-    train_chunk = populations.make_train_chunk(
-        joint.update(first.update, first.shared), joint.sample(sampler(first, chunk_length))
-    )
-    dataset = jax.device_put(joint.stack(shards))
+    """The states of `agents`, one per task, after some updates together."""
+    lifted, sample = multitask.lift(agents), multitask.sample(sampler(agents[0], chunk_length))
+    train_chunk = populations.make_train_chunk(lifted.update, sample)
+    dataset = jax.device_put(multitask.stack(shards))
     keys = populations.streams(seeds, populations.TRAIN_STREAM)
-    population, window = train_chunk(population, None, keys, dataset, 0, steps)
-    return population, window.sums
+    states = populations.init_states(lifted.init, seeds)
+    states, window = train_chunk(states, None, keys, dataset, 0, steps)
+    return lifted.split(states), window.sums
 
 
 # One in every lane; each of the others compiles for some five seconds.
@@ -65,16 +61,15 @@ def test_each_member_equals_its_separate_run(name):
     shards = [datasets.build(task_arrays(task)) for task in range(2)]
     agents = [small_agent(name, return_mean=-float(task), **settings) for task in range(2)]
     together, sums = train(agents, shards, SEEDS, 10, chunk_length)
-    views = joint.split(together, agents[0].shared, 2)
     train_chunk = populations.make_train_chunk(agents[0].update, sampler(agents[0], chunk_length))
     keys = populations.streams(SEEDS, populations.TRAIN_STREAM)
     for task, agent in enumerate(agents):
-        population = populations.init_population(agent.init, SEEDS)
+        population = populations.init_states(agent.init, SEEDS)
         dataset = jax.tree.map(jnp.asarray, shards[task])
         alone, window = train_chunk(population, None, keys, dataset, 0, 10)
-        chex.assert_trees_all_equal_shapes_and_dtypes(views[task], alone)
+        chex.assert_trees_all_equal_shapes_and_dtypes(together[task], alone)
         # Batched and single matrix products may round differently in the last place.
-        chex.assert_trees_all_close(views[task], alone, rtol=1e-4, atol=1e-5)
+        chex.assert_trees_all_close(together[task], alone, rtol=1e-4, atol=1e-5)
         for metric, total in window.sums.items():
             np.testing.assert_allclose(sums[metric][:, task], total, rtol=1e-3, atol=1e-4)
 
@@ -88,9 +83,10 @@ def test_what_no_reward_touches_is_computed_once(next_action):
 
     def cost(num_tasks):
         shards = [datasets.build(task_arrays(task)) for task in range(num_tasks)]
-        state = jax.eval_shape(joint.init([agent.init] * num_tasks, agent.shared), key)
-        batch = jax.eval_shape(joint.sample(sample), joint.stack(shards), key)
-        return flops.count(joint.update(agent.update, agent.shared), state, batch, key)
+        lifted = multitask.lift([agent] * num_tasks)
+        state = jax.eval_shape(lifted.init, key)
+        batch = jax.eval_shape(multitask.sample(sample), multitask.stack(shards), key)
+        return flops.count(lifted.update, state, batch, key)
 
     own = cost(2) - cost(1)
     assert cost(5) == cost(1) + 4 * own
@@ -111,15 +107,15 @@ def test_what_no_reward_touches_is_computed_once(next_action):
 
 def test_merging_undoes_splitting():
     agents = [small_agent(return_mean=-float(task)) for task in range(2)]
-    init = joint.init([agent.init for agent in agents], ('policy',))
-    population = populations.init_population(init, SEEDS)
-    views = joint.split(population, ('policy',), 2)
+    lifted = multitask.lift(agents)
+    states = populations.init_states(lifted.init, SEEDS)
+    views = lifted.split(states)
     assert [float(view.returns.mean[0]) for view in views] == [0.0, -1.0]
-    chex.assert_trees_all_equal(joint.merge(views, ('policy',)), population)
+    chex.assert_trees_all_equal(lifted.merge(views), states)
 
 
 def test_tasks_whose_trajectories_end_apart_are_refused():
     other = task_arrays(1)
     other['masks'][39] = 1.0 - other['masks'][39]
     with pytest.raises(UserError, match='one by one'):
-        joint.stack([datasets.build(task_arrays(0)), datasets.build(other)])
+        multitask.stack([datasets.build(task_arrays(0)), datasets.build(other)])

@@ -2,14 +2,14 @@
 
 Observations, actions, the base policy and its samples are the same for every task of a seed;
 rewards and value models are a task's own. An update of one task is lifted over tasks by `vmap`,
-which leaves what does not depend on a task outside the mapped axis: it is computed once. A joint
-state is an agent's state whose fields named in `shared` are as ever and whose other leaves are led
-by the tasks.
+which leaves what does not depend on a task outside the mapped axis: it is computed once. The state
+of several tasks is an agent's state whose fields named in `Agent.shared` are as ever and whose
+other leaves are led by the tasks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from utils.data.datasets import Batch, Dataset
 from utils.errors import UserError
 
 State = Any
+Metrics = dict[str, jax.Array]
 OWN_DATA = ('rewards', 'masks')
 OWN_BATCH = ('rewards', 'discounts', 'td_mask')
 
@@ -53,50 +54,53 @@ def sample(sample_one: Callable) -> Callable[..., Batch]:
     return sample_all
 
 
-def init(init_tasks: list[Callable], shared: tuple[str, ...]) -> Callable[[jax.Array], State]:
-    """Returns key -> the untrained joint state, from the `init` of every task's agent."""
+class Lifted(NamedTuple):
+    """What `agents.Agent` does for one task, for all of them.
 
-    def init_all(key: jax.Array) -> State:
-        states = [init_task(key) for init_task in init_tasks]
+    Attributes:
+        init: (key) -> the untrained state.
+        update: (state, batch, key) -> (state, metrics), metrics (tasks,).
+        diagnose: (state, batch, key) -> metrics (tasks,).
+        split: (states of a population) -> those of each task, as if it had been trained alone.
+        merge: the inverse of `split`.
+    """
+
+    init: Callable[[jax.Array], State]
+    update: Callable[[State, Batch, jax.Array], tuple[State, Metrics]]
+    diagnose: Callable[[State, Batch, jax.Array], Metrics]
+    split: Callable[[State], list[State]]
+    merge: Callable[[list[State]], State]
+
+
+def lift(agents: Sequence[Any]) -> Lifted:
+    """Lifts agents, one of every task, over tasks; they differ in what they start with alone."""
+    first, num_tasks, shared = agents[0], len(agents), agents[0].shared
+
+    def init(key: jax.Array) -> State:
+        states = [agent.init(key) for agent in agents]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
         return stacked.replace(**{name: getattr(states[0], name) for name in shared})
 
-    return init_all
-
-
-def update(update_one: Callable, shared: tuple[str, ...]) -> Callable:
-    """Lifts (state, batch, key) -> (state, metrics) over tasks; metrics become (tasks,)."""
-
-    def update_all(state: State, batch: Batch, key: jax.Array) -> tuple[State, dict]:
+    def update(state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         axes = _state_axes(state, shared)
-        mapped = jax.vmap(update_one, (axes, _axes(Batch, OWN_BATCH), None), (axes, 0))
+        mapped = jax.vmap(first.update, (axes, _axes(Batch, OWN_BATCH), None), (axes, 0))
         return mapped(state, batch, key)
 
-    return update_all
-
-
-def diagnose(diagnose_one: Callable, shared: tuple[str, ...]) -> Callable:
-    """Lifts (state, batch, key) -> metrics over tasks."""
-
-    def diagnose_all(state: State, batch: Batch, key: jax.Array) -> dict:
+    def diagnose(state: State, batch: Batch, key: jax.Array) -> Metrics:
         axes = _state_axes(state, shared), _axes(Batch, OWN_BATCH), None
-        return jax.vmap(diagnose_one, axes)(state, batch, key)
+        return jax.vmap(first.diagnose, axes)(state, batch, key)
 
-    return diagnose_all
+    def split(states: State) -> list[State]:
+        return [
+            _per_field(states, shared, lambda part: part, lambda part, k=k: _take(part, k))
+            for k in range(num_tasks)
+        ]
 
+    def merge(of_tasks: list[State]) -> State:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *of_tasks)
+        return stacked.replace(**{name: getattr(of_tasks[0], name) for name in shared})
 
-def split(population: State, shared: tuple[str, ...], num_tasks: int) -> list[State]:
-    """Returns each task's population, as it would be had the task been trained alone."""
-    return [
-        _per_field(population, shared, lambda part: part, lambda part, k=k: _take(part, k))
-        for k in range(num_tasks)
-    ]
-
-
-def merge(populations: list[State], shared: tuple[str, ...]) -> State:
-    """The inverse of `split`."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *populations)
-    return stacked.replace(**{name: getattr(populations[0], name) for name in shared})
+    return Lifted(init, update, diagnose, split, merge)
 
 
 def _take(part: Any, task: int) -> Any:
