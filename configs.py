@@ -39,12 +39,12 @@ evor, qc, fql, ifql, iql, bc = (
 )
 
 
-# Where the whole law is at hand there is nothing to sample.
+# Where the whole distribution is at hand there is nothing to sample.
 EXACT = dict(num_return_samples=1)
 SMALL = dict(hidden_dims=(256, 256, 256), policy_layer_norm=True)
 SMALL_FLOW = SMALL | dict(flow_steps=4)
-# EVOR beyond the paper: chunks of five actions, the law-keeping target, the data's own next action,
-# the mean read in one step.
+# EVOR beyond the paper: chunks of five actions, the distribution-keeping target, the data's own
+# next action, the mean read in one step.
 EVOR5 = dict(td_target='coupled', next_action='dataset', chunk_length=5)
 EVOR5 |= dict(num_return_samples=32, return_flow_steps=1, tau_r=INF)
 # The same for a laptop. tau_q was chosen on task 1 of cube-single and of scene, three seeds each
@@ -61,13 +61,15 @@ WIDE |= dict(flow_steps=4)
 # For mazes: single actions, several steps of the data's rewards, the data's next action
 # (docs/results/antmaze.md).
 MAZE = dict(chunk_length=1, n_step=25, next_action='dataset', backup_candidates=1)
-# The law-keeping target at a fraction of the cost: see the benches of steps and of throughput.
+# The distribution-keeping target at a fraction of the cost: see the benches of steps and of
+# throughput.
 TRUNK = dict(td_target='coupled', value_net='trunk', return_solver='midpoint', return_flow_steps=1)
 POOL_FLOW = dict(td_target='coupled', return_noise='quadrature', return_flow_steps=1)
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'evor': evor,
-    # The paper's EVOR with the target that keeps the return's law, and nothing else changed.
+    # The paper's EVOR with the target that keeps the return's distribution, and nothing else
+    # changed.
     'evor_coupled': partial(evor, td_target='coupled'),
     # What won at laptop size (docs/results/before-the-audit.md), at the paper's.
     'evor5': partial(evor, **EVOR5),

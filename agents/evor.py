@@ -198,7 +198,9 @@ def value_candidates(
 
     def member_value(params: Params) -> jax.Array:
         steps = settings.return_flow_steps
-        z, weights = model.value_model.law(params, observations, candidates, noise, support, steps)
+        z, weights = model.value_model.distribution(
+            params, observations, candidates, noise, support, steps
+        )
         return extraction.soft_value(z, weights, tau_r)
 
     values = jax.vmap(member_value)(value_params)

@@ -1,4 +1,4 @@
-"""Learned laws of the reward-to-go against held-out Monte-Carlo returns, on a real dataset.
+"""Learned return distributions against held-out Monte-Carlo returns, on a real dataset.
 
     python -m benchmarks.calibration --env_name=cube-single-play-singletask-task1-v0
 
@@ -7,9 +7,9 @@ of the policy that made the data (no base policy takes part), and read at held-o
 actions. Writes OUT/calibration.csv, OUT/calibration_pit.csv (the histogram of the PIT) and
 OUT/calibration.md, and prints the table:
 
-* coverage: how often the central 80% of the learned law holds the return, with a 95% interval over
-  trajectories;
-* CRPS: the continuous ranked probability score, beside that of the returns' law over all states;
+* coverage: how often the central 80% of the learned distribution holds the return, with a 95%
+  interval over trajectories;
+* CRPS: the continuous ranked probability score, beside that of the returns of all states;
 * bias: learned mean minus return;
 * the loss on training and held-out batches.
 
@@ -81,16 +81,16 @@ def train(model: evor.Model, dataset: Dataset, val: Dataset) -> tuple[evor.State
     return state, losses | dict(val_value_loss=float(metrics['value_loss']))
 
 
-def learned_laws(model: evor.Model, state: evor.State, data: HeldOut):
-    """Returns points, ascending, and probabilities (rows, num) of the learned laws."""
+def learned_distributions(model: evor.Model, state: evor.State, data: HeldOut):
+    """Returns points, ascending, and probabilities (rows, num) of the learned distributions."""
     params = jax.tree.map(lambda leaf: leaf[0], state.value.target_params)
-    return calibration.read_laws(
+    return calibration.read_distributions(
         model.value_model, params, state.returns, data.observations, data.actions
     )
 
 
 def measure(points: np.ndarray, weights: np.ndarray, data: HeldOut) -> tuple[dict, np.ndarray]:
-    """Returns the scores of laws, and the histogram of their PIT."""
+    """Returns the scores of distributions, and the histogram of their PIT."""
     result, pit = calibration.score(points, weights, data, FLAGS.width, FLAGS.seed)
     return result, np.histogram(pit, PIT_BINS, (0.0, 1.0))[0] / len(pit)
 
@@ -116,15 +116,15 @@ def main(_: list[str]) -> None:
     rows = []
     for name in [None, *FLAGS.models]:
         if name is None:
-            label, losses, laws = 'law over all states', {}, everywhere
+            label, losses, distributions = 'distribution over all states', {}, everywhere
         else:
             config = base.copy_and_resolve_references()
             config.update(MODELS[name])
             agents.check(config)
             model = evor.build(config, spec)
             state, losses = train(model, dataset, val)
-            label, laws = name, learned_laws(model, state, data)
-        result, histogram = measure(*laws, data)
+            label, distributions = name, learned_distributions(model, state, data)
+        result, histogram = measure(*distributions, data)
         blank = dict(value_loss='', val_value_loss='')
         rows.append(dict(env_name=FLAGS.env_name, model=label) | result | blank | losses)
         CsvTable(csv).append(rows[-1:])
@@ -151,7 +151,7 @@ def _load() -> tuple[Dataset, Dataset]:
 
 
 def _returns_of_all_states(dataset: Dataset, discount: float, rows: int):
-    """The law of the training returns, whatever the state: what a model must beat."""
+    """The distribution of the training returns, whatever the state: what a model must beat."""
     values = recorded_returns.completed_returns(dataset, discount)
     points = np.quantile(values, (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS)
     points = np.broadcast_to(points, (rows, NUM_POINTS))

@@ -2,9 +2,10 @@
 
     python -m benchmarks.flow_steps
 
-Trains the `coupled` target (lam 0) on processes of known law. First the backup is fine and the
-reading varies; then the backup varies and the reading is fine. `steered_walk` is the deterministic
-twin of `noisy_walk`. Writes OUT/flow_steps.csv and OUT/flow_steps.md, which it prints.
+Trains the `coupled` target (lam 0) on processes of known distribution. First the backup is fine
+and the reading varies; then the backup varies and the reading is fine. `steered_walk` is the
+deterministic twin of `noisy_walk`. Writes OUT/flow_steps.csv and OUT/flow_steps.md, which it
+prints.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Markov reward processes whose return law is known in closed form: the ground truth here.
+"""Markov reward processes whose return distribution is known in closed form: the ground truth here.
 
-A process hands out transitions like a dataset would, one batch per key, and knows the law of the
-true return. Rewards and returns are in units of reward.
+A process hands out transitions like a dataset would, one batch per key, and knows the distribution
+of the true return. Rewards and returns are in units of reward.
 
 `start` and `step` of a process are given one key; what they draw from it is independent.
 """
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from benchmarks import laws
-from benchmarks.laws import Law
+from benchmarks import distributions
+from benchmarks.distributions import Distribution
 from utils.data.datasets import Batch
 
 # Folded into the key of a batch for its later steps: far from the numbers that `split` counts by,
@@ -24,11 +24,11 @@ LATER = 1 << 20
 
 
 class Query(NamedTuple):
-    """A state and action whose return law is known."""
+    """A state and action whose return distribution is known."""
 
     observation: list[float]
     action: list[float]
-    law: Law
+    distribution: Distribution
 
 
 class Step(NamedTuple):
@@ -58,7 +58,7 @@ class Process(NamedTuple):
         name: for tables.
         start: (key, batch_size) -> observations and actions, (batch, d) each.
         step: (key, observations, actions) -> Step.
-        queries: states and actions whose law is known.
+        queries: states and actions whose distribution is known.
         bounds: of the returns of all states; of all but 1 in 10,000 where there are none.
     """
 
@@ -71,7 +71,7 @@ class Process(NamedTuple):
     def sample(self, key: jax.Array, size: int, n_step: int = 1) -> Batch:
         """Draws a batch of `size` chunks of one action, with rewards of `n_step` steps.
 
-        The policy goes on for the later steps, so the law of the return stays what it is.
+        The policy goes on for the later steps, so the distribution of the return stays what it is.
         """
         observations, actions = self.start(key, size)
         following = self.step(key, observations, actions)
@@ -102,7 +102,7 @@ def _one_state(
     name: str,
     rewards: Callable[[jax.Array, int], jax.Array],
     discounts: Callable[[jax.Array, int], jax.Array],
-    law: Law,
+    distribution: Distribution,
     bounds: tuple[float, float],
 ) -> Process:
     """A process with one state and one action: independent rewards and discounts."""
@@ -115,7 +115,7 @@ def _one_state(
         size = len(observations)
         return Step(rewards(reward_key, size), discounts(discount_key, size), observations, actions)
 
-    return Process(name, start, step, [Query([0.0], [0.0], law)], bounds)
+    return Process(name, start, step, [Query([0.0], [0.0], distribution)], bounds)
 
 
 def _always(discount: float) -> Callable[[jax.Array, int], jax.Array]:
@@ -136,7 +136,7 @@ def uniform() -> Process:
     def rewards(key: jax.Array, size: int) -> jax.Array:
         return jax.random.bernoulli(key, 0.5, (size,)).astype(jnp.float32)
 
-    return _one_state('uniform', rewards, _always(0.5), laws.uniform(0.0, 2.0), (0.0, 2.0))
+    return _one_state('uniform', rewards, _always(0.5), distributions.uniform(0.0, 2.0), (0.0, 2.0))
 
 
 def exponential() -> Process:
@@ -150,7 +150,9 @@ def exponential() -> Process:
         return 0.25 * jax.random.exponential(key, (size,))
 
     high = -0.5 * np.log(1e-4)
-    return _one_state('exponential', rewards, _goes_on(1.0), laws.exponential(0.5), (0.0, high))
+    return _one_state(
+        'exponential', rewards, _goes_on(1.0), distributions.exponential(0.5), (0.0, high)
+    )
 
 
 def gaussian() -> Process:
@@ -159,9 +161,9 @@ def gaussian() -> Process:
     def rewards(key: jax.Array, size: int) -> jax.Array:
         return 0.5 + 0.5 * jax.random.normal(key, (size,))
 
-    law = laws.gaussian(1.0, np.sqrt(1 / 3))
-    spread = 3.89 * law.std
-    return _one_state('gaussian', rewards, _always(0.5), law, (1.0 - spread, 1.0 + spread))
+    distribution = distributions.gaussian(1.0, np.sqrt(1 / 3))
+    spread = 3.89 * distribution.std
+    return _one_state('gaussian', rewards, _always(0.5), distribution, (1.0 - spread, 1.0 + spread))
 
 
 def geometric() -> Process:
@@ -170,16 +172,18 @@ def geometric() -> Process:
     A chain that terminates, as a task does: half of all returns are 1, a quarter 1.5, and so on.
     """
     lengths = np.arange(1, 41)
-    law = laws.discrete(2.0 * (1.0 - 0.5**lengths), 0.5 ** np.minimum(lengths, 39))
+    distribution = distributions.discrete(
+        2.0 * (1.0 - 0.5**lengths), 0.5 ** np.minimum(lengths, 39)
+    )
     ones = lambda key, size: jnp.ones(size)  # noqa: E731
-    return _one_state('geometric', ones, _goes_on(0.5), law, (0.0, 2.0))
+    return _one_state('geometric', ones, _goes_on(0.5), distribution, (0.0, 2.0))
 
 
 def constant() -> Process:
     """Reward 1 for ever, gamma 1/2: the return is 2, nothing is random."""
-    law = laws.discrete([2.0], [1.0])
+    distribution = distributions.discrete([2.0], [1.0])
     ones = lambda key, size: jnp.ones(size)  # noqa: E731
-    return _one_state('constant', ones, _always(0.5), law, (0.0, 2.0))
+    return _one_state('constant', ones, _always(0.5), distribution, (0.0, 2.0))
 
 
 def two_point() -> Process:
@@ -209,15 +213,16 @@ def two_point() -> Process:
             next_actions=actions,
         )
 
-    law = laws.discrete([0.0, 1.0], [0.5, 0.5])
-    return Process('two_point', start, step, [Query([0.0], [0.0], law)], (0.0, 2.0))
+    distribution = distributions.discrete([0.0, 1.0], [0.5, 0.5])
+    return Process('two_point', start, step, [Query([0.0], [0.0], distribution)], (0.0, 2.0))
 
 
 def tied_actions() -> Process:
     """Two actions of equal mean: action -1 is paid Uniform[0.4, 0.6], action 1 Uniform[0, 1].
 
-    The pay comes one step after the action, undiscounted, so that the law has to travel through a
-    bootstrap. Observation 0 is the choice; observations -1 and 1 are paid accordingly and end.
+    The pay comes one step after the action, undiscounted, so that the distribution has to travel
+    through a bootstrap. Observation 0 is the choice; observations -1 and 1 are paid accordingly
+    and end.
     """
     return _paid_later('tied_actions', safe=(0.4, 0.6), risky=(0.0, 1.0))
 
@@ -250,8 +255,8 @@ def _paid_later(name: str, safe: tuple[float, float], risky: tuple[float, float]
         )
 
     queries = [
-        Query([0.0], [-1.0], laws.uniform(*safe)),
-        Query([0.0], [1.0], laws.uniform(*risky)),
+        Query([0.0], [-1.0], distributions.uniform(*safe)),
+        Query([0.0], [1.0], distributions.uniform(*risky)),
     ]
     return Process(name, start, step, queries, (0.0, 1.0))
 
@@ -261,20 +266,20 @@ def noisy_walk() -> Process:
 
     The transitions are stochastic and actions have no effect. Observations are (stage, position).
     """
-    law = laws.discrete([-1.0, 0.0, 1.0], [0.25, 0.5, 0.25])
-    queries = [Query([0.0, 0.0], [action], law) for action in (-1.0, 1.0)]
+    distribution = distributions.discrete([-1.0, 0.0, 1.0], [0.25, 0.5, 0.25])
+    queries = [Query([0.0, 0.0], [action], distribution) for action in (-1.0, 1.0)]
     return Process('noisy_walk', _start_walk, _walk(steered=False), queries, (-1.0, 1.0))
 
 
 def steered_walk() -> Process:
     """The deterministic twin of `noisy_walk`: the action moves, and the data's policy is a coin.
 
-    The law of the start, over the policy's actions, is that of `noisy_walk`; but here a soft value
-    is one that a policy can reach.
+    The distribution of the start, over the policy's actions, is that of `noisy_walk`; but here a
+    soft value is one that a policy can reach.
     """
     queries = [
-        Query([0.0, 0.0], [-1.0], laws.discrete([-1.0, 0.0], [0.5, 0.5])),
-        Query([0.0, 0.0], [1.0], laws.discrete([0.0, 1.0], [0.5, 0.5])),
+        Query([0.0, 0.0], [-1.0], distributions.discrete([-1.0, 0.0], [0.5, 0.5])),
+        Query([0.0, 0.0], [1.0], distributions.discrete([0.0, 1.0], [0.5, 0.5])),
     ]
     return Process('steered_walk', _start_walk, _walk(steered=True), queries, (-1.0, 1.0))
 
@@ -347,8 +352,8 @@ def rare_success() -> Process:
     for thrown, heads in ((0, 0), (5, 2), (5, 3), (10, 5), (10, 6), (15, 9)):
         chance = float(stats.binom.sf(NEEDED - heads - 1, STEPS - thrown, 0.5))
         observation = np.asarray(observe(*map(jnp.float32, (thrown, heads)))).tolist()
-        law = laws.discrete([0.0, 1.0], [1.0 - chance, chance])
-        queries.append(Query(observation, [0.0], law))
+        distribution = distributions.discrete([0.0, 1.0], [1.0 - chance, chance])
+        queries.append(Query(observation, [0.0], distribution))
     return Process('rare_success', start, step, queries, (0.0, 1.0))
 
 

@@ -109,13 +109,13 @@ def _cost_table(rows: list[Row]) -> str:
     return table(header, lines)
 
 
-def return_law_tables(rows: list[Row], settings: str) -> str:
-    """The report of `benchmarks.return_law`, in Markdown."""
+def return_distribution_tables(rows: list[Row], settings: str) -> str:
+    """The report of `benchmarks.return_distribution`, in Markdown."""
     rows = select(rows, updates=max(row['updates'] for row in rows))
     parts = [
         f'After {settings}. Mean over the queries of a process, then over the seeds, with the '
         'least and the greatest seed; in units of reward. The least error is in bold.\n',
-        '**Wasserstein-1 distance to the true law**\n',
+        '**Wasserstein-1 distance to the true distribution**\n',
         _error_table(rows, 'wasserstein'),
         _verdicts(rows),
         '**Error of the mean** (flows are read in one step)\n',
@@ -131,7 +131,7 @@ def return_law_tables(rows: list[Row], settings: str) -> str:
     return '\n'.join(parts)
 
 
-def return_law_figure(rows: list[Row], path: Path) -> None:
+def return_distribution_figure(rows: list[Row], path: Path) -> None:
     """Draws the Wasserstein-1 distance against updates, a panel per process, a line per model."""
     names = unique(rows, 'process')
     columns = min(4, len(names))
@@ -156,7 +156,7 @@ def return_law_figure(rows: list[Row], path: Path) -> None:
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     figure.supxlabel('updates')
-    figure.supylabel('Wasserstein-1 distance to the true law')
+    figure.supylabel('Wasserstein-1 distance to the true distribution')
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside upper center', ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=130)

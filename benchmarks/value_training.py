@@ -1,4 +1,4 @@
-"""Trains value models on processes of known law and measures how far their laws are from it."""
+"""Trains value models on processes of known return distribution and measures their errors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +27,7 @@ from utils.training import populations
 # split its noise between atoms (two layers are at 0.1 on the walks after as many updates).
 SMALL = dict(hidden_dims=(64,) * 4, lr=3e-3, next_action='dataset', num_atoms=51)
 LEVELS = (np.arange(4096) + 0.5) / 4096
-# The law is read with many steps; the mean of a flow in one step, which is right for every target.
+# A distribution is read with many steps, the mean of a flow in one: right for every target.
 READING_STEPS = 50
 TEMPERATURES = (0.5, 1.0, 4.0)  # in deviations of the true return
 
@@ -40,7 +40,8 @@ class Trained(NamedTuple):
         population: its state; every leaf is led by the seeds.
         process: the ground truth.
         read: compiled (value params of the seeds, returns, query's observation and action,
-            flow_steps) -> points and weights (seeds, num) of the learned law, in units of reward.
+            flow_steps) -> points and weights (seeds, num) of the learned distribution, in units of
+            reward.
     """
 
     model: evor.Model
@@ -53,7 +54,7 @@ def build(process: Process, steps: int, **settings: object) -> evor.Model:
     """A small EVOR for a process, with the learning rate annealed to zero over `steps`."""
     config = configs.get_config('evor').unlock()
     config.update(SMALL | settings)
-    truth = np.concatenate([query.law.quantile(LEVELS) for query in process.queries])
+    truth = np.concatenate([query.distribution.quantile(LEVELS) for query in process.queries])
     query = process.queries[0]
     sizes = len(query.observation), len(query.action)
     scale = ReturnScale(float(truth.mean()), max(float(truth.std()), 0.1), *process.bounds)
@@ -98,7 +99,7 @@ def make_read(model: evor.Model) -> Callable:
         def of_seed(params, return_map):
             params = jax.tree.map(lambda leaf: leaf[0], params)  # the only member
             support = returns.support(return_map)
-            z, weights = model.value_model.law(
+            z, weights = model.value_model.distribution(
                 params, observation, action, noise, support, flow_steps
             )
             return returns.to_reward_units(return_map, z[0]), weights[0]
@@ -123,10 +124,12 @@ def train(process: Process, steps: int, seeds: int = 1, **settings: object) -> T
     return Trained(model, population, process, make_read(model))
 
 
-def learned_law(
+def learned_distribution(
     trained: Trained, query: Query, flow_steps: int = READING_STEPS, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns points and probabilities of the learned law, in units of reward, points ascending.
+    """Returns points, ascending, and probabilities of the learned distribution.
+
+    In units of reward.
 
     The slow target copy is read: it averages recent updates.
     """
@@ -146,7 +149,7 @@ def with_solver(trained: Trained, solver: str) -> Trained:
 
 
 def quantiles(points: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Returns the quantiles of a law of ascending points."""
+    """Returns the quantiles of a distribution of ascending points."""
     index = np.searchsorted(np.cumsum(weights) / np.sum(weights), levels)
     return points[np.minimum(index, len(points) - 1)]
 
@@ -154,20 +157,20 @@ def quantiles(points: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np
 def measure(
     trained: Trained, query: Query, seed: int = 0, flow_steps: int = READING_STEPS
 ) -> dict[str, float]:
-    """Returns the errors of a learned law, in units of reward, read with `flow_steps`.
+    """Returns the errors of a learned distribution, in units of reward, read with `flow_steps`.
 
     `wasserstein` is the Wasserstein-1 distance, `mean_error` that of the mean (of a flow: read in
     one step), `soft_error_T` that of the soft value at T deviations (NaN where the truth is
     infinite), each learned minus true except the first.
     """
-    law = query.law
-    points, weights = learned_law(trained, query, flow_steps, seed)
-    distance = np.abs(quantiles(points, weights, LEVELS) - law.quantile(LEVELS)).mean()
-    mean_points, mean_weights = learned_law(trained, query, 1, seed)
-    result = dict(wasserstein=distance, mean_error=mean_points @ mean_weights - law.mean)
+    distribution = query.distribution
+    points, weights = learned_distribution(trained, query, flow_steps, seed)
+    distance = np.abs(quantiles(points, weights, LEVELS) - distribution.quantile(LEVELS)).mean()
+    mean_points, mean_weights = learned_distribution(trained, query, 1, seed)
+    result = dict(wasserstein=distance, mean_error=mean_points @ mean_weights - distribution.mean)
     for temperature in TEMPERATURES:
-        tau = temperature * max(law.std, 0.1)
-        truth = law.soft_value(tau)
+        tau = temperature * max(distribution.std, 0.1)
+        truth = distribution.soft_value(tau)
         learned = float(soft_value(jnp.asarray(points), jnp.asarray(weights), jnp.float32(tau)))
         error = learned - truth if np.isfinite(truth) else np.nan
         result[f'soft_error_{temperature:g}'] = error

@@ -1,4 +1,4 @@
-"""Figures of runs: learning curves, inference settings, return laws, calibration, profiles.
+"""Figures of runs: learning curves, inference settings, return distributions, profiles.
 
     python scripts/make_figures.py --runs=exp --out=bench/figures
 
@@ -7,7 +7,7 @@ from the numbers in OUT/FIGURE.csv, with OUT/FIGURE_sources.csv: the files and l
 number. What cannot be drawn is told with the reason.
 
 Success against inference settings needs runs that scripts/evaluate.py has evaluated at several;
-laws and calibration need checkpoints of EVOR and the held-out data.
+distributions and calibration need checkpoints of EVOR and the held-out data.
 """
 
 from pathlib import Path

@@ -130,8 +130,8 @@ def over_seeds(wins, totals):
     return rates.mean(), max(0.0, min(low)), min(1.0, max(high))
 
 
-def flow_laws(checkpoint, seed, observations, actions):
-    """Learned laws of a run's flow, by Euler steps written out: 64 points for each row, ascending.
+def flow_distributions(checkpoint, seed, observations, actions):
+    """Learned distributions of a run's flow, by Euler steps written out: 64 points a row.
 
     Args:
         checkpoint: RUN/checkpoints/STEP.

@@ -77,10 +77,10 @@ def test_crps_is_the_integral_of_the_squared_difference_of_distributions():
     np.testing.assert_allclose(result, [expected], atol=1e-6)
 
 
-@pytest.mark.parametrize('law', ['gaussian', 'two atoms'])
-def test_pit_of_the_right_law_is_uniform(law):
+@pytest.mark.parametrize('distribution', ['gaussian', 'two atoms'])
+def test_pit_of_the_right_distribution_is_uniform(distribution):
     rng, rows = np.random.default_rng(1), 4000
-    if law == 'gaussian':
+    if distribution == 'gaussian':
         points = np.tile(stats.norm.ppf((np.arange(200) + 0.5) / 200) * 5, (rows, 1))
         weights, outcomes = np.full(points.shape, 1 / 200), rng.normal(size=rows) * 5
     else:
@@ -110,7 +110,7 @@ def test_sliced_wasserstein_of_a_shift():
     assert sliced_wasserstein(points, points, np.random.default_rng(1)) == 0.0
 
 
-def test_quantiles_of_a_weighted_law():
+def test_quantiles_of_a_weighted_distribution():
     points, weights = np.array([1.0, 2.0, 4.0]), np.array([0.5, 0.25, 0.25])
     levels = np.array([0.1, 0.49, 0.51, 0.74, 0.76, 0.99])
     expected = [1.0, 1.0, 2.0, 2.0, 4.0, 4.0]
@@ -170,7 +170,7 @@ def test_the_best_model_of_a_process_is_bold_and_named():
     ]
     for flow in ('coupled, lam 0', 'coupled, lam 0.5', 'coupled, lam 1'):
         rows += [common | dict(model=flow, seed=seed, wasserstein=0.4) for seed in (0, 1)]
-    text = reports.return_law_tables(rows, 'ten updates')
+    text = reports.return_distribution_tables(rows, 'ten updates')
     assert '**0.105 [0.100, 0.110]**' in text
     assert '| uniform | velocity: 0.305 | C51: 0.105 | loses |' in text
     assert 'infinite' in text

@@ -160,20 +160,20 @@ def test_quadrature_is_what_many_samples_tend_to(key):
 
 
 @pytest.mark.parametrize('value_model', list(value_models.MODULES))
-def test_candidates_are_valued_by_the_soft_value_of_their_law(key, value_model):
-    """Whatever the model: tau ln E exp(z / tau) of each member's law, from common noise."""
+def test_candidates_are_valued_by_the_soft_value_of_their_distribution(key, value_model):
+    """Whatever the model: tau ln E exp(z / tau) of each member, from common noise."""
     changes = TWO_NETS | dict(value_model=value_model)
     agent, state = build(**changes), untrained(**changes)
     noise = extraction.return_noise(key, (4, 1), 4, 'random')
     noise = noise._replace(z_0=jnp.tile(noise.z_0, (1, 5, 1)))
     support = returns.support(state.returns)
     assert support == (-2.5, 2.5)
-    law = jax.jit(agent.model.value_model.law, static_argnums=5)
+    distribution = jax.jit(agent.model.value_model.distribution, static_argnums=5)
     repeated = np.tile(OBSERVATIONS[:, None], (1, 5, 1))
     members = []
     for m in range(2):
         params = member_of(state.value.params, m)
-        z, weights = law(params, repeated, CANDIDATES, noise, support, 4)
+        z, weights = distribution(params, repeated, CANDIDATES, noise, support, 4)
         members.append(0.7 * logsumexp(np.float64(z) / 0.7, b=np.float64(weights), axis=-1))
     values = values_of(agent, state, CANDIDATES, key)
     np.testing.assert_allclose(values, np.mean(members, axis=0), rtol=1e-4, atol=1e-5)

@@ -27,7 +27,7 @@ def test_soft_value_weights_its_samples():
     np.testing.assert_allclose(value, np.log(2.5), rtol=1e-6)
 
 
-def test_each_law_may_have_weights_of_its_own():
+def test_each_distribution_may_have_weights_of_its_own():
     returns = jnp.broadcast_to(jnp.array([0.0, jnp.log(3.0)]), (2, 2))
     weights = jnp.array([[0.5, 0.5], [0.25, 0.75]])
     values = soft_value(returns, weights, 1.0)
@@ -57,8 +57,8 @@ def soft_value_in_float64(returns, weights, temperature):
 
 
 @pytest.mark.parametrize('temperature', 10.0 ** np.arange(-2, 7))
-def test_soft_value_of_a_weighted_law_agrees_with_float64(temperature):
-    """Laws of nine points whose probabilities differ by orders of magnitude, at any scale."""
+def test_soft_value_of_a_weighted_distribution_agrees_with_float64(temperature):
+    """Nine points whose probabilities differ by orders of magnitude, at any scale."""
     rng = np.random.default_rng(0)
     weights = np.float32(rng.dirichlet(np.full(9, 0.1), 300))
     returns = np.float32(rng.normal(size=(300, 9)) * 10.0 ** rng.uniform(-2, 2, (300, 1)))
@@ -71,7 +71,7 @@ ATOMS = jnp.linspace(-3.0, 3.0, 101)
 
 
 def nearly_all_at_the_bottom(top):
-    """A law on `ATOMS` that leaves the best atom the probability `top`."""
+    """A distribution on `ATOMS` that leaves the best atom the probability `top`."""
     return jnp.zeros(101).at[0].set(1.0).at[-1].set(top)
 
 

@@ -32,7 +32,7 @@ def success_rows(column, values, lacking=()):
     ]
 
 
-def law_rows():
+def distribution_rows():
     learned = [
         PLACE | dict(config=config, way=way, kind='learned', level=level, **{'return': value})
         for config in CONFIGS
@@ -72,7 +72,7 @@ FIGURES = {
         ],
         CONFIGS,
     ),
-    'return laws': lambda: charts.return_laws(law_rows(), CONFIGS),
+    'return distributions': lambda: charts.return_distributions(distribution_rows(), CONFIGS),
     'calibration': lambda: charts.calibration(pit_rows(), CONFIGS),
 }
 
@@ -94,7 +94,7 @@ def test_the_same_numbers_give_the_same_bytes_for_screen_and_print(tmp_path):
     with figures.styled():
         for file in ('a', 'b'):
             paths = [tmp_path / f'{file}{suffix}' for suffix in figures.SUFFIXES]
-            figures.write(FIGURES['return laws'](), paths)
+            figures.write(FIGURES['return distributions'](), paths)
     assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
     assert (tmp_path / 'a.pdf').read_bytes().startswith(b'%PDF')
     for suffix in figures.SUFFIXES:
@@ -143,8 +143,8 @@ def test_settings_stand_at_their_logarithm_or_evenly(name, ticks, places):
     assert (np.abs(one - two) < 0.5).all()
 
 
-def test_laws_and_what_was_recorded():
-    left, right = FIGURES['return laws']().axes
+def test_distributions_and_what_was_recorded():
+    left, right = FIGURES['return distributions']().axes
     assert lines_of(left, 'one') == [[[-80.0, 0.5], [-20.0, 1.0]]]
     assert not [line for line in left.lines if line.get_label() == 'recorded']
     at = [line.get_xdata()[0] for line in right.lines if len(set(line.get_xdata())) == 1]
@@ -263,7 +263,10 @@ def test_a_figure_is_a_picture_its_numbers_and_their_lines(tmp_path):
     suffixes = ('.csv', '.pdf', '.png', '_sources.csv')
     assert {path.name for path in out.iterdir()} == {n + s for n in made for s in suffixes}
     assert 'tau_q: no run was evaluated at several tau_q' in result.stdout
-    assert 'return_laws: no finished run of an agent that learns laws' in result.stdout
+    assert (
+        'return_distributions: no finished run of an agent that learns distributions'
+        in result.stdout
+    )
     with (out / 'learning_curves_sources.csv').open(newline='') as file:
         sources = list(csv.DictReader(file))
     # Three seeds at the third of three evaluations: lines 8 to 10, below the header.

@@ -5,35 +5,35 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from benchmarks import laws, processes
+from benchmarks import distributions, processes
 
 LEVELS = (np.arange(2000) + 0.5) / 2000
-LAWS = {
-    'uniform': laws.uniform(-1.0, 2.0),
-    'discrete': laws.discrete([-1.0, 0.5, 2.0], [0.2, 0.5, 0.3]),
-    'gaussian': laws.gaussian(0.3, 0.7),
-    'exponential': laws.exponential(0.5),
+DISTRIBUTIONS = {
+    'uniform': distributions.uniform(-1.0, 2.0),
+    'discrete': distributions.discrete([-1.0, 0.5, 2.0], [0.2, 0.5, 0.3]),
+    'gaussian': distributions.gaussian(0.3, 0.7),
+    'exponential': distributions.exponential(0.5),
 }
 
 
-@pytest.mark.parametrize('name', LAWS)
+@pytest.mark.parametrize('name', DISTRIBUTIONS)
 def test_moments_and_soft_values_are_those_of_the_quantiles(name):
-    law = LAWS[name]
+    distribution = DISTRIBUTIONS[name]
     levels = (np.arange(200_000) + 0.5) / 200_000
-    returns = law.quantile(levels)
-    assert np.mean(returns) == pytest.approx(law.mean, abs=1e-3)
-    assert np.std(returns) == pytest.approx(law.std, abs=2e-3)
+    returns = distribution.quantile(levels)
+    assert np.mean(returns) == pytest.approx(distribution.mean, abs=1e-3)
+    assert np.std(returns) == pytest.approx(distribution.std, abs=2e-3)
     for tau in (2.0, 5.0):
         soft = tau * np.log(np.mean(np.exp(returns / tau)))
-        assert law.soft_value(tau) == pytest.approx(soft, abs=2e-3)
+        assert distribution.soft_value(tau) == pytest.approx(soft, abs=2e-3)
 
 
-def test_the_exponential_law_has_no_soft_value_below_its_mean():
-    law = laws.exponential(0.5)
-    assert law.soft_value(0.5) == np.inf
+def test_the_exponential_distribution_has_no_soft_value_below_its_mean():
+    distribution = distributions.exponential(0.5)
+    assert distribution.soft_value(0.5) == np.inf
     tau = 0.8
     moment, _ = integrate.quad(lambda g: 2.0 * np.exp(g / tau - 2.0 * g), 0.0, np.inf)
-    assert law.soft_value(tau) == pytest.approx(tau * np.log(moment), rel=1e-6)
+    assert distribution.soft_value(tau) == pytest.approx(tau * np.log(moment), rel=1e-6)
 
 
 def simulate(process, n_step=1, size=100_000, sweeps=40):
@@ -75,22 +75,22 @@ def test_the_chance_of_a_rare_success_is_that_of_its_transitions():
         values[thrown] = sums / np.maximum(counts, 1)
     for query in process.queries:
         thrown, heads = np.round(10 * (np.array(query.observation) + 1)).astype(int)
-        assert query.law.mean == pytest.approx(values[thrown, heads], rel=0.1)
-        assert 0.01 < query.law.mean < 0.06
+        assert query.distribution.mean == pytest.approx(values[thrown, heads], rel=0.1)
+        assert 0.01 < query.distribution.mean < 0.06
 
 
 @pytest.mark.parametrize('n_step', [1, 4])
 @pytest.mark.parametrize('name', [name for name in processes.ALL if name != 'rare_success'])
-def test_the_law_of_a_process_is_that_of_its_simulated_returns(name, n_step):
-    """However many steps lie before the bootstrap: the policy goes on, so the law stays."""
+def test_the_distribution_of_a_process_is_that_of_its_simulated_returns(name, n_step):
+    """However many steps lie before the bootstrap: the policy goes on, so it stays."""
     process = processes.ALL[name]()
     simulated = simulate(process, n_step)
     for query in process.queries:
         returns = simulated(query)
-        distance = np.abs(np.quantile(returns, LEVELS) - query.law.quantile(LEVELS)).mean()
+        distance = np.abs(np.quantile(returns, LEVELS) - query.distribution.quantile(LEVELS)).mean()
         assert distance <= 0.02
         assert returns.min() >= process.bounds[0] - 0.6
-        # At most the 1 in 10,000 that bounds of unbounded laws leave out, and its sampling error.
+        # At most the 1 in 10,000 that bounds of unbounded ones leave out, and its sampling error.
         outside = (returns < process.bounds[0] - 1e-6) | (returns > process.bounds[1] + 1e-6)
         assert outside.mean() <= 5e-4
 
@@ -129,11 +129,11 @@ def test_a_sum_of_rewards_stops_where_the_process_ends():
     assert np.mean(goes_on) == pytest.approx(0.125, abs=0.01)
 
 
-def test_the_twins_share_the_law_of_their_start():
+def test_the_twins_share_the_distribution_of_their_start():
     """Stochastic transitions, or deterministic ones under a coin of a policy: the same returns."""
     noisy, steered = processes.noisy_walk(), processes.steered_walk()
-    mixture = np.concatenate([query.law.quantile(LEVELS) for query in steered.queries])
-    truth = noisy.queries[0].law.quantile((np.arange(4000) + 0.5) / 4000)
+    mixture = np.concatenate([query.distribution.quantile(LEVELS) for query in steered.queries])
+    truth = noisy.queries[0].distribution.quantile((np.arange(4000) + 0.5) / 4000)
     np.testing.assert_allclose(np.sort(mixture), truth, atol=1e-9)
     # But only in the deterministic one does an action reach more than the mean of the start.
-    assert steered.queries[1].law.mean > noisy.queries[1].law.mean
+    assert steered.queries[1].distribution.mean > noisy.queries[1].distribution.mean

@@ -64,7 +64,7 @@ SMALL = {
     'scripts/evaluate.py': ['--eval_episodes=1', '--n_pi=1,4', '--tau_q=0'],
     'scripts/check_policy.py': ['--dataset_dir=data', '--eval_episodes=1', '--samples=64'],
     'scripts/check_values.py': ['--dataset_dir=data', '--samples=64'],
-    'benchmarks.return_law': [
+    'benchmarks.return_distribution': [
         '--steps=2',
         '--processes=uniform',
         '--seeds=1',

@@ -37,7 +37,7 @@ TAGS = """html head meta title style body header h1 h2 h3 nav ul li a main secti
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 # Tables whose numbers tests/test_make_tables.py makes again, from their CSV files.
 MADE_AGAIN_THERE = {'hyperparameters'}
-LAWS = {'return_laws', 'calibration', 'calibration_scores'}
+DISTRIBUTIONS = {'return_distributions', 'calibration', 'calibration_scores'}
 
 
 class Report(NamedTuple):
@@ -86,8 +86,8 @@ def report(request):
 
 @pytest.mark.long
 def test_every_number_is_made_again_from_what_it_cites(report):
-    """Those of laws: below. A number that no check has looked at is an error."""
-    tables = set(report.page.tables) - LAWS - MADE_AGAIN_THERE
+    """Those of distributions: below. A number that no check has looked at is an error."""
+    tables = set(report.page.tables) - DISTRIBUTIONS - MADE_AGAIN_THERE
     assert tables >= {
         'tasks',
         'aggregates',
@@ -146,7 +146,7 @@ def arrays_of(path, env_name):
     return arrays
 
 
-def law_runs(report, name):
+def distribution_runs(report, name):
     """Rows of a table by run: {(checkpoint, held-out file, seed): rows}, and the run's config."""
     found = defaultdict(list)
     for row in report.rows(name):
@@ -158,15 +158,17 @@ def law_runs(report, name):
     return found
 
 
-def test_every_return_law_is_read_again_from_its_checkpoint(report):
-    for (checkpoint, held_out, seed), rows in law_runs(report, 'return_laws').items():
+def test_every_return_distribution_is_read_again_from_its_checkpoint(report):
+    for (checkpoint, held_out, seed), rows in distribution_runs(
+        report, 'return_distributions'
+    ).items():
         record = runs.read_record(checkpoint.parents[1])
         config = runs.agent_config(record)
         arrays = arrays_of(held_out, record['env_name'])
         places = {int(row['row'].text): int(row['way'].text) for row in rows}
         assert list(places.values()) == [10, 50, 90]
         chosen = np.array(list(places))
-        laws = recompute.flow_laws(
+        distributions = recompute.flow_distributions(
             checkpoint,
             seed,
             arrays['observations'][chosen],
@@ -174,11 +176,11 @@ def test_every_return_law_is_read_again_from_its_checkpoint(report):
         )
         low = min(arrays['rewards'].min(), 0.0) / (1 - config.discount)
         high = max(arrays['rewards'].max(), 0.0) / (1 - config.discount)
-        for place, law in zip(chosen, laws, strict=True):
+        for place, distribution in zip(chosen, distributions, strict=True):
             of_place = [row for row in rows if int(row['row'].text) == place]
             points = [row for row in of_place if row['kind'].text == 'learned']
             np.testing.assert_allclose(
-                [float(row['return'].text) for row in points], law, rtol=1e-3, atol=2e-3
+                [float(row['return'].text) for row in points], distribution, rtol=1e-3, atol=2e-3
             )
             levels = [f'{(index + 1) / 64:.4f}' for index in range(64)]
             assert [row['level'].text for row in points] == levels
@@ -190,7 +192,7 @@ def test_every_return_law_is_read_again_from_its_checkpoint(report):
 
 def test_states_lie_on_the_way_to_the_first_success(synthetic):
     page = Page((synthetic / 'index.html').read_text(encoding='utf-8'))
-    rows = Report(synthetic, page).rows('return_laws')
+    rows = Report(synthetic, page).rows('return_distributions')
     assert {(row['way'].text, row['row'].text) for row in rows} == {
         ('10', '30'),
         ('50', '150'),
@@ -199,8 +201,8 @@ def test_states_lie_on_the_way_to_the_first_success(synthetic):
 
 
 def test_every_calibration_is_measured_again(report):
-    histograms = law_runs(report, 'calibration')
-    scores = law_runs(report, 'calibration_scores')
+    histograms = distribution_runs(report, 'calibration')
+    scores = distribution_runs(report, 'calibration_scores')
     assert scores.keys() == histograms.keys()
     for key, (printed,) in scores.items():
         checkpoint, held_out, seed = key
@@ -210,18 +212,20 @@ def test_every_calibration_is_measured_again(report):
         mean, _ = recorded_returns.return_scale(dataset, config.discount)
         rng = np.random.default_rng(0)
         data = calibration.held_out(dataset, config.chunk_length, config.discount, mean, rng)
-        laws = recompute.flow_laws(checkpoint, seed, data.observations, data.actions)
-        # Outcomes and laws are blurred over a unit to each side.
-        blurred = data.outcomes + np.random.default_rng(0).uniform(-1, 1, len(laws))
-        below = np.clip((blurred[:, None] - laws + 1) / 2, 0, 1)
+        distributions = recompute.flow_distributions(
+            checkpoint, seed, data.observations, data.actions
+        )
+        # Outcomes and distributions are blurred over a unit to each side.
+        blurred = data.outcomes + np.random.default_rng(0).uniform(-1, 1, len(distributions))
+        below = np.clip((blurred[:, None] - distributions + 1) / 2, 0, 1)
         pit = below.mean(axis=1)
-        pairs = np.abs(laws[:, :, None] - laws[:, None]).mean(axis=(1, 2))
+        pairs = np.abs(distributions[:, :, None] - distributions[:, None]).mean(axis=(1, 2))
         measured = {
             'coverage of the central 80%': (np.abs(pit - 0.5) <= 0.4, 3),
-            'CRPS': (np.abs(laws - data.outcomes[:, None]).mean(axis=1) - pairs / 2, 2),
-            'bias': (laws.mean(axis=1) - data.outcomes, 2),
+            'CRPS': (np.abs(distributions - data.outcomes[:, None]).mean(axis=1) - pairs / 2, 2),
+            'bias': (distributions.mean(axis=1) - data.outcomes, 2),
         }
-        assert printed['rows'].text == str(len(laws))
+        assert printed['rows'].text == str(len(distributions))
         assert printed['trajectories'].text == str(len(set(data.trajectories)))
         for name, (of_rows, digits) in measured.items():
             shown = [float(number) for number in re.findall(r'-?[\d.]+', printed[name].text)]

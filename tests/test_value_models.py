@@ -27,7 +27,7 @@ LINEAR = SimpleNamespace(apply=lambda params, inputs: params * inputs[..., :1])
 
 @functools.cache
 def small_model(name):
-    """A model of the law given 3 + 2 numbers, compiled, with a net and a target net."""
+    """A model of the distribution given 3 + 2 numbers, compiled, with a net and a target net."""
     sizes = dict(hidden_dims=(16,), num_atoms=11, num_quantiles=7, num_levels=5)
     config = small_config(**MODELS[name], **sizes, clip_returns=True)
     model = value_models.create(config, 3, 2)
@@ -36,7 +36,7 @@ def small_model(name):
         params=random_params(model.init, 1),
         target_params=random_params(model.init, 2),
         loss=jax.jit(model.loss),
-        law=jax.jit(model.law, static_argnums=5),
+        distribution=jax.jit(model.distribution, static_argnums=5),
         apply=jax.jit(value_models.MODULES[config.value_model].network(config).apply),
     )
 
@@ -214,7 +214,7 @@ def test_projection_by_hand(points, probabilities, expected):
     np.testing.assert_allclose(project(points, probabilities), expected, atol=1e-6)
 
 
-def random_laws(low, high):
+def random_distributions(low, high):
     rng = np.random.default_rng(0)
     return (
         np.float32(rng.uniform(low, high, (40, 9))),
@@ -223,7 +223,7 @@ def random_laws(low, high):
 
 
 def test_projection_keeps_mass_and_within_the_support_the_mean():
-    points, probabilities = random_laws(-10.0, 0.0)
+    points, probabilities = random_distributions(-10.0, 0.0)
     projected = categorical.project(points, probabilities, SUPPORT, 11)
     np.testing.assert_allclose(projected.sum(axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(
@@ -232,7 +232,7 @@ def test_projection_keeps_mass_and_within_the_support_the_mean():
 
 
 def test_projection_equals_an_independent_one():
-    points, probabilities = random_laws(-14.0, 3.0)
+    points, probabilities = random_distributions(-14.0, 3.0)
     points[:, 0] = np.round(points[:, 0])
     np.testing.assert_allclose(
         categorical.project(points, probabilities, SUPPORT, 11),
@@ -277,9 +277,9 @@ def test_categorical_loss_is_the_cross_entropy_to_the_projected_target(key):
     losses = -np.sum(target * np.log(softmax(present(model, batch))), axis=1)
     loss, metrics = model.loss(model.params, model.target_params, batch, next_actions, SUPPORT, key)
     np.testing.assert_allclose(loss, losses[batch.td_mask == 1].mean(), rtol=1e-4)
-    # The law of the batch is the average of its items' laws.
-    law = target.mean(axis=0)
-    mean, second = law @ ATOMS, law @ ATOMS**2
+    # The distribution of the batch is the average of its items' distributions.
+    distribution = target.mean(axis=0)
+    mean, second = distribution @ ATOMS, distribution @ ATOMS**2
     np.testing.assert_allclose(metrics['return_mean'], mean, rtol=1e-4)
     np.testing.assert_allclose(metrics['return_std'], np.sqrt(second - mean**2), rtol=1e-4)
 
@@ -382,14 +382,14 @@ def test_implicit_quantile_loss_draws_levels_for_both_sides(key):
 
 
 def test_a_quantile_is_a_function_of_its_own_level(key):
-    """Levels of one law are answered separately, and the answer depends on the level."""
+    """Levels of one distribution are answered separately, and the answer depends on the level."""
     model = small_model('implicit_quantile')
     batch, _ = inputs(key)
     levels = np.tile([0.1, 0.5, 0.9], (32, 1))
-    law = model.apply(model.params, levels, batch.observations, batch.actions[:, 0])
+    distribution = model.apply(model.params, levels, batch.observations, batch.actions[:, 0])
     backwards = model.apply(model.params, levels[:, ::-1], batch.observations, batch.actions[:, 0])
-    np.testing.assert_allclose(law, backwards[:, ::-1], atol=1e-6)
-    assert np.ptp(law, axis=1).min() > 1e-3
+    np.testing.assert_allclose(distribution, backwards[:, ::-1], atol=1e-6)
+    assert np.ptp(distribution, axis=1).min() > 1e-3
 
 
 # What every model promises.
@@ -448,30 +448,30 @@ def test_loss_bootstraps_from_the_target_net_and_the_next_actions(key, name):
 
 
 @EVERY_MODEL
-def test_law_is_points_and_their_probabilities(key, name):
+def test_distribution_is_points_and_their_probabilities(key, name):
     model = small_model(name)
     config = model.config
     num = dict(scalar=1, categorical=config.num_atoms, quantile=config.num_quantiles).get(name, 6)
     noise = extraction.return_noise(key, (4, 5), 6, 'quadrature')
     x, a = jax.random.normal(key, (4, 5, 3)), jax.random.uniform(key, (4, 5, 2))
-    returns, weights = model.law(model.params, x, a, noise, SUPPORT, 3)
+    returns, weights = model.distribution(model.params, x, a, noise, SUPPORT, 3)
     chex.assert_shape((returns, weights), (4, 5, num))
     np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-5)
     assert weights.min() > 0
-    elsewhere, _ = model.law(model.params, x, a.at[2:].set(0.0), noise, SUPPORT, 3)
+    elsewhere, _ = model.distribution(model.params, x, a.at[2:].set(0.0), noise, SUPPORT, 3)
     chex.assert_trees_all_close(elsewhere[:2], returns[:2], atol=1e-6)
     assert name == 'categorical' or not np.allclose(elsewhere[2:], returns[2:])
 
 
-def law_and_output(name, key):
-    """The law at one state and action, and what the net says there by itself."""
+def distribution_and_output(name, key):
+    """The distribution at one state and action, and what the net says there by itself."""
     model = small_model(name)
     x, a = jax.random.normal(key, (1, 3)), jax.random.uniform(key, (1, 2))
     noise = extraction.return_noise(key, (1,), 4, 'random')
     # In double precision: the cosines of a level make its rounding dozens of times larger.
     with jax.enable_x64(True):
         noise = noise._replace(z_0=jnp.asarray(np.float64(noise.z_0)))
-        returns, weights = model.law(model.params, x, a, noise, SUPPORT, 3)
+        returns, weights = model.distribution(model.params, x, a, noise, SUPPORT, 3)
     if name == 'implicit_quantile':
         with jax.enable_x64(True):
             output = model.apply(model.params, norm.cdf(np.float64(noise.z_0)), x, a)
@@ -481,24 +481,24 @@ def law_and_output(name, key):
 
 
 @pytest.mark.parametrize('name', ['scalar', 'quantile', 'implicit_quantile'])
-def test_law_is_what_the_net_says_equally_likely(key, name):
-    returns, weights, output = law_and_output(name, key)
+def test_distribution_is_what_the_net_says_equally_likely(key, name):
+    returns, weights, output = distribution_and_output(name, key)
     np.testing.assert_allclose(returns, output, rtol=1e-5)
     np.testing.assert_allclose(weights, 1 / len(output), rtol=1e-6)
 
 
-def test_categorical_law_is_a_softmax_over_the_atoms(key):
-    returns, weights, output = law_and_output('categorical', key)
+def test_categorical_distribution_is_a_softmax_over_the_atoms(key):
+    returns, weights, output = distribution_and_output('categorical', key)
     np.testing.assert_allclose(returns, ATOMS, rtol=1e-6)
     np.testing.assert_allclose(weights, softmax(output), rtol=1e-5)
 
 
-def test_flow_law_is_carried_noise(key):
+def test_flow_distribution_is_carried_noise(key):
     """Three Euler steps of every point by itself; the points keep the noise's weights."""
     model = small_model('flow')
     x, a = jax.random.normal(key, (5, 3)), jax.random.uniform(key, (5, 2))
     noise = extraction.return_noise(key, (5,), 4, 'quadrature')
-    returns, weights = model.law(model.params, x, a, noise, SUPPORT, 3)
+    returns, weights = model.distribution(model.params, x, a, noise, SUPPORT, 3)
     for point in range(4):
         z = noise.z_0[:, point : point + 1]
         for k in range(3):

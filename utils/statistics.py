@@ -96,9 +96,9 @@ def stratified_interval(
 
     Seeds are drawn with replacement within each task, for each agent by itself; tasks are fixed.
     Few seeds make it too narrow: the interval of three seeds of one task is from the least to the
-    greatest, which a symmetric law's mean is within only 3 times in 4. `scipy.stats.bootstrap` with
-    a sample per task draws the same way; drawn here, the indices can be handed to rliable as well,
-    and the two be compared to the last digit.
+    greatest, which a symmetric distribution's mean is within only 3 times in 4.
+    `scipy.stats.bootstrap` with a sample per task draws the same way; drawn here, the indices can
+    be handed to rliable as well, and the two be compared to the last digit.
 
     Args:
         statistic: of as many scores as there are agents.
@@ -165,8 +165,8 @@ def success_interval_over_seeds(
     bounds are those further out, of the t interval and of the Wilson interval over all episodes,
     which is what is left if seeds do not differ: no spread of seeds makes a rate surer than that.
 
-    It takes seeds for a sample of a law that is roughly normal. Where few seeds learn at all and
-    most rates are 0, as where few fail, it is too short.
+    It takes seeds for a sample of a distribution that is roughly normal. Where few seeds learn at
+    all and most rates are 0, as where few fail, it is too short.
 
     Args:
         rates: (seeds,) success of each seed, in [0, 1]; at least one.

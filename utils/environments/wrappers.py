@@ -1,7 +1,7 @@
 """Stochastic variants of an environment: noise between the action that is chosen and the one done.
 
 OGBench's environments are deterministic but for their resets. With noise, one action has many
-outcomes, which is where a law of returns can say more than its mean.
+outcomes, which is where a distribution of returns can say more than its mean.
 """
 
 import math

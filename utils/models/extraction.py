@@ -44,10 +44,10 @@ def return_noise(key: jax.Array, batch_shape: tuple[int, ...], num: int, kind: s
 
 
 def soft_value(returns: jax.Array, weights: jax.Array, temperature: jax.Array) -> jax.Array:
-    """The regularised value tau ln E[exp(z / tau)] of a law of points (arXiv 2510.08218, Q*).
+    """The regularised value tau ln E[exp(z / tau)] of weighted points (arXiv 2510.08218, Q*).
 
     Args:
-        returns: (..., num) points z of the law.
+        returns: (..., num) points z of the distribution.
         weights: their probabilities, broadcastable to `returns`, summing to 1.
         temperature: tau >= 0, broadcastable to `returns.shape[:-1]`. Zero gives the largest return
             of positive probability, infinity the mean.

@@ -7,13 +7,13 @@ from typing import NamedTuple
 from utils.reporting import figures, tables
 from utils.reporting.all_tables import Found
 from utils.reporting.inference_charts import sweep
-from utils.reporting.return_distributions import law_charts
+from utils.reporting.return_distributions import distribution_charts
 from utils.reporting.score_charts import Chart, learning_curves, profiles
 from utils.reporting.tables import Table
 from utils.storage.metrics import CsvTable
 
 NAMES = ('learning_curves', 'inference_scaling', 'tau_q', 'tau_r', 'performance_profiles')
-NAMES += ('return_laws', 'calibration', 'calibration_scores')
+NAMES += ('return_distributions', 'calibration', 'calibration_scores')
 SUFFIXES = (*figures.SUFFIXES, '.csv', '_sources.csv')
 
 
@@ -36,8 +36,10 @@ def make(found: Found, dataset_dir: Path) -> Charts:
         *(sweep(found, setting) for setting in ('n_pi', 'tau_q', 'tau_r')),
         profiles(found.scores),
     ]
-    laws = law_charts(found, dataset_dir)
-    return Charts([*of_csv, laws.laws, laws.calibration], laws.scores)
+    distributions = distribution_charts(found, dataset_dir)
+    return Charts(
+        [*of_csv, distributions.distributions, distributions.calibration], distributions.scores
+    )
 
 
 def write(made: Charts, configs: Sequence[str], folder: Path) -> None:

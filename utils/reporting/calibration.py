@@ -1,4 +1,4 @@
-"""Learned laws of the reward-to-go, and how well they agree with held-out returns."""
+"""Learned distributions of the reward-to-go, and how well they agree with held-out returns."""
 
 from typing import Any, NamedTuple
 
@@ -15,10 +15,10 @@ from utils.models.extraction import Noise
 from utils.models.returns import ReturnMap
 from utils.models.value_models import ValueModel
 
-NUM_POINTS = 64  # of a learned flow or implicit quantile law
+NUM_POINTS = 64  # of a learned flow or implicit quantile distribution
 READING_STEPS = 20  # steps of a learned flow
 BATCH_ROWS = 256  # read at a time
-CENTRAL = 0.8  # part of a law whose coverage is measured
+CENTRAL = 0.8  # part of a distribution whose coverage is measured
 PIT_BINS = 10
 
 
@@ -89,17 +89,17 @@ def chunks_at(dataset: Dataset, rows: np.ndarray, chunk_length: int) -> np.ndarr
     return np.asarray(datasets.flatten(batch.actions))
 
 
-def read_laws(
+def read_distributions(
     value_model: ValueModel,
     params: Any,
     return_map: ReturnMap,
     observations: np.ndarray,
     actions: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads learned laws at states and actions.
+    """Reads learned distributions at states and actions.
 
     Args:
-        value_model: whose law it is.
+        value_model: whose distribution it is.
         params: of one member of the ensemble.
         return_map: from the net's units to those of reward.
         observations: (rows, observation_dim).
@@ -116,7 +116,7 @@ def read_laws(
     def read(observations: jax.Array, actions: jax.Array):
         noise = Noise(jnp.broadcast_to(z_0, (len(observations), NUM_POINTS)), weights)
         support = returns.support(return_map)
-        z, probabilities = value_model.law(
+        z, probabilities = value_model.distribution(
             params, observations, actions, noise, support, READING_STEPS
         )
         return returns.to_reward_units(return_map, z), probabilities
@@ -134,18 +134,18 @@ def read_laws(
 def score(
     points: np.ndarray, weights: np.ndarray, data: HeldOut, width: float, seed: int
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Scores laws against the returns that were recorded.
+    """Scores distributions against the returns that were recorded.
 
     Args:
-        points, weights: (rows, num) of the laws, as `read_laws` returns them.
+        points, weights: (rows, num) of the distributions, as `read_distributions` returns them.
         data: what was recorded at these rows.
         width: resolution of the probability integral transform, in units of reward.
         seed: of its noise and of the resamples.
 
     Returns:
-        `coverage` of the central 80% of the laws, `crps` and `bias` (learned mean minus return),
-        each also as NAME_low and NAME_high, a 95% interval over trajectories; and the probability
-        integral transform, (rows,).
+        `coverage` of the central 80% of the distributions, `crps` and `bias` (learned mean minus
+        return), each also as NAME_low and NAME_high, a 95% interval over trajectories; and the
+        probability integral transform, (rows,).
     """
     pit = jittered_pit(points, weights, data.outcomes, width, seed)
     measured = dict(
@@ -165,12 +165,12 @@ def jittered_pit(
 ) -> np.ndarray:
     """Probability integral transform of outcomes, at a resolution.
 
-    Outcome and predicted law both get independent noise from Uniform[-width, width]. If the law is
-    right the transform is uniform whatever its atoms; without the noise, an atom that is learned
-    with a slight smear would count as wrong.
+    Outcome and predicted distribution both get independent noise from Uniform[-width, width]. If
+    the distribution is right the transform is uniform whatever its atoms; without the noise, an
+    atom that is learned with a slight smear would count as wrong.
 
     Args:
-        points, weights: (rows, num) points of the predicted laws and their probabilities.
+        points, weights: (rows, num) points of the predicted distributions and their probabilities.
         outcomes: (rows,).
         width: in the units of the outcomes, above 0.
         seed: of the noise.
@@ -187,7 +187,8 @@ def crps(points: np.ndarray, weights: np.ndarray, outcomes: np.ndarray) -> np.nd
     """Continuous ranked probability score, E|Z - G| - E|Z - Z'| / 2, (rows,); less is better.
 
     Args:
-        points, weights: (rows, num) points of the predicted laws, ascending, and probabilities.
+        points, weights: (rows, num) points of the predicted distributions, ascending, and
+            probabilities.
         outcomes: (rows,).
     """
     distance = np.sum(weights * np.abs(points - outcomes[:, None]), axis=1)

@@ -83,8 +83,8 @@ def _steps(axes: Axes, rows: list[Row], style: Style) -> None:
         axes.fill_between(x, *bounds, step='post', color=style.colour, alpha=0.18, linewidth=0)
 
 
-def return_laws(rows: list[Row], configs: Sequence[str]) -> Figure:
-    """Distribution functions of learned laws, a line of panels per task, a panel per state."""
+def return_distributions(rows: list[Row], configs: Sequence[str]) -> Figure:
+    """Learned distribution functions, a line of panels per task, a panel per state."""
     tasks = list(dict.fromkeys((row['environment'], row['task']) for row in rows))
     states = list(dict.fromkeys(row['way'] for row in rows))
     figure = Figure(figsize=(PAGE, 2.2 * len(tasks) + 0.4), layout='constrained')
@@ -92,7 +92,7 @@ def return_laws(rows: list[Row], configs: Sequence[str]) -> Figure:
     for line, (environment, task) in zip(grid, tasks, strict=True):
         of_task = _select(rows, environment=environment, task=task)
         for axes, way in zip(line, states, strict=True):
-            _laws(axes, _select(of_task, way=way), styles(configs))
+            _distributions(axes, _select(of_task, way=way), styles(configs))
             axes.set(title=_title(f'{environment}, task {task}, {way}%'), ylim=(-0.03, 1.03))
         line[0].set_ylabel('probability of less')
     for axes in grid[-1]:
@@ -101,7 +101,7 @@ def return_laws(rows: list[Row], configs: Sequence[str]) -> Figure:
     return figure
 
 
-def _laws(axes: Axes, rows: list[Row], looks: dict[str, Style]) -> None:
+def _distributions(axes: Axes, rows: list[Row], looks: dict[str, Style]) -> None:
     for config, style in looks.items():
         points = _select(rows, config=config, kind='learned')
         if not points:

@@ -1,4 +1,4 @@
-"""Learned return laws, read from the checkpoints of runs: at chosen states, and as a whole."""
+"""Learned return distributions of runs, from their checkpoints: at states, and as a whole."""
 
 import itertools
 from collections.abc import Iterable
@@ -25,16 +25,16 @@ from utils.storage import runs
 from utils.training import populations
 
 SEED = 0  # of the choice of states, and of the noise of the calibration
-WAYS = (10, 50, 90)  # percent of a trajectory's way, where laws are shown
+WAYS = (10, 50, 90)  # percent of a trajectory's way, where distributions are shown
 WIDTH = 1.0  # resolution of the calibration, in units of reward
-# Agents that learn a law; the others learn its mean, or no value at all.
-WITH_LAWS = ('evor',)
+# Agents that learn a distribution; the others learn its mean, or no value at all.
+WITH_DISTRIBUTIONS = ('evor',)
 
 
-class LawCharts(NamedTuple):
-    """What is drawn and told of learned laws."""
+class DistributionCharts(NamedTuple):
+    """What is drawn and told of learned distributions."""
 
-    laws: Chart
+    distributions: Chart
     calibration: Chart
     scores: Table
 
@@ -55,25 +55,27 @@ class _Reader(NamedTuple):
         cited = (Cell(text, self.sources) for text in (seed, step, *texts))
         return (*map(Cell, names), *cited)
 
-    def laws(self, observations: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns points and probabilities of the first net's laws; see `read_laws`."""
+    def distributions(
+        self, observations: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns points and probabilities of the first net; see `read_distributions`."""
         params = jax.tree.map(lambda leaf: leaf[0], self.state.value.params)
-        return calibration.read_laws(
+        return calibration.read_distributions(
             self.value_model, params, self.state.returns, observations, actions
         )
 
 
-def law_charts(found: Found, dataset_dir: Path) -> LawCharts:
-    """Reads the laws of the first finished seed of every config on every task.
+def distribution_charts(found: Found, dataset_dir: Path) -> DistributionCharts:
+    """Reads the distributions of the first finished seed of every config on every task.
 
     Args:
         found: what there is.
         dataset_dir: folder of the held-out files, NAME-val.npz.
     """
     readers, reasons = _readers(found, dataset_dir)
-    laws, bins, scores = [], [], []
+    distributions, bins, scores = [], [], []
     for reader in readers:
-        laws += _laws_at_states(reader)
+        distributions += _distributions_at_states(reader)
         try:
             of_config, histogram = _calibration(reader)
         except UserError as error:
@@ -82,9 +84,15 @@ def law_charts(found: Found, dataset_dir: Path) -> LawCharts:
         scores.append(of_config)
         bins += histogram
     lacking = tuple(f'Not read: {reason}.' for reason in dict.fromkeys(reasons))
-    absent = '; '.join(dict.fromkeys(reasons)) or 'no finished run of an agent that learns laws'
-    return LawCharts(
-        Chart(_laws_table(laws, lacking), charts.return_laws, '' if laws else absent),
+    absent = (
+        '; '.join(dict.fromkeys(reasons)) or 'no finished run of an agent that learns distributions'
+    )
+    return DistributionCharts(
+        Chart(
+            _distributions_table(distributions, lacking),
+            charts.return_distributions,
+            '' if distributions else absent,
+        ),
         Chart(_bins_table(bins, lacking), charts.calibration, '' if bins else absent),
         _scores_table(scores, lacking),
     )
@@ -96,7 +104,10 @@ def _readers(found: Found, dataset_dir: Path) -> tuple[list[_Reader], list[str]]
     for place in found.scores.tasks():
         for config in found.scores.configs:
             finished = found.scores.finished(*place, config)
-            if not finished or finished[0].run.record['agent'].get('agent_name') not in WITH_LAWS:
+            if (
+                not finished
+                or finished[0].run.record['agent'].get('agent_name') not in WITH_DISTRIBUTIONS
+            ):
                 continue
             first = min(finished, key=lambda result: result.seed)
             try:
@@ -131,11 +142,11 @@ def _open(result: Result, names: tuple[str, ...], dataset_dir: Path) -> _Reader:
     )
 
 
-def _laws_at_states(reader: _Reader) -> Iterable[tuple[Cell, ...]]:
+def _distributions_at_states(reader: _Reader) -> Iterable[tuple[Cell, ...]]:
     rows = _states(reader.val)
     discount = reader.config.discount
     actions = calibration.chunks_at(reader.val, rows, reader.config.chunk_length)
-    points, weights = reader.laws(reader.val.observations[rows], actions)
+    points, weights = reader.distributions(reader.val.observations[rows], actions)
     bounds = _bounds(reader.val, rows, discount)
     for index, way in enumerate(WAYS):
         levels = np.cumsum(weights[index])
@@ -182,8 +193,8 @@ def _calibration(reader: _Reader) -> tuple[tuple[Cell, ...], list[tuple[Cell, ..
     data = calibration.held_out(
         val, config.chunk_length, config.discount, mean_return, np.random.default_rng(SEED)
     )
-    laws = reader.laws(data.observations, data.actions)
-    scores, pit = calibration.score(*laws, data, WIDTH, SEED)
+    distributions = reader.distributions(data.observations, data.actions)
+    scores, pit = calibration.score(*distributions, data, WIDTH, SEED)
     counts = len(data.outcomes), len(np.unique(data.trajectories))
     texts = [str(count) for count in counts]
     for name, digits in (('coverage', 3), ('crps', 2), ('bias', 2)):
@@ -207,7 +218,7 @@ READ = (
 )
 
 
-def _laws_table(rows: list, lacking: tuple[str, ...]) -> Table:
+def _distributions_table(rows: list, lacking: tuple[str, ...]) -> Table:
     remarks = (
         READ,
         f'The states lie at {", ".join(map(str, WAYS))} percent of the way to the first success of '
@@ -218,21 +229,22 @@ def _laws_table(rows: list, lacking: tuple[str, ...]) -> Table:
         *lacking,
     )
     columns = (*NAMES, 'way', 'row', 'kind', 'level', 'return')
-    title = 'Distribution functions of learned return laws'
-    return Table('return_laws', title, columns, tuple(rows), remarks)
+    title = 'Distribution functions of learned return distributions'
+    return Table('return_distributions', title, columns, tuple(rows), remarks)
 
 
 PIT = (
-    'level of a return: the probability that its learned law gives to less (probability integral '
-    f'transform, at a resolution of {WIDTH:g}); calibrated laws have uniform levels. 95% intervals '
-    'of a bootstrap over trajectories. A law learned from other next actions than the '
-    "data's (next_action, backup_candidates) is not that of the data, and need not agree."
+    'level of a return: the probability that its learned distribution gives to less (probability '
+    f'integral transform, at a resolution of {WIDTH:g}); calibrated distributions have uniform '
+    'levels. 95% intervals of a bootstrap over trajectories. A distribution learned from other '
+    "next actions than the data's (next_action, backup_candidates) is not that of the data, and "
+    'need not agree.'
 )
 
 
 def _bins_table(rows: list, lacking: tuple[str, ...]) -> Table:
     columns = (*NAMES, 'from', 'to', 'density', 'low', 'high')
-    title = 'Calibration: levels of held-out returns in their learned laws'
+    title = 'Calibration: levels of held-out returns in their learned distributions'
     return Table('calibration', title, columns, tuple(rows), (READ, PIT, *lacking))
 
 
@@ -240,10 +252,10 @@ def _scores_table(rows: list, lacking: tuple[str, ...]) -> Table:
     columns = (*NAMES, 'rows', 'trajectories', 'coverage of the central 80%', 'CRPS', 'bias')
     remarks = (
         READ,
-        'coverage: share of held-out returns in the middle 80% of their laws; CRPS: continuous '
-        'ranked probability score; bias: learned mean minus return [95% interval of a bootstrap '
-        'over trajectories].',
+        'coverage: share of held-out returns in the middle 80% of their distributions; CRPS: '
+        'continuous ranked probability score; bias: learned mean minus return '
+        '[95% interval of a bootstrap over trajectories].',
         *lacking,
     )
-    title = 'Learned laws against held-out returns'
+    title = 'Learned distributions against held-out returns'
     return Table('calibration_scores', title, columns, tuple(rows), remarks)

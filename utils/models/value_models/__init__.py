@@ -1,8 +1,8 @@
-"""Models of the law of the reward-to-go of a state and action, all with one interface.
+"""Models of the distribution of the reward-to-go of a state and action, all with one interface.
 
 Everything here is in the nets' units and about one member of an ensemble. Whatever the model, its
-value of an action is one functional of the learned law (`extraction.soft_value`), so that models
-can be exchanged with everything else equal.
+value of an action is one functional of the learned distribution (`extraction.soft_value`), so that
+models can be exchanged with everything else equal.
 """
 
 from collections.abc import Callable
@@ -45,15 +45,17 @@ class ValueModel(NamedTuple):
         loss: (params, target_params, batch, next_actions, support, key) -> (loss, metrics), the
             temporal difference on a batch with rewards in the nets' units. `next_actions` are
             (batch, h * action_dim), `support` the bounds of all returns.
-        law: (params, observations, actions, noise, support, flow_steps) -> (returns, weights), both
-            (..., num): points of the learned law and their probabilities, for observations and
-            actions (..., d) and base noise (..., N) with its own weights (`Noise`). Only sampled
-            models look at the noise; the others return their whole law.
+        distribution: (params, observations, actions, noise, support, flow_steps) -> (returns,
+            weights), both
+            (..., num): points of the learned distribution and their probabilities, for
+            observations and actions (..., d) and base noise (..., N) with its own weights
+            (`Noise`). Only sampled models look at the noise; the others return their whole
+            distribution.
     """
 
     init: Callable
     loss: Callable
-    law: Callable
+    distribution: Callable
 
 
 def check(config: ConfigDict) -> None:
@@ -76,16 +78,16 @@ def create(config: ConfigDict, observation_dim: int, chunk_dim: int) -> ValueMod
     def init(key: jax.Array):
         return module.init(net, key, observation_dim, chunk_dim)
 
-    def law(params, observations, actions, noise, support, flow_steps):
-        def law_of_row(observation, action, z_0):
+    def distribution(params, observations, actions, noise, support, flow_steps):
+        def distribution_of_row(observation, action, z_0):
             own_noise = noise._replace(z_0=z_0)
-            return module.law(
+            return module.distribution(
                 net, config, params, observation, action, own_noise, support, flow_steps
             )
 
         *batch_shape, num = noise.z_0.shape
         rows = (x.reshape(-1, x.shape[-1]) for x in (observations, actions, noise.z_0))
-        points = blocks.map_rows(law_of_row, *rows, evaluations=num)
+        points = blocks.map_rows(distribution_of_row, *rows, evaluations=num)
         return tuple(x.reshape(*batch_shape, x.shape[-1]) for x in points)
 
-    return ValueModel(init, partial(module.loss, net, config), law)
+    return ValueModel(init, partial(module.loss, net, config), distribution)

@@ -1,4 +1,4 @@
-"""The return law on fixed atoms: C51 (arXiv 1707.06887)."""
+"""The return distribution on fixed atoms: C51 (arXiv 1707.06887)."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def atoms(support: tuple[jax.Array, jax.Array], num: int) -> jax.Array:
 def project(
     points: jax.Array, probabilities: jax.Array, support: tuple[jax.Array, jax.Array], num: int
 ) -> jax.Array:
-    """Projects laws on arbitrary points onto the atoms, splitting mass between neighbours.
+    """Projects distributions on arbitrary points onto the atoms, splitting mass between neighbours.
 
     Points beyond the support go to its ends. The mean is kept where no point is beyond.
 
@@ -80,7 +80,7 @@ def loss(
     support: tuple[jax.Array, jax.Array],
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Cross-entropy to the projected law of r + g Z_bar'; see `ValueModel.loss`."""
+    """Cross-entropy to the projected distribution of r + g Z_bar'; see `ValueModel.loss`."""
     del key
     num = config.num_atoms
     next_logits = _logits(net, target_params, batch.next_observations, next_actions)
@@ -95,7 +95,7 @@ def loss(
     return cross_entropy(logits, target, batch.td_mask), metrics
 
 
-def law(
+def distribution(
     net: MLP,
     config: ConfigDict,
     params: Params,
@@ -105,7 +105,7 @@ def law(
     support: tuple[jax.Array, jax.Array],
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """All atoms with their probabilities; see `ValueModel.law`."""
+    """All atoms with their probabilities; see `ValueModel.distribution`."""
     del config, noise, flow_steps
     probabilities = jax.nn.softmax(_logits(net, params, observations, actions), axis=-1)
     return jnp.broadcast_to(atoms(support, net.output_dim), probabilities.shape), probabilities

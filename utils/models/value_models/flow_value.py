@@ -188,7 +188,7 @@ def sample_returns(
     return flow.integrate(velocity, z_0[..., None], flow_steps, config.return_solver)[..., 0]
 
 
-def law(
+def distribution(
     net: Net,
     config: ConfigDict,
     params: Params,
@@ -198,7 +198,7 @@ def law(
     support: tuple[jax.Array, jax.Array],
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Samples of the learned law; see `ValueModel.law`."""
+    """Samples of the learned distribution; see `ValueModel.distribution`."""
     del support
     z = sample_returns(net, config, params, observations, actions, noise.z_0, flow_steps)
     return z, jnp.broadcast_to(noise.weights, z.shape)

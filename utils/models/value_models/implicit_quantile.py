@@ -1,4 +1,4 @@
-"""The return law by a net that maps a level to its quantile: IQN (arXiv 1806.06923).
+"""The return distribution by a net that maps a level to its quantile: IQN (arXiv 1806.06923).
 
 The level enters by its cosines, beside state and action rather than multiplied into their features,
 so that the net is the same MLP that the other models have.
@@ -89,7 +89,7 @@ def loss(
     return masked_mean(losses, batch.td_mask), metrics
 
 
-def law(
+def distribution(
     net: QuantileFunction,
     config: ConfigDict,
     params: Params,
@@ -99,7 +99,7 @@ def law(
     support: tuple[jax.Array, jax.Array],
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Quantiles at the levels that the noise has under N(0, 1); see `ValueModel.law`."""
+    """Quantiles at the levels that the noise has under N(0, 1); see `ValueModel.distribution`."""
     del config, support, flow_steps
     levels = jax.scipy.stats.norm.cdf(noise.z_0)
     returns = net.apply(params, levels, observations, actions)

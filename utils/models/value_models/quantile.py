@@ -1,4 +1,4 @@
-"""The return law by its quantiles at fixed levels: QR-DQN (arXiv 1710.10044)."""
+"""The return distribution by its quantiles at fixed levels: QR-DQN (arXiv 1710.10044)."""
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def loss(
     return masked_mean(losses, batch.td_mask), metrics
 
 
-def law(
+def distribution(
     net: MLP,
     config: ConfigDict,
     params: Params,
@@ -95,7 +95,7 @@ def law(
     support: tuple[jax.Array, jax.Array],
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """All quantiles, equally likely; see `ValueModel.law`."""
+    """All quantiles, equally likely; see `ValueModel.distribution`."""
     del config, noise, support, flow_steps
     returns = _quantiles(net, params, observations, actions)
     return returns, jnp.full_like(returns, 1.0 / returns.shape[-1])

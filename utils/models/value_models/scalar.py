@@ -1,4 +1,4 @@
-"""The mean return alone, by ordinary temporal differences: a law with one point."""
+"""The mean return alone, by ordinary temporal differences: a distribution with one point."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def loss(
     return td_loss, {'return_mean': jnp.mean(target), 'return_std': jnp.std(target)}
 
 
-def law(
+def distribution(
     net: MLP,
     config: ConfigDict,
     params: Params,
@@ -58,7 +58,7 @@ def law(
     support: tuple[jax.Array, jax.Array],
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The mean with probability one; see `ValueModel.law`."""
+    """The mean with probability one; see `ValueModel.distribution`."""
     del config, noise, support, flow_steps
     value = _value(net, params, observations, actions)
     return value, jnp.ones_like(value)

@@ -1,4 +1,4 @@
-"""The learned reward-to-go against laws that are known in closed form."""
+"""The learned reward-to-go against distributions that are known in closed form."""
 
 import functools
 
@@ -16,8 +16,10 @@ from benchmarks.value_training import LEVELS
 pytestmark = pytest.mark.usefixtures('optimised')
 
 STEPS = 5000
-SHALLOW = dict(hidden_dims=(64, 64), value_layer_norm=False, lr=1e-3)  # enough for smooth laws
-READING_STEPS = 50  # Euler steps that serve the law best; the mean is read in one
+SHALLOW = dict(
+    hidden_dims=(64, 64), value_layer_norm=False, lr=1e-3
+)  # enough for smooth distributions
+READING_STEPS = 50  # Euler steps that serve the distribution best; the mean is read in one
 
 FLOWS = {
     'velocity': dict(td_target='velocity'),
@@ -76,7 +78,7 @@ def test_a_process_takes_the_steps_of_the_setting():
 @pytest.mark.long
 @pytest.mark.parametrize('model', ['lam 0', 'lam 0.5'])
 @pytest.mark.parametrize('name', PROCESSES)
-def test_coupled_target_learns_the_law(name, model):
+def test_coupled_target_learns_the_distribution(name, model):
     for errors in measured(name, model):
         assert errors['wasserstein'] <= 0.03
 
@@ -100,8 +102,8 @@ def test_every_other_model_knows_the_mean(model):
 @pytest.mark.long
 @group('tied_actions')
 @pytest.mark.parametrize('model', ['C51', 'QR-DQN', 'IQN'])
-def test_every_distributional_model_learns_the_law(model):
-    """Two laws of one mean, told apart; a scalar is as far from them as their spread."""
+def test_every_distributional_model_learns_the_distribution(model):
+    """Two distributions of one mean, told apart; a scalar is as far from them as their spread."""
     safe, risky = measured('tied_actions', model)
     assert max(safe['wasserstein'], risky['wasserstein']) <= 0.03
     assert abs(risky['soft_error_1']) <= 0.03
@@ -110,11 +112,13 @@ def test_every_distributional_model_learns_the_law(model):
 
 
 def test_velocity_target_learns_the_base_noise_around_the_mean():
-    """With nothing random the return is 2; the learned law is N(2, sigma^2), in net units."""
+    """Nothing is random, the return is 2: what is learned is N(2, sigma^2), in net units."""
     fitted = trained('constant', 'velocity')
     unit = float(fitted.population.returns.std[0])
     expected = 2.0 + unit * stats.norm.ppf(LEVELS)
-    learned, _ = value_training.learned_law(fitted, fitted.process.queries[0], READING_STEPS)
+    learned, _ = value_training.learned_distribution(
+        fitted, fitted.process.queries[0], READING_STEPS
+    )
     np.testing.assert_allclose(learned, expected, atol=0.02)
 
 
@@ -125,11 +129,11 @@ def test_velocity_target_learns_the_base_noise_around_the_mean_whatever_is_rando
     fitted = trained(name, 'velocity')
     unit = float(fitted.population.returns.std[0])
     for query in fitted.process.queries:
-        learned, _ = value_training.learned_law(fitted, query, 20)
-        assert learned.mean() == pytest.approx(query.law.mean, abs=0.03)
+        learned, _ = value_training.learned_distribution(fitted, query, 20)
+        assert learned.mean() == pytest.approx(query.distribution.mean, abs=0.03)
         np.testing.assert_allclose(
             np.quantile(learned, [0.1, 0.5, 0.9]),
-            query.law.mean + unit * stats.norm.ppf([0.1, 0.5, 0.9]),
+            query.distribution.mean + unit * stats.norm.ppf([0.1, 0.5, 0.9]),
             atol=0.08,
         )
 
@@ -140,13 +144,13 @@ def test_velocity_target_from_the_successor_is_biased_where_ends_are_random():
     """Read in many steps; in one, its mean is right."""
     fitted = trained('exponential', 'successor')
     [query] = fitted.process.queries
-    learned, _ = value_training.learned_law(fitted, query, 20)
-    assert learned.mean() - query.law.mean > 0.3
+    learned, _ = value_training.learned_distribution(fitted, query, 20)
+    assert learned.mean() - query.distribution.mean > 0.3
 
 
 @pytest.mark.long
 @group('uniform')
-def test_velocity_target_from_the_successor_learns_its_self_consistent_law():
+def test_velocity_target_from_the_successor_learns_its_self_consistent_distribution():
     """Where z_t is drawn from the sampled successor, it tells of random rewards.
 
     The fixed point is then s(z, t) = E[r + g s(z, t) | z_t = z], which is no distribution of
@@ -156,7 +160,7 @@ def test_velocity_target_from_the_successor_learns_its_self_consistent_law():
     return_map = fitted.population.returns
     mean, unit = float(return_map.mean[0]), float(return_map.std[0])
     expected = mean + unit * np.sort(_velocity_fixed_point(mean, unit))
-    learned, _ = value_training.learned_law(fitted, fitted.process.queries[0], 20)
+    learned, _ = value_training.learned_distribution(fitted, fitted.process.queries[0], 20)
     levels = np.linspace(0.02, 0.98, 50)
     gap = np.abs(np.quantile(learned, levels) - np.quantile(expected, levels))
     assert gap.mean() <= 0.06
@@ -200,7 +204,7 @@ def test_a_share_at_time_zero_keeps_the_mean_of_rare_success(mean_share, low, hi
     """Four Euler steps in the backup, twenty backups in a row: mean error relative to the truth."""
     fitted = value_training.train(processes.rare_success(), 6000, mean_share=mean_share, **RARE)
     errors = [
-        value_training.measure(fitted, query)['mean_error'] / query.law.mean
+        value_training.measure(fitted, query)['mean_error'] / query.distribution.mean
         for query in fitted.process.queries
     ]
     assert low <= np.abs(errors).mean() <= high
@@ -234,11 +238,11 @@ def _values(name, model, tau_r):
 @pytest.mark.long
 @group('tied_actions')
 @pytest.mark.parametrize('model', ['lam 0', 'C51', 'QR-DQN', 'IQN'])
-def test_extraction_prefers_the_wider_law_where_means_tie(model):
+def test_extraction_prefers_the_wider_distribution_where_means_tie(model):
     """At temperature 0.2 the gamble is worth more, by as much as the closed form says."""
     safe, risky = _values('tied_actions', model, 0.2)
     queries = processes.tied_actions().queries
-    truth = [query.law.soft_value(0.2) for query in queries]
+    truth = [query.distribution.soft_value(0.2) for query in queries]
     np.testing.assert_allclose([safe, risky], truth, atol=0.05)
     assert risky - safe > 0.5 * (truth[1] - truth[0])
     np.testing.assert_allclose(*_values('tied_actions', model, np.inf), atol=0.03)

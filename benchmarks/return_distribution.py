@@ -1,10 +1,11 @@
-"""Learned against true return laws, on processes where the truth is known in closed form.
+"""Learned against true return distributions, on processes where the truth is known in closed form.
 
-    python -m benchmarks.return_law
+    python -m benchmarks.return_distribution
 
 Every value model learns every process, with nets, batches and optimiser alike; `--seeds` members
-train together. Writes OUT/return_law.csv (every model, process, query, seed and checkpoint),
-OUT/return_law.md (the tables, which are also printed) and OUT/return_law.png.
+train together. Writes OUT/return_distribution.csv (every model, process, query, seed and
+checkpoint), OUT/return_distribution.md (the tables, which are also printed) and
+OUT/return_distribution.png.
 """
 
 import itertools
@@ -72,7 +73,12 @@ def _measure(trained: Trained, name: str, updates: int, seeds: int) -> list[dict
         range(seeds), enumerate(trained.process.queries)
     ):
         tags = dict(process=trained.process.name, model=name, query=number, n_step=FLAGS.n_step)
-        tags |= dict(true_mean=query.law.mean, true_std=query.law.std, updates=updates, seed=seed)
+        tags |= dict(
+            true_mean=query.distribution.mean,
+            true_std=query.distribution.std,
+            updates=updates,
+            seed=seed,
+        )
         rows.append(tags | value_training.measure(trained, query, seed))
     return rows
 
@@ -80,7 +86,7 @@ def _measure(trained: Trained, name: str, updates: int, seeds: int) -> list[dict
 def main(_: list[str]) -> None:
     """Runs everything and writes the reports."""
     out = Path(FLAGS.out)
-    csv = out / 'return_law.csv'
+    csv = out / 'return_distribution.csv'
     if csv.exists():
         raise UserError(f'{csv}: exists already; choose another --out')
     out.mkdir(parents=True, exist_ok=True)
@@ -95,9 +101,9 @@ def main(_: list[str]) -> None:
     settings = f'{FLAGS.steps} updates of {FLAGS.n_step}-step returns, '
     settings += f'{FLAGS.flow_steps} Euler steps in the backup, '
     settings += f'{FLAGS.seeds} seeds, {FLAGS.matmul_precision} products'
-    text = reports.return_law_tables(rows, settings)
-    (out / 'return_law.md').write_text(text)
-    reports.return_law_figure(rows, out / 'return_law.png')
+    text = reports.return_distribution_tables(rows, settings)
+    (out / 'return_distribution.md').write_text(text)
+    reports.return_distribution_figure(rows, out / 'return_distribution.png')
     print(text)
 
 

@@ -1,4 +1,4 @@
-"""Return laws in closed form: their quantiles, and their soft values at any temperature."""
+"""Return distributions in closed form: quantiles, and soft values at any temperature."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import numpy as np
 from scipy import special, stats
 
 
-class Law(NamedTuple):
-    """The law of a return.
+class Distribution(NamedTuple):
+    """The distribution of a return.
 
     Attributes:
         mean, std: in units of reward.
@@ -22,7 +22,7 @@ class Law(NamedTuple):
     soft_value: Callable[[float], float]
 
 
-def uniform(low: float, high: float) -> Law:
+def uniform(low: float, high: float) -> Distribution:
     """Uniform on [low, high]."""
     width = high - low
 
@@ -30,10 +30,12 @@ def uniform(low: float, high: float) -> Law:
         # E[exp(G / tau)] = tau / width (exp(high / tau) - exp(low / tau)).
         return float(high + tau * np.log(tau / width * -np.expm1(-width / tau)))
 
-    return Law((low + high) / 2, width / np.sqrt(12), lambda u: low + width * u, soft_value)
+    return Distribution(
+        (low + high) / 2, width / np.sqrt(12), lambda u: low + width * u, soft_value
+    )
 
 
-def discrete(points: np.ndarray, probabilities: np.ndarray) -> Law:
+def discrete(points: np.ndarray, probabilities: np.ndarray) -> Distribution:
     """Finitely many returns, in ascending order."""
     points, probabilities = np.asarray(points, float), np.asarray(probabilities, float)
     mean = float(points @ probabilities)
@@ -47,12 +49,12 @@ def discrete(points: np.ndarray, probabilities: np.ndarray) -> Law:
     def soft_value(tau: float) -> float:
         return float(tau * special.logsumexp(points / tau, b=probabilities))
 
-    return Law(mean, std, quantile, soft_value)
+    return Distribution(mean, std, quantile, soft_value)
 
 
-def gaussian(mean: float, std: float) -> Law:
+def gaussian(mean: float, std: float) -> Distribution:
     """Normal; its cumulants beyond the second vanish."""
-    return Law(
+    return Distribution(
         mean,
         std,
         lambda u: mean + std * stats.norm.ppf(u),
@@ -60,10 +62,10 @@ def gaussian(mean: float, std: float) -> Law:
     )
 
 
-def exponential(mean: float) -> Law:
+def exponential(mean: float) -> Distribution:
     """Exponential: E[exp(G / tau)] = 1 / (1 - mean / tau), finite for tau above the mean only."""
 
     def soft_value(tau: float) -> float:
         return -tau * np.log1p(-mean / tau) if tau > mean else np.inf
 
-    return Law(mean, mean, lambda u: -mean * np.log1p(-u), soft_value)
+    return Distribution(mean, mean, lambda u: -mean * np.log1p(-u), soft_value)
