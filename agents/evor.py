@@ -197,10 +197,8 @@ def value_candidates(
     tau_r = jnp.broadcast_to(settings.tau_r, (n,))[:, None]
 
     def member_value(params: Params) -> jax.Array:
-        steps = settings.return_flow_steps
-        z, weights = model.value_model.distribution(
-            params, observations, candidates, noise, support, steps
-        )
+        drawn = noise, support, settings.return_flow_steps
+        z, weights = model.value_model.distribution(params, observations, candidates, *drawn)
         return extraction.soft_value(z, weights, tau_r)
 
     values = jax.vmap(member_value)(value_params)
