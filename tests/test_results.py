@@ -9,7 +9,7 @@ import pytest
 from tests.run_folders import append_final, write_run
 from utils.csv_lines import spans
 from utils.errors import UserError
-from utils.reporting import outcomes, published, results
+from utils.reporting import evaluations, published, results
 
 
 def read(*roots, rule='last'):
@@ -27,7 +27,7 @@ def test_a_score_is_the_mean_of_the_last_three_evaluations(tmp_path):
     for result in read(tmp_path):
         own = [float(row['success']) for row in rows if int(row['seed']) == result.seed]
         assert result.score == pytest.approx(sum(own[-3:]) / 3)
-        assert (result.evaluations, result.episodes, result.step) == (3, 10, 400)
+        assert (len(result.evaluations), result.episodes, result.step) == (3, 10, 400)
         (source,) = result.sources
         assert source.file == directory / 'eval.csv'
         cited = [rows[number - 2] for number in source.lines]  # line 1 is the header
@@ -39,7 +39,7 @@ def test_a_score_is_the_mean_of_the_last_three_evaluations(tmp_path):
 @pytest.mark.parametrize('number', [1, 2])
 def test_fewer_evaluations_are_counted(tmp_path, number):
     write_run(tmp_path, evaluated=(300, 400)[-number:])
-    assert {result.evaluations for result in read(tmp_path)} == {number}
+    assert {len(result.evaluations) for result in read(tmp_path)} == {number}
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_the_final_evaluation_is_the_one_of_most_episodes_as_trained(tmp_path):
     append_final(directory, 0, 0.2, num=40, step=300)
     append_final(directory, 0, 0.0, num=40, action_noise=0.2)
     (result,) = read(tmp_path, rule='final')
-    assert (result.score, result.evaluations, result.episodes) == (0.35, 1, 20)
+    assert (result.score, len(result.evaluations), result.episodes) == (0.35, 1, 20)
     assert (result.sources[0].file.name, result.sources[0].lines) == ('inference.csv', (4,))
-    by_start, sources = outcomes.read(result)
+    by_start, sources = evaluations.outcomes_by_start(result.evaluations)
     assert by_start == {number: float(number < 7) for number in range(20)}
     assert sources[0].lines == tuple(range(2 + 10 + 20, 2 + 10 + 20 + 20))
 
@@ -131,7 +131,7 @@ def test_final_evaluations_of_older_versions_stand_beside_later_ones(tmp_path):
     assert (older.score, later.score) == (0.9, 0.3)
     assert [result.sources[0].lines for result in (older, later)] == [(2,), (3,)]
     for result, wins in ((older, 18), (later, 6)):
-        assert sum(outcomes.read(result)[0].values()) == wins
+        assert sum(evaluations.outcomes_by_start(result.evaluations)[0].values()) == wins
 
 
 def test_a_final_evaluation_needs_none_during_training(tmp_path):
@@ -154,7 +154,7 @@ def test_without_a_final_evaluation_there_is_no_final_score(tmp_path):
 def test_outcomes_of_a_start_state_are_averaged_over_the_same_evaluations(tmp_path, promise):
     directory = write_run(tmp_path, seeds=(0, 1), promise=promise)
     for result in read(tmp_path):
-        by_start, (source,) = outcomes.read(result)
+        by_start, (source,) = evaluations.outcomes_by_start(result.evaluations)
         assert np.mean(list(by_start.values())) == pytest.approx(result.score)
         rows = rows_of(directory / 'episodes.csv')
         cited = [rows[number - 2] for number in source.lines]
@@ -173,10 +173,10 @@ def test_outcomes_must_agree_with_the_score(tmp_path):
     for damaged in ('400,0,3,0,', '400,0,4,1,'):  # another outcome, an episode twice
         path.write_text(whole.replace('400,0,3,1,', damaged))
         with pytest.raises(UserError, match=r'episodes\.csv.*not the episodes of'):
-            outcomes.read(result)
+            evaluations.outcomes_by_start(result.evaluations)
     path.unlink()
     with pytest.raises(UserError, match=r'episodes\.csv.*not the episodes of'):
-        outcomes.read(result)
+        evaluations.outcomes_by_start(result.evaluations)
 
 
 def test_a_finished_repetition_replaces_an_unfinished_one(tmp_path):

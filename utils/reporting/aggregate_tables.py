@@ -4,7 +4,7 @@ import numpy as np
 
 from utils import statistics
 from utils.csv_lines import Source
-from utils.reporting import outcomes
+from utils.reporting import evaluations
 from utils.reporting.results import Result
 from utils.reporting.scores import (
     Scores,
@@ -107,7 +107,10 @@ def _differences(
     """Differences on the start states that all seeds of both agents played, per task."""
     one, other, sources = [], [], []
     for task in zip(mine, theirs, strict=True):
-        read = [[outcomes.read(result) for result in seeds] for seeds in task]
+        read = [
+            [evaluations.outcomes_by_start(result.evaluations) for result in seeds]
+            for seeds in task
+        ]
         starts = set.intersection(*(set(played) for seeds in read for played, _ in seeds))
         for tables, seeds in zip((one, other), read, strict=True):
             rows = [[played[start] for start in sorted(starts)] for played, _ in seeds]

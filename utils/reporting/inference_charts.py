@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from utils import statistics
-from utils.csv_lines import Line, read_lines
-from utils.reporting import charts
+from utils.reporting import charts, evaluations
 from utils.reporting.all_tables import Found
-from utils.reporting.results import ALWAYS, OUTCOMES, Result
-from utils.reporting.score_charts import Chart, sources_of
+from utils.reporting.evaluations import Evaluation, sources_of
+from utils.reporting.results import Result
+from utils.reporting.score_charts import Chart
 from utils.reporting.tables import Cell, Table
 
 TITLES = {
@@ -26,13 +26,15 @@ class _Sweep(NamedTuple):
 
     Attributes:
         step: of the checkpoint.
-        fixed: the other settings, name and value.
-        lines: of inference.csv, by value of the setting and by seed.
+        fixed: the other conditions, name and value.
+        differing: how many of these are not as in the run.
+        evaluations: by value of the setting and by seed.
     """
 
     step: int
     fixed: tuple[tuple[str, str], ...]
-    lines: dict[str, dict[int, Line]]
+    differing: int
+    evaluations: dict[str, dict[int, Evaluation]]
 
     def others(self) -> str:
         """Returns the other settings in words."""
@@ -40,7 +42,7 @@ class _Sweep(NamedTuple):
 
     def size(self) -> int:
         """Returns how many evaluations it has."""
-        return sum(map(len, self.lines.values()))
+        return sum(map(len, self.evaluations.values()))
 
 
 def sweep(found: Found, setting: str) -> Chart:
@@ -72,51 +74,36 @@ def _longest(seeds: list[Result], setting: str) -> _Sweep | None:
     """The sweep of most evaluations with at least two values, or None."""
     found: dict[tuple, _Sweep] = {}
     for result in seeds:
-        for line in read_lines(result.run.directory / 'inference.csv', ALWAYS):
-            if setting not in line.values or not _belongs(line, result):
+        record = result.run.record
+        for one in evaluations.read(result.run.directory, evaluations.AFTERWARDS):
+            elsewhere = one.conditions['env_name'] != record['env_name']
+            if setting not in one.conditions or elsewhere or one.seed != result.seed:
                 continue
-            step = line.parse('step', int)
-            names = [name for name in line.values if name not in (*OUTCOMES, setting)]
-            fixed = tuple((name, line.values[name]) for name in names)
-            one = found.setdefault((step, fixed), _Sweep(step, fixed, {}))
-            by_seed = one.lines.setdefault(f'{line.parse(setting):g}', {})
+            others = [name for name in one.conditions if name not in ('env_name', setting)]
+            fixed = tuple((name, one.conditions[name]) for name in others)
+            differing = len({*one.differing(record)} - {setting})
+            new = _Sweep(one.step, fixed, differing, {})
+            sweep = found.setdefault((one.step, fixed), new)
+            by_seed = sweep.evaluations.setdefault(f'{one.line.parse(setting):g}', {})
             # Of the same evaluation, played twice, the one of more episodes, then the last.
             former = by_seed.get(result.seed)
-            if former is None or _episodes(line) >= _episodes(former):
-                by_seed[result.seed] = line
-    record = seeds[0].run.record | seeds[0].run.record['agent']
+            if former is None or one.episodes >= former.episodes:
+                by_seed[result.seed] = one
 
     def rank(one: _Sweep) -> tuple[int, int, int]:
-        differing = sum(_differs(value, record.get(name)) for name, value in one.fixed)
-        return one.size(), one.step, -differing
+        return one.size(), one.step, -one.differing
 
-    return max((one for one in found.values() if len(one.lines) > 1), key=rank, default=None)
-
-
-def _belongs(line: Line, result: Result) -> bool:
-    same_env = line.values['env_name'] == result.run.record['env_name']
-    return same_env and line.parse('seed', int) == result.seed
-
-
-def _episodes(line: Line) -> int:
-    return line.parse('episodes', int)
-
-
-def _differs(text: str, value: Any) -> bool:
-    try:
-        return float(text) != float(value)
-    except (TypeError, ValueError):
-        return text != str(value)
+    return max((one for one in found.values() if len(one.evaluations) > 1), key=rank, default=None)
 
 
 def _rows(names: tuple[str, ...], setting: str, chosen: _Sweep) -> Iterable[tuple[Cell, ...]]:
-    for value, by_seed in sorted(chosen.lines.items(), key=lambda item: float(item[0])):
-        lines = list(by_seed.values())
-        sources = sources_of(lines)
-        rates = [line.parse('success') for line in lines]
-        episodes = [_episodes(line) for line in lines]
+    for value, by_seed in sorted(chosen.evaluations.items(), key=lambda item: float(item[0])):
+        of_seeds = list(by_seed.values())
+        sources = sources_of(of_seeds)
+        rates = [one.success for one in of_seeds]
+        episodes = [one.episodes for one in of_seeds]
         bounds = statistics.success_interval_over_seeds(rates, episodes)
-        numbers = [value, str(len(lines)), str(sum(episodes))]
+        numbers = [value, str(len(of_seeds)), str(sum(episodes))]
         numbers += [f'{100 * share:.2f}' for share in (np.mean(rates), *bounds)]
         cells = (Cell(text, sources) for text in numbers)
         yield (

@@ -13,16 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils import files, statistics
-from utils.csv_lines import Line, Source, read_lines
+from utils.csv_lines import Source, read_lines
 from utils.environments import wrappers
 from utils.errors import UserError
-from utils.storage import metrics, runs
+from utils.reporting import evaluations
+from utils.reporting.evaluations import Evaluation
+from utils.storage import runs
 
 ENV_NAME = re.compile(r'(?P<environment>.+)-singletask(-task(?P<task>\d+))?-v\d+')
-# Columns of every inference.csv, and all columns that are no settings of inference.
-ALWAYS = ('step', 'seed', 'env_name', 'success', 'success_low', 'success_high')
-ALWAYS += ('episode_return', 'episode_length', 'episodes')
-OUTCOMES = ALWAYS + metrics.LATER
 
 
 class Run(NamedTuple):
@@ -55,34 +53,32 @@ class Result(NamedTuple):
         run: that it is a member of.
         seed: of the member.
         score: success rate, in [0, 1]; None if the run is not finished.
-        evaluations: how many the score is the mean of.
-        episodes: of each evaluation.
+        evaluations: that the score is the mean of.
         step: of the last evaluation, or what an unfinished run has reached.
         missing: why there is no score, or ''.
-        sources: lines that the score is computed from.
     """
 
     run: Run
     seed: int
     score: float | None
-    evaluations: int
-    episodes: int
+    evaluations: tuple[Evaluation, ...]
     step: int
     missing: str
-    sources: tuple[Source, ...]
+
+    @property
+    def episodes(self) -> int:
+        """Of the last evaluation."""
+        return self.evaluations[-1].episodes
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Lines that the score is computed from."""
+        return evaluations.sources_of(self.evaluations)
 
     @property
     def experiment(self) -> tuple[str, str, str, int]:
         """What may be there once: environment, task, config and seed."""
         return self.run.environment, self.run.task, self.run.config_name, self.seed
-
-
-class _Evaluation(NamedTuple):
-    step: int
-    seed: int
-    success: float
-    episodes: int
-    line: Line
 
 
 def find_runs(roots: Iterable[Path]) -> list[Run]:
@@ -126,32 +122,19 @@ def _read_run(directory: Path) -> Run:
     return Run(directory, environment, task, config_name, seeds, offline_steps, record)
 
 
-def _evaluations(run: Run) -> dict[int, list[_Evaluation]]:
+def _by_seed(run: Run) -> dict[int, list[Evaluation]]:
     """Evaluations of each seed, at the steps where all seeds have one, in the order of steps."""
-    found: dict[tuple[int, int], _Evaluation] = {}
-    lines = read_lines(run.directory / 'eval.csv', ('step', 'seed', 'success', 'episodes'))
-    for line in lines:
-        row = _evaluation(line)
-        if row.seed not in run.seeds or (row.step, row.seed) in found:
+    found: dict[tuple[int, int], Evaluation] = {}
+    for one in evaluations.read(run.directory, evaluations.IN_TRAINING):
+        if one.seed not in run.seeds or (one.step, one.seed) in found:
             raise UserError(
-                f'{line.path}, line {line.number}: a second evaluation of step {row.step} and '
-                f'seed {row.seed}, or none of this run; restore the file from a copy'
+                f'{one.line.path}, line {one.line.number}: a second evaluation of step {one.step} '
+                f'and seed {one.seed}, or none of this run; restore the file from a copy'
             )
-        found[row.step, row.seed] = row
+        found[one.step, one.seed] = one
     steps = sorted({step for step, _ in found})
     shared = [step for step in steps if all((step, seed) in found for seed in run.seeds)]
     return {seed: [found[step, seed] for step in shared] for seed in run.seeds}
-
-
-def _evaluation(line: Line) -> _Evaluation:
-    numbers = [line.parse(name, int) for name in ('step', 'seed')]
-    row = _Evaluation(*numbers, line.parse('success'), line.parse('episodes', int), line)
-    if not 0.0 <= row.success <= 1.0 or row.episodes < 1:
-        raise UserError(
-            f'{line.path}, line {line.number}: a success rate of {row.success} over '
-            f'{row.episodes} episodes; restore the file from a copy'
-        )
-    return row
 
 
 def read_run(run: Run, rule: str) -> list[Result]:
@@ -166,8 +149,8 @@ def read_run(run: Run, rule: str) -> list[Result]:
     Raises:
         UserError: a file is damaged.
     """
-    by_seed = _evaluations(run)
-    steps = [row.step for row in by_seed[run.seeds[0]]]
+    by_seed = _by_seed(run)
+    steps = [one.step for one in by_seed[run.seeds[0]]]
     if rule == 'final':
         # A checkpoint of the last step was evaluated: nothing else needs to have been.
         last = max([run.offline_steps, *steps])
@@ -176,7 +159,7 @@ def read_run(run: Run, rule: str) -> list[Result]:
     if run.offline_steps not in steps:
         reached = max([*steps, *_trained_steps(run)], default=0)
         reason = _why_unfinished(run, reached)
-        return [Result(run, seed, None, 0, 0, reached, reason, ()) for seed in run.seeds]
+        return [Result(run, seed, None, (), reached, reason) for seed in run.seeds]
     return [_result(run, seed, by_seed[seed], steps[-1]) for seed in run.seeds]
 
 
@@ -190,42 +173,29 @@ def _why_unfinished(run: Run, reached: int) -> str:
     return f'{run.directory}: unfinished, at step {reached} of {run.offline_steps}'
 
 
-def _result(run: Run, seed: int, rows: list[_Evaluation], step: int) -> Result:
+def _result(run: Run, seed: int, rows: list[Evaluation], step: int) -> Result:
     rows = rows[-statistics.SCORE_EVALUATIONS :]
     if not rows:
         reason = (
             f'{run.directory}: no final evaluation in inference.csv; scripts/evaluate.py makes it'
         )
-        return Result(run, seed, None, 0, 0, step, reason, ())
+        return Result(run, seed, None, (), step, reason)
     score = statistics.score(np.array([row.success for row in rows]))
-    source = Source(rows[0].line.path, tuple(row.line.number for row in rows))
-    return Result(run, seed, score, len(rows), rows[-1].episodes, step, '', (source,))
+    return Result(run, seed, score, tuple(rows), step, '')
 
 
-def _final(run: Run, seed: int, step: int) -> list[_Evaluation]:
+def _final(run: Run, seed: int, step: int) -> list[Evaluation]:
     """The evaluation of most episodes with the settings of the run; the last of these."""
-    lines = read_lines(run.directory / 'inference.csv', ALWAYS)
-    rows = [_evaluation(line) for line in lines if _is_final(run, line, seed, step)]
+    rows = [
+        one
+        for one in evaluations.read(run.directory, evaluations.AFTERWARDS)
+        if (one.step, one.seed) == (step, seed) and not one.differing(run.record)
+    ]
     return [max(reversed(rows), key=lambda row: row.episodes)] if rows else []
-
-
-def _is_final(run: Run, line: Line, seed: int, step: int) -> bool:
-    where = str(step), str(seed), run.record['env_name']
-    if tuple(line.values[name] for name in ('step', 'seed', 'env_name')) != where:
-        return False
-    wanted = run.record['agent'] | _noise(run)
-    return all(_same(line.values[name], wanted[name]) for name in line.values if name in wanted)
 
 
 def _noise(run: Run) -> dict[str, Any]:
     return wrappers.recorded_noise(run.record)._asdict()
-
-
-def _same(text: str, value: Any) -> bool:
-    try:
-        return float(text) == float(value)
-    except ValueError:
-        return text == str(value)
 
 
 def read(roots: Iterable[Path], rule: str) -> list[Result]:

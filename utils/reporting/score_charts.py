@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from utils import statistics
-from utils.csv_lines import Line, Source, read_lines
-from utils.reporting import charts
+from utils.csv_lines import Source
+from utils.reporting import charts, evaluations
 from utils.reporting.all_tables import Found
+from utils.reporting.evaluations import Evaluation, sources_of
 from utils.reporting.results import Result
 from utils.reporting.scores import Scores, protocols, score_lines, seed_scores
 from utils.reporting.tables import Cell, Table
@@ -51,17 +52,16 @@ def learning_curves(found: Found) -> Chart:
 
 
 def _curve(seeds: list[Result], names: tuple[str, ...]) -> Iterable[tuple[Cell, ...]]:
-    by_step: dict[int, list[Line]] = {}
+    by_step: dict[int, list[Evaluation]] = {}
     for result in seeds:
-        columns = ('step', 'seed', 'success')
-        for line in read_lines(result.run.directory / 'eval.csv', columns):
-            if line.parse('seed', int) == result.seed:
-                by_step.setdefault(line.parse('step', int), []).append(line)
-    for step, lines in sorted(by_step.items()):
-        rates = [np.array([line.parse('success') for line in lines])]
-        numbers = _with_interval(statistics.mean, rates, sources_of(lines), scale=100.0)
-        counts = (str(step), str(len(lines)))
-        yield *map(Cell, names), *(Cell(text, sources_of(lines)) for text in counts), *numbers
+        for one in evaluations.read(result.run.directory, evaluations.IN_TRAINING):
+            if one.seed == result.seed:
+                by_step.setdefault(one.step, []).append(one)
+    for step, of_seeds in sorted(by_step.items()):
+        rates, sources = np.array([one.success for one in of_seeds]), sources_of(of_seeds)
+        numbers = _with_interval(statistics.mean, [rates], sources, scale=100.0)
+        counts = (str(step), str(len(of_seeds)))
+        yield *map(Cell, names), *(Cell(text, sources) for text in counts), *numbers
 
 
 def _with_interval(
@@ -74,14 +74,6 @@ def _with_interval(
         return point, Cell('', note=ONE_SEED), Cell('', note=ONE_SEED)
     low, high = (Cell(f'{scale * float(bound):.2f}', sources) for bound in interval)
     return point, low, high
-
-
-def sources_of(lines: Iterable[Line]) -> tuple[Source, ...]:
-    """Returns lines as sources, one for each file."""
-    by_file: dict = {}
-    for line in lines:
-        by_file.setdefault(line.path, []).append(line.number)
-    return tuple(Source(path, tuple(numbers)) for path, numbers in by_file.items())
 
 
 def profiles(scores: Scores) -> Chart:

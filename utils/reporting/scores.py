@@ -7,6 +7,7 @@ import numpy as np
 
 from utils import statistics
 from utils.csv_lines import Source, spans
+from utils.reporting import evaluations
 from utils.reporting.results import Result
 
 
@@ -112,12 +113,11 @@ def protocols(scores: Scores) -> tuple[str, ...]:
 
 def _protocol(environment: str, result: Result) -> str:
     data = result.run.record.get('dataset', {})
-    (source,) = result.sources
-    number, rule = result.evaluations, statistics.SCORE_EVALUATIONS
+    number, rule = len(result.evaluations), statistics.SCORE_EVALUATIONS
     taken = f'mean of the last {number} evaluations'
     if number < rule:
         taken = f'only {number} of the {rule} evaluations that a score is the mean of'
-    if source.file.name == 'inference.csv':
+    if result.evaluations[0].line.path.name == evaluations.AFTERWARDS:
         taken = 'final evaluation'
     trained = (
         f'{result.step:,} updates on {data.get("file", "unknown data")}, '

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from utils import statistics
-from utils.csv_lines import Line, Source, read_lines
-from utils.reporting.results import Result
+from utils.csv_lines import Line, Source
 from utils.reporting.scores import Scores, protocols, with_interval
 from utils.reporting.tables import Cell, Table, missing
 
@@ -44,7 +43,7 @@ def _cells(
     note = scores.why_missing(environment, (task,), config)
     if not finished:
         return (missing(note),) * 4
-    evaluated = [_last(result) for result in finished]
+    evaluated = [result.evaluations[-1].line for result in finished]
     # Blank in rows from before an older table was continued.
     lines = [line for line in evaluated if line.values.get('start_return')]
     older = [line for line in evaluated if line not in lines]
@@ -67,13 +66,6 @@ def _cells(
         cell(_mean, 'start_return'),
         cell(_difference, *(f'start_value_error{bound}' for bound in ('', '_low', '_high'))),
     )
-
-
-def _last(result: Result) -> Line:
-    """The last evaluation that the score is of."""
-    (source,) = result.sources
-    lines = read_lines(source.file, ('step', 'seed'))
-    return next(line for line in lines if line.number == source.lines[-1])
 
 
 def _numbers(lines: list[Line], column: str) -> np.ndarray:
