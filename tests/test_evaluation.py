@@ -94,7 +94,8 @@ class CountingEnvs:
         done = chunks == self.lengths[episode]
         observation = np.array([episode, chunks], np.float32)
         success = bool(done and episode % 2)
-        self.reports[number] = observation, reward, [reward], int(chunks > 0), done, success
+        steps, cut = int(chunks > 0), done and not success
+        self.reports[number] = observation, reward, [reward], steps, done, success, cut
 
     def _write(self, what, environments):
         if len(environments):

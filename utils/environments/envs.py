@@ -1,4 +1,4 @@
-"""OGBench singletask environments: named, made and seeded."""
+"""Environments made and seeded; OGBench's singletask environments by their names."""
 
 import os
 import re
@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import gymnasium
 import numpy as np
 
-from utils.environments import sparse, wrappers
+from utils.environments import gym_envs, sparse, wrappers
 from utils.environments.action_maps import ActionMap
+from utils.environments.descriptions import NONE, Environment
 from utils.environments.wrappers import Noise
 from utils.errors import UserError, did_you_mean
 from utils.system import stopping
@@ -27,15 +28,16 @@ UNUSABLE = {
 
 
 def make_env(
-    env_name: str,
+    environment: Environment,
     noise: Noise = wrappers.NO_NOISE,
     draws: bool = False,
     action_map: ActionMap | None = None,
 ) -> gymnasium.Env:
-    """Makes a state-based OGBench singletask environment.
+    """Makes a state-based OGBench singletask environment, or any other that is described.
 
     Args:
-        env_name: e.g. 'cube-single-play-singletask-task1-v0'; for sparse rewards see `sparse`.
+        environment: e.g. 'cube-single-play-singletask-task1-v0'; for sparse rewards see `sparse`,
+            for others than OGBench's `gym_envs`.
         noise: makes a stochastic variant of it.
         draws: whether it is to draw pictures, by the OpenGL that MUJOCO_GL names.
         action_map: from actions of the agent to its own; None: they are the same.
@@ -46,6 +48,14 @@ def make_env(
     if not draws:  # else MuJoCo looks for a display, or for an OpenGL that is not there
         os.environ['MUJOCO_GL'] = 'disable'
     warnings.filterwarnings('ignore', message='.*precision lowered by casting.*')
+    own = isinstance(environment, str)
+    env = _make_ogbench(environment) if own else gym_envs.make(environment, draws)
+    return wrappers.wrap(env, noise, action_map)
+
+
+def _make_ogbench(env_name: str) -> gymnasium.Env:
+    if env_name == NONE:
+        raise UserError('--env_name: none is no environment to play in; name one')
     with stopping.deaf_children():  # it asks a process of its own for a window library
         import ogbench
 
@@ -70,8 +80,7 @@ def make_env(
         if env_id.startswith(name):
             raise UserError(f'--env_name: {name} cannot be played: {reason}; choose another maze')
     sparse.check_name(env_name)
-    env = sparse.wrap(ogbench.make_env_and_datasets(base, env_only=True), env_name)
-    return wrappers.wrap(env, noise, action_map)
+    return sparse.wrap(ogbench.make_env_and_datasets(base, env_only=True), env_name)
 
 
 def _full_names(env_ids: Iterable[str]) -> list[str]:
@@ -93,8 +102,10 @@ def task_names(env_name: str, tasks: list[int]) -> list[str]:
 def dataset_name(env_name: str) -> str:
     """Returns the dataset shared by the tasks of an environment: 'cube-single-play-v0'.
 
-    Sparse rewards are computed from the same file.
+    Sparse rewards are computed from the same file. '' for others than OGBench's, which have none.
     """
+    if not sparse.is_singletask(env_name):
+        return ''
     parts = sparse.parse(env_name).base.split('-')
     return '-'.join([*parts[: parts.index('singletask')], parts[-1]])
 

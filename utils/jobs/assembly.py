@@ -16,6 +16,7 @@ from utils.data.datasets import Dataset
 from utils.data.host_array import HostArray
 from utils.environments import action_maps
 from utils.environments.action_maps import ActionMap
+from utils.environments.descriptions import Environment
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.storage import runs, wandb_runs
@@ -55,7 +56,7 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
 
     Args:
         path, val_path: of both files; or a folder of shards, which holds both.
-        tasks: environments by their names.
+        tasks: environments by their names; None where there is none.
         config: of the agent, whose chunks must fit.
 
     Raises:
@@ -106,7 +107,7 @@ def check_actions(policy: FrozenPolicy, data: Data) -> None:
 
 def make_run(
     config: ConfigDict,
-    env_names: list[str],
+    environments: list[Environment],
     seeds: list[int],
     data: Data,
     noise: Noise,
@@ -117,7 +118,7 @@ def make_run(
 
     Args:
         config: of the agents.
-        env_names: of every task.
+        environments: of every task.
         seeds: trained for every task.
         data: of every task.
         noise: of the environments.
@@ -153,7 +154,7 @@ def make_run(
 
     return Run(
         agents=task_agents,
-        env_names=env_names,
+        environments=environments,
         seeds=seeds,
         mesh=mesh,
         train=parallel.place(train, mesh, parallel.EVERYWHERE),

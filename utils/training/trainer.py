@@ -14,58 +14,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import tqdm
-from jax.sharding import Mesh
 
-from utils.data.datasets import Dataset
-from utils.environments import env_processes, wrappers
-from utils.environments.action_maps import ActionMap
-from utils.environments.wrappers import Noise
 from utils.errors import UserError
-from utils.rollouts import acting, evaluation
 from utils.storage import runs
 from utils.storage.checkpoints import KEEP, Checkpoints, DamagedError, Progress
 from utils.storage.metrics import RunLog
 from utils.system import guards
 from utils.system.background import Background, on_host
-from utils.system.stopping import StoppedError, StopRequest
+from utils.system.stopping import StopRequest
 from utils.training import joint, parallel, populations
 from utils.training.monitor import Monitor, restore_window
+from utils.training.run import Run, evaluate
 from utils.training.schedule import PROGRESS_STEPS, Schedule
-
-
-class Run(NamedTuple):
-    """What is trained, and on what.
-
-    Attributes:
-        agents: of every task; they differ in the scale of returns that they start with.
-        env_names: of every task.
-        seeds: trained for every task.
-        mesh: the devices that the seeds are split over.
-        train, val: joint datasets on the devices.
-        sample: (dataset, key, batch_size) -> a joint batch.
-        noise: of the environments that evaluations are played in.
-        action_map: to their actions; None: they are the agents' own.
-    """
-
-    agents: list[Any]
-    env_names: list[str]
-    seeds: list[int]
-    mesh: Mesh
-    train: Dataset
-    val: Dataset | None
-    sample: Callable
-    noise: Noise = wrappers.NO_NOISE
-    action_map: ActionMap | None = None
-
-    @property
-    def agent(self) -> Any:
-        """The agent whose functions serve every task."""
-        return self.agents[0]
-
-    @property
-    def members(self) -> np.ndarray:
-        """For every member of the padded population, which of the seeds it has."""
-        return np.array([self.seeds.index(seed) for seed in parallel.pad(self.seeds, self.mesh)])
 
 
 class Start(NamedTuple):
@@ -266,32 +226,8 @@ class _Training:
         return job
 
     def _evaluate(self, task: int, population: Any, step: int) -> bool:
-        """Evaluates every seed of a task; returns whether it was not given up."""
-        run, log = self._run, self._outputs[task].log
-        num_episodes = self._schedule.eval_episodes
-        num_envs = min(num_episodes, self._schedule.eval_envs)
-        what = run.env_names[task], num_envs, run.noise, run.action_map
-        with env_processes.VectorEnv(*what) as vector_env:
-            for index, seed in enumerate(run.seeds):
-                # The stream is the evaluation's own, the same whenever the evaluation takes place.
-                key = populations.stream(seed, populations.EVAL_STREAM)
-                state = populations.member(population, index)
-                act = acting.bind(run.agent.act, state, run.agent.settings, run.agent.sampler)
-                try:
-                    episodes = evaluation.evaluate(
-                        act,
-                        vector_env,
-                        num_episodes,
-                        key,
-                        should_stop=self._stop,
-                        discount=run.agent.discount,
-                    )
-                except StoppedError:
-                    return False
-                tags = dict(step=step, seed=seed)
-                log.write('eval', [tags | evaluation.summary(episodes)])
-                log.write('episodes', evaluation.rows(episodes, tags))
-        return True
+        log = self._outputs[task].log
+        return evaluate(self._run, task, population, step, self._schedule, log, self._stop)
 
     def _save(self, output: Output, step: int, population: Any, progress: Progress) -> None:
         output.log.sync()
