@@ -16,9 +16,10 @@ from utils.data.datasets import Dataset
 from utils.data.host_array import HostArray
 from utils.environments import action_maps
 from utils.environments.action_maps import ActionMap
-from utils.environments.descriptions import Environment
+from utils.environments.descriptions import NONE, Environment
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
+from utils.jobs import held_out_checks
 from utils.storage import runs, wandb_runs
 from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import RunLog
@@ -152,6 +153,10 @@ def make_run(
             agent.num_candidates,
         )
 
+    check = None
+    if environments == [NONE] and val is not None:
+        own = data.val[0].replace(candidates=None if pools is None else pools.val)
+        check = held_out_checks.make(agent, config, seeds, own)
     return Run(
         agents=task_agents,
         environments=environments,
@@ -162,6 +167,7 @@ def make_run(
         sample=joint.sample(sample),
         noise=noise,
         action_map=data.action_map,
+        check=check,
     )
 
 

@@ -15,8 +15,8 @@ from utils.data.datasets import Dataset
 from utils.environments import descriptions, envs
 from utils.errors import UserError
 from utils.jobs.restore import restore
-from utils.models import value_models
-from utils.reporting import calibration, charts
+from utils.models import calibration, value_models
+from utils.reporting import charts
 from utils.reporting.all_tables import Found
 from utils.reporting.results import Result
 from utils.reporting.score_charts import Chart
