@@ -583,7 +583,7 @@ def test_rates_of_stepping_are_positive(vector_env):
     [
         ('cube-single-play-v0', 'not an OGBench singletask environment'),
         ('cube-singel-play-singletask-task1-v0', 'no state-based environment'),
-        ('humanoidmaze-teleport-stitch-singletask-v0', 'cannot be played: .* lacks the material'),
+        ('humanoidmaze-teleport-stitch-singletask-v0', 'not supported: .* lacks the material'),
         ('singletask', 'no state-based environment'),
     ],
 )

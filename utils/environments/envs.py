@@ -24,6 +24,8 @@ DATASET_TYPES = dict.fromkeys(
 DATASET_TYPES['antmaze'] += ('explore',)
 UNUSABLE = {
     'humanoidmaze-teleport': "OGBench's model of it lacks the material of its teleporters",
+    'powderworld': 'its observations are pictures and its actions are discrete',
+    'visual': 'its observations are pictures',
 }
 
 
@@ -60,27 +62,43 @@ def _make_ogbench(env_name: str) -> gymnasium.Env:
         import ogbench
 
     base = sparse.parse(env_name).base
+    reason, pictures = why_unusable(base), base.startswith('visual')
+    if reason and not pictures:  # of those with pictures there is one without
+        raise UserError(
+            f"--env_name: '{env_name}' is not supported: {reason}; choose another environment"
+        )
     parts = base.split('-')
-    if 'singletask' not in parts:
+    if not sparse.is_singletask(base):
         raise UserError(
             f"--env_name: '{env_name}' is not an OGBench singletask environment, such as "
-            'cube-single-play-singletask-task1-v0'
+            'cube-single-play-singletask-task1-v0; name one of Gymnasium by --env_id'
         )
     position = parts.index('singletask')
     env_id = '-'.join(parts[: position - 1] + parts[position:])
-    known = [name for name in gymnasium.registry if 'singletask' in name]
-    if position < 2 or env_id not in known or 'visual' in parts:
-        typed = '-'.join(parts[: position - 1] + parts[position:])
+    known = singletask_ids()
+    if position < 2 or env_id not in known or pictures:
+        why = reason or f"its id without the dataset's type is '{env_id}'"
         hint = did_you_mean(base.removeprefix('visual-'), _full_names(known))
         raise UserError(
-            f"--env_name: OGBench has no state-based environment '{env_name}' "
-            f"(its id without the dataset's type is '{typed}').{hint}"
+            f"--env_name: OGBench has no state-based environment '{env_name}' ({why}).{hint}"
         )
-    for name, reason in UNUSABLE.items():
-        if env_id.startswith(name):
-            raise UserError(f'--env_name: {name} cannot be played: {reason}; choose another maze')
     sparse.check_name(env_name)
     return sparse.wrap(ogbench.make_env_and_datasets(base, env_only=True), env_name)
+
+
+def singletask_ids() -> list[str]:
+    """Returns Gymnasium's ids of all singletask environments, after OGBench was imported."""
+    return [name for name in gymnasium.registry if sparse.is_singletask(name)]
+
+
+def why_unusable(env_id: str) -> str:
+    """Returns why an environment of OGBench is not supported, or ''."""
+    return next((why for name, why in UNUSABLE.items() if env_id.startswith(name)), '')
+
+
+def dataset_types(env_id: str) -> tuple[str, ...]:
+    """Returns how the datasets of an environment of OGBench were recorded."""
+    return DATASET_TYPES.get(env_id.split('-')[0], ('play', 'noisy'))
 
 
 def _full_names(env_ids: Iterable[str]) -> list[str]:
@@ -88,8 +106,8 @@ def _full_names(env_ids: Iterable[str]) -> list[str]:
     return [
         env_id.replace('-singletask', f'-{kind}-singletask')
         for env_id in env_ids
-        if 'visual' not in env_id and not env_id.startswith(tuple(UNUSABLE))
-        for kind in DATASET_TYPES.get(env_id.split('-')[0], ('play', 'noisy'))
+        if not why_unusable(env_id)
+        for kind in dataset_types(env_id)
     ]
 
 

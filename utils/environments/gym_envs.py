@@ -1,5 +1,6 @@
 """Gymnasium environments that are not OGBench's: made, judged, and checked against their data."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,11 @@ def make(environment: GymEnv, draws: bool = False) -> gymnasium.Env:
     if draws:
         kwargs['render_mode'] = 'rgb_array'
     try:
-        env = gymnasium.make(name, disable_env_checker=True, **kwargs)
+        with warnings.catch_warnings(action='ignore'):  # of older versions, of which we tell
+            env = gymnasium.make(name, disable_env_checker=True, **kwargs)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"--env_id: '{name}': no module '{error.name}'; put its folder into PYTHONPATH, or "
+            f"--env_id: '{name}': {error}; put the folder of the module into PYTHONPATH, or "
             'install it'
         ) from error
     except Exception as error:  # whatever somebody's constructor raises
@@ -43,6 +45,8 @@ def make(environment: GymEnv, draws: bool = False) -> gymnasium.Env:
             f"--env_id: '{name}' cannot be made ({said}); expected a registered environment, as "
             'Pendulum-v1 or MODULE:NAME-v0, and its --env_kwargs'
         ) from error
+    if env.spec is not None and env.spec.id != name.rpartition(':')[2]:
+        raise UserError(f"--env_id: '{name}' names no version; here it is {env.spec.id}")
     _check_spaces(name, env)
     if env.spec is None or env.spec.max_episode_steps is None:
         raise UserError(
