@@ -4,6 +4,9 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
+from utils.data import importing
+from utils.data.importers.options import Options
+
 FLAT, PUSH = Box(-10.0, 10.0, (2,), np.float32), Box(-2.0, 2.0, (1,), np.float32)
 
 
@@ -58,4 +61,22 @@ def write(path, env_id='Point-v0', episodes=12, seed=0):
     names = 'state', 'ctrl', 'gain', 'fell', 'following', 'run'
     arrays = dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
     np.savez(path, **{name: np.float32(a) for name, a in arrays.items()} | dict(run=arrays['run']))
+    return path
+
+
+# What scripts/import_data.py must be told of them.
+OPTIONS = Options(
+    observations=('state',),
+    actions='ctrl',
+    rewards='gain',
+    ends_by_reward='fell',
+    next_observations=('following',),
+    episode_index='run',
+)
+
+
+def write_imported(path, action_range='-2:2', **settings):
+    """The same, imported: an .npz of ours, and its record beside it."""
+    raw = write(path.with_name(f'{path.stem}_raw.npz'), **settings)
+    importing.import_data(str(raw), path, options=OPTIONS, action_range=action_range)
     return path
