@@ -24,10 +24,11 @@ from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils import errors
 from utils.data import datasets, fetching
 from utils.data.importers import formats
-from utils.environments import envs, sparse, wrappers
+from utils.environments import descriptions, envs, wrappers
+from utils.environments.descriptions import Environment, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
-from utils.jobs import agent_flags, assembly, phases
+from utils.jobs import agent_flags, assembly, env_flags, phases
 from utils.jobs.assembly import Data, Pools
 from utils.rollouts import evaluation
 from utils.storage import runs
@@ -40,20 +41,8 @@ CONFIGS_FILE = Path(__file__).with_name('configs.py')
 # Keys of a record that the phases before training make.
 PHASES = ('base_policy', 'pool')
 
-flags.DEFINE_string(
-    'env_name', 'cube-single-play-singletask-task1-v0', 'OGBench singletask environment.'
-)
 flags.DEFINE_integer('seed', 0, 'Seed of a single run.')
 flags.DEFINE_list('seeds', None, 'Seeds trained together, e.g. 0,1,2; overrides --seed.')
-flags.DEFINE_list(
-    'tasks', None, "Tasks trained together, e.g. 1,2,3; they replace --env_name's own."
-)
-flags.DEFINE_bool(
-    'sparse',
-    False,
-    "Rewards of -1 until the task is solved, then 0, in place of OGBench's count of unsolved "
-    'sub-goals; short for a name such as scene-play-sparse-singletask-task1-v0.',
-)
 flags.DEFINE_string('save_dir', 'exp', 'Runs go to SAVE_DIR/ENV/CONFIG/seeds_....')
 flags.DEFINE_integer('offline_steps', 1_000_000, 'Number of updates.')
 flags.DEFINE_integer('log_interval', 5_000, 'Updates between rows of train.csv; 0: none.')
@@ -143,34 +132,37 @@ def _run_phases(stop: StopRequest) -> bool:
     compilation.keep_programs()
     config = _agent_config()
     noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
-    tasks = {name: envs.make_env(name) for name in _env_names()}
+    environments = env_flags.chosen()
+    tasks = env_flags.make(environments)
     data = _load_data(tasks, config, noise)
+    evaluates = FLAGS.eval_interval > 0
+    env_flags.check_data(environments[0], next(iter(tasks.values())), data, noise, evaluates)
     records = {
-        runs.run_dir(FLAGS.save_dir, name, config.config_name, seeds): _record(
-            name, config, seeds, data, dataset
+        runs.run_dir(FLAGS.save_dir, name_of(environment), config.config_name, seeds): _record(
+            environment, config, seeds, data, dataset
         )
-        for name, dataset in zip(tasks, data.train, strict=True)
+        for environment, dataset in zip(environments, data.train, strict=True)
     }
     policy, pools = None, None
     if agents.freezes_policy(config):
         # Before anything is trained; what the phases before make is not known yet.
         runs.check_records(records, without=PHASES)
-        policy, pools, made = _phases_before(config, data, noise, next(iter(tasks)), stop)
+        policy, pools, made = _phases_before(config, data, noise, environments[0], stop)
         records = {directory: record | made for directory, record in records.items()}
     runs.check_records(records)
     with locks.hold(records):
         runs.check_records(records)  # again: another process may have made one meanwhile
         runs.write_records(records)
-        run = assembly.make_run(config, list(tasks), seeds, data, noise, policy, pools)
+        run = assembly.make_run(config, environments, seeds, data, noise, policy, pools)
         wandb = config.to_dict() if FLAGS.wandb else None
         return assembly.train(run, list(records), _schedule(), stop, wandb)
 
 
 def _phases_before(
-    config: ConfigDict, data: Data, noise: Noise, env_name: str, stop: StopRequest
+    config: ConfigDict, data: Data, noise: Noise, environment: Environment, stop: StopRequest
 ) -> tuple[FrozenPolicy | ForeignPolicy, Pools | None, dict[str, Any]]:
     """Returns the base policy, its pools and what the record of a run says of them."""
-    policy, directory = _base_policy(config, data, noise, env_name, stop)
+    policy, directory = _base_policy(config, data, noise, environment, stop)
     made, num_candidates = dict(base_policy=policy.provenance), agents.num_candidates(config)
     if not num_candidates:
         return policy, None, made
@@ -183,7 +175,7 @@ def _phases_before(
 
 
 def _base_policy(
-    config: ConfigDict, data: Data, noise: Noise, env_name: str, stop: StopRequest
+    config: ConfigDict, data: Data, noise: Noise, environment: Environment, stop: StopRequest
 ) -> tuple[FrozenPolicy | ForeignPolicy, Path]:
     """Returns the base policy and its directory: given, found, or trained now."""
     save_dir, given = _path('save_dir'), FLAGS.base_policy or ''
@@ -205,7 +197,7 @@ def _base_policy(
     else:
         base = configs.bc(**frozen.settings_of(config, frozen.TRAINING_SETTINGS))
         base.config_name = 'bc'
-        settings = config.policy_steps, config.policy_seed, env_name, data, noise
+        settings = config.policy_steps, config.policy_seed, environment, data, noise
         record = phases.base_policy_record(base, *settings)
         policy = phases.ensure_base_policy(
             save_dir, record, base, data, noise, stop, FLAGS.max_wait
@@ -220,13 +212,6 @@ def _schedule() -> Schedule:
         **{name: FLAGS[name].value for name in names},
         overlaps=jax.default_backend() != 'cpu' if overlaps is None else overlaps,
     )
-
-
-def _env_names() -> list[str]:
-    env_name = sparse.sparse_name(FLAGS.env_name) if FLAGS.sparse else FLAGS.env_name
-    if FLAGS.tasks is None:
-        return [env_name]
-    return envs.task_names(env_name, _whole_numbers('tasks', FLAGS.tasks))
 
 
 def _agent_config() -> ConfigDict:
@@ -250,23 +235,11 @@ def _agent_config() -> ConfigDict:
     return FLAGS.agent
 
 
-def _whole_numbers(flag: str, items: list[str]) -> list[int]:
-    try:
-        numbers = [int(item) for item in items]
-    except ValueError as error:
-        raise UserError(f'--{flag}: expected whole numbers such as 1,2,3 ({error})') from error
-    # Keys are made from 32 bits: seeds that are equal in them would train the same agent twice.
-    in_range = all(0 <= number < 2**32 for number in numbers)
-    if len(set(numbers)) != len(numbers) or not in_range:
-        raise UserError(f'--{flag}: must be different and in [0, 2**32), not {numbers}')
-    return numbers
-
-
 def _check_flags() -> list[int]:
     if FLAGS.seeds is None:
-        seeds = _whole_numbers('seed', [str(FLAGS.seed)])
+        seeds = env_flags.whole_numbers('seed', [str(FLAGS.seed)])
     else:
-        seeds = _whole_numbers('seeds', FLAGS.seeds)
+        seeds = env_flags.whole_numbers('seeds', FLAGS.seeds)
     for name in ('offline_steps', 'eval_episodes', 'eval_envs'):
         if FLAGS[name].value < 1:
             raise UserError(f'--{name}: must be at least 1, not {FLAGS[name].value}')
@@ -304,12 +277,17 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
 
 
 def _record(
-    env_name: str, config: ConfigDict, seeds: list[int], data: Data, dataset: datasets.Dataset
+    environment: Environment,
+    config: ConfigDict,
+    seeds: list[int],
+    data: Data,
+    dataset: datasets.Dataset,
 ) -> dict[str, Any]:
     names = ('offline_steps', 'log_interval', 'eval_interval', 'eval_episodes', 'save_interval')
     names += Noise._fields
     return runs.describe(
-        env_name=env_name,
+        env_name=name_of(environment),
+        **descriptions.describe(environment),
         **{name: FLAGS[name].value for name in names},
         seeds=seeds,
         agent=config.to_dict(),

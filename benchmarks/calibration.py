@@ -33,8 +33,8 @@ from utils.data import dataset_files, datasets, fetching, recorded_returns
 from utils.data.datasets import Dataset
 from utils.environments import envs
 from utils.errors import UserError
-from utils.reporting import calibration
-from utils.reporting.calibration import NUM_POINTS, PIT_BINS, HeldOut
+from utils.models import calibration
+from utils.models.calibration import NUM_POINTS, PIT_BINS, HeldOut
 from utils.storage.metrics import CsvTable
 from utils.system import command
 from utils.training import populations

@@ -5,8 +5,8 @@
 For every seed, on the held-out file: the matching loss, and the sliced Wasserstein distance between
 sampled and recorded actions, alone and joined to the standardised observations they were taken at.
 Beside it the same distance between two disjoint halves of the recorded actions, which is what a
-perfect policy would show, and the success rate of the policy alone, `n_pi = 1`. A row per seed is
-appended to base_policy.csv in the run's directory.
+perfect policy would show, and the success rate of the policy alone, `n_pi = 1`, if the run has an
+environment. A row per seed is appended to base_policy.csv in the run's directory.
 
 Of the same episodes, what the family's tasks ask for, beside the same of the held-out file, both
 looked at wherever the policy decides and with half a 95% interval over episodes:
@@ -16,24 +16,25 @@ looked at wherever the policy decides and with half a 95% interval over episodes
 * cubes and scene: how often a cube is lifted above 0.12 m, per 200 steps.
 """
 
+import contextlib
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import _path  # noqa: F401
-import jax
 import numpy as np
 from absl import flags
 
 from agents import Agent
-from utils import statistics
 from utils.data import datasets, fetching
-from utils.environments import action_maps, env_processes, envs, wrappers
+from utils.environments import action_maps, descriptions, env_processes, envs, wrappers
+from utils.environments.descriptions import NONE, Environment, name_of
 from utils.errors import UserError
 from utils.generation import behaviour_measures
-from utils.jobs import run_flag
+from utils.jobs import policy_checks, run_flag
 from utils.jobs.restore import held_out, restore
-from utils.rollouts import acting, evaluation
+from utils.rollouts import acting, evaluation, outcomes
 from utils.storage import runs
 from utils.storage.metrics import CsvTable
 from utils.system import command
@@ -51,41 +52,63 @@ flags.DEFINE_integer('samples', 4096, 'Held-out states.', lower_bound=4)
 def main(_: list[str]) -> None:
     directory = run_flag.directory()
     record = runs.read_record(directory)
-    env_name = record['env_name']
-    agent, population, step = restore(directory, record, env_name, FLAGS.step)
+    environment = descriptions.recorded(record, directory / runs.RECORD)
+    agent, population, step = restore(directory, record, environment, FLAGS.step)
     grid = [_alone(agent, record, steps) for steps in _flow_steps(record)]
-    noise = wrappers.recorded_noise(record)
-    action_map = action_maps.recorded(record, directory / runs.RECORD)
     val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
-    measure = _measure(env_name)
-    stride = record['agent']['chunk_length']
-    recorded = behaviour_measures.recorded(val, stride)
-    num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
-    with env_processes.VectorEnv(env_name, num_envs, noise, action_map) as vector_env:
+    table = CsvTable(directory / 'base_policy.csv')
+    with contextlib.ExitStack() as stack:
+        play = _player(directory, record, environment, agent, val, stack)
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):
             state = populations.member(population, index)
-            result = _distances(agent, state, settings, val, record, seed)
-            played = {}
-            bound = acting.bind(agent.act, state, settings)
-            bound = behaviour_measures.watched(bound, played)
-            key = populations.stream(seed, populations.EVAL_STREAM)
-            episodes = evaluation.evaluate(
-                bound, vector_env, FLAGS.eval_episodes, key, discount=agent.discount
+            row = dict(step=step, seed=seed, flow_steps=settings.flow_steps)
+            row |= policy_checks.distances(
+                agent, state, settings, val, record['agent'], seed, FLAGS.samples
             )
-            row = (
-                dict(step=step, seed=seed, flow_steps=settings.flow_steps)
-                | result
-                | evaluation.summary(episodes)
-            )
-            if measure is not None:
-                seen = [np.stack(observations) for observations in played.values()]
-                row |= behaviour_measures.columns(measure, seen, recorded, stride)
-            CsvTable(directory / 'base_policy.csv').append([row])
+            row |= play(state, settings, seed)
+            table.append([row])
             print('  '.join(f'{name} {value:.4g}' for name, value in row.items()), flush=True)
 
 
-def _measure(env_name: str) -> behaviour_measures.Measure | None:
-    env = envs.make_env(env_name)
+def _player(
+    directory: Path,
+    record: dict[str, Any],
+    environment: Environment,
+    agent: Agent,
+    val: datasets.Dataset,
+    stack: contextlib.ExitStack,
+) -> Callable[[Any, Any, int], dict[str, float]]:
+    """Returns (state, settings, seed) -> what comes of playing; nothing without an environment."""
+    if environment == NONE:
+        print('no environment: the success of the policy cannot be known without playing')
+        return lambda state, settings, seed: {}
+    noise = wrappers.recorded_noise(record)
+    action_map = action_maps.recorded(record, directory / runs.RECORD)
+    measure, stride = _measure(environment), record['agent']['chunk_length']
+    recorded = behaviour_measures.recorded(val, stride)
+    num_envs = min(FLAGS.eval_episodes, evaluation.MAX_ENVS)
+    vector_env = stack.enter_context(
+        env_processes.VectorEnv(environment, num_envs, noise, action_map)
+    )
+
+    def play(state: Any, settings: Any, seed: int) -> dict[str, float]:
+        played = {}
+        bound = behaviour_measures.watched(acting.bind(agent.act, state, settings), played)
+        key = populations.stream(seed, populations.EVAL_STREAM)
+        episodes = evaluation.evaluate(
+            bound, vector_env, FLAGS.eval_episodes, key, discount=agent.discount
+        )
+        row = outcomes.summary(episodes, environment)
+        if measure is not None:
+            seen = [np.stack(observations) for observations in played.values()]
+            row |= behaviour_measures.columns(measure, seen, recorded, stride)
+        return row
+
+    return play
+
+
+def _measure(environment: Environment) -> behaviour_measures.Measure | None:
+    env, env_name = envs.make_env(environment), name_of(environment)
     envs.reset(env, 0)
     measure = behaviour_measures.make(env_name, env)
     if measure is None:
@@ -113,51 +136,10 @@ def _alone(agent: Agent, record: dict[str, Any], flow_steps: int) -> Any:
         raise UserError(
             '--run: its base policy was trained by a run of bc; give the directory of that'
         )
-    known = vars(agent.settings)
-    if 'flow_steps' in known:
-        alone = {'n_pi': 1} if 'n_pi' in known else {}
-        return agent.configure(flow_steps=flow_steps, **alone)
+    if (alone := policy_checks.alone(agent, flow_steps)) is not None:
+        return alone
     name = record['agent']['agent_name']
     raise UserError(f'--run: {name} does not act by a base policy; choose a run of another')
-
-
-def _distances(
-    agent: Agent,
-    state: Any,
-    settings: Any,
-    val: datasets.Dataset,
-    record: dict[str, Any],
-    seed: int,
-) -> dict[str, float]:
-    config = record['agent']
-    keys = jax.random.split(populations.stream(seed, populations.DIAGNOSE_STREAM), 3)
-    # Only actions are compared: the chunk's own rewards do.
-    batch = datasets.sample(
-        val, keys[0], FLAGS.samples, config['chunk_length'], 0, config['discount'], True
-    )
-    batch = jax.tree.map(lambda leaf: leaf[batch.action_mask.all(axis=1)], batch)
-    metrics = jax.jit(agent.diagnose)(state, batch, keys[1])
-    sampled = jax.jit(agent.act)(state, batch.observations, keys[2], settings).actions
-    sampled, recorded = (np.asarray(datasets.flatten(x)) for x in (sampled, batch.actions))
-    observations = np.asarray(batch.observations)
-    observations = (observations - observations.mean(axis=0)) / (observations.std(axis=0) + 1e-6)
-    half = len(recorded) // 2
-
-    def distance(one: np.ndarray, other: np.ndarray) -> float:
-        # Disjoint halves, so that the floor and the distance have the same sampling error.
-        rng = np.random.default_rng(seed)
-        return statistics.sliced_wasserstein(one[:half], other[half:], rng)
-
-    def joined(actions: np.ndarray) -> np.ndarray:
-        return np.concatenate([observations, actions], axis=1)
-
-    return dict(
-        policy_loss=float(metrics['policy_loss']),
-        action_distance=distance(sampled, recorded),
-        action_distance_floor=distance(recorded, recorded),
-        joint_distance=distance(joined(sampled), joined(recorded)),
-        joint_distance_floor=distance(joined(recorded), joined(recorded)),
-    )
 
 
 if __name__ == '__main__':

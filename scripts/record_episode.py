@@ -15,7 +15,7 @@ from pathlib import Path
 import _path  # noqa: F401
 from absl import flags
 
-from utils.environments import action_maps, envs, wrappers
+from utils.environments import action_maps, descriptions, envs, wrappers
 from utils.errors import UserError
 from utils.jobs import run_flag
 from utils.jobs.restore import restore
@@ -42,8 +42,9 @@ def main(_: list[str]) -> None:
         raise UserError(f'--seed: {directory} has the seeds {record["seeds"]}, not {seed}')
     noise = wrappers.recorded_noise(record)
     action_map = action_maps.recorded(record, directory / runs.RECORD)
-    place = noise.of(record['env_name'])
-    name = f'{place}_{record["agent"]["config_name"]}_{seed}_{FLAGS.episode}'
+    environment = descriptions.recorded(record, directory / runs.RECORD)
+    place, config_name = noise.of(record['env_name']), record['agent']['config_name']
+    name = f'{place}_{config_name}_{seed}_{FLAGS.episode}'
     path = out / f'{re.sub(r"[^A-Za-z0-9_.-]", "_", name)}.webp'
     if path.exists():
         raise UserError(f'{path}: exists already; choose another --out')
@@ -53,11 +54,10 @@ def main(_: list[str]) -> None:
             f'no OpenGL draws here ({reasons}); install libegl1 or libosmesa6, then repeat'
         )
     os.environ['MUJOCO_GL'] = backend  # before MuJoCo is imported, as environments are made
-    env_name, config_name = record['env_name'], record['agent']['config_name']
-    agent, population, step = restore(directory, record, env_name, FLAGS.step, draws=True)
+    agent, population, step = restore(directory, record, environment, FLAGS.step, draws=True)
     state = populations.member(population, record['seeds'].index(seed))
     act = acting.bind(agent.act, state, agent.settings, agent.sampler)
-    env = envs.make_env(env_name, noise, draws=True, action_map=action_map)
+    env = envs.make_env(environment, noise, draws=True, action_map=action_map)
     every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
     key = populations.stream(seed, populations.EVAL_STREAM)
     recording = rendering.record(env, act, key, FLAGS.episode, every)

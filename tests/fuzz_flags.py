@@ -26,7 +26,10 @@ from utils import errors
 from utils.data import dataset_files, fetching
 from utils.system import command
 
-OWN_FLAGS = sorted(flag.name for flag in flags.FLAGS.flags_by_module_dict()['main'])
+MODULES = ('main', 'utils.jobs.env_flags')
+OWN_FLAGS = sorted(
+    flag.name for module in MODULES for flag in flags.FLAGS.flags_by_module_dict()[module]
+)
 INT32 = 2**31 - 1
 # Settings for which infinity has a meaning.
 TEMPERATURES = ('tau_r', 'tau_q')

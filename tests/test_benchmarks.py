@@ -13,7 +13,7 @@ from scipy import integrate, stats
 from benchmarks import phase_tables, profiles, reports, scores, value_training
 from tests import recompute
 from utils.jobs import flops
-from utils.reporting import calibration
+from utils.models import calibration
 from utils.statistics import sliced_wasserstein
 from utils.storage.metrics import CsvTable
 

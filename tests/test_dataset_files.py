@@ -154,7 +154,7 @@ def test_rewards_of_the_file_are_kept(tmp_path):
 def test_rewards_cannot_be_derived_without_states(tmp_path):
     path = write(tmp_path / 'bare.npz', rewards=None, masks=None)
     with pytest.raises(UserError, match="key 'qpos' is missing"):
-        dataset_files.relabel(dataset_files.read(path), path, 'cube-single-v0', None)
+        dataset_files.relabel(dataset_files.read(path), path, 'cube-single-singletask-v0', None)
 
 
 @pytest.fixture(scope='module')

@@ -94,7 +94,8 @@ class CountingEnvs:
         done = chunks == self.lengths[episode]
         observation = np.array([episode, chunks], np.float32)
         success = bool(done and episode % 2)
-        self.reports[number] = observation, reward, [reward], int(chunks > 0), done, success
+        steps, cut = int(chunks > 0), done and not success
+        self.reports[number] = observation, reward, [reward], steps, done, success, cut
 
     def _write(self, what, environments):
         if len(environments):
@@ -582,7 +583,7 @@ def test_rates_of_stepping_are_positive(vector_env):
     [
         ('cube-single-play-v0', 'not an OGBench singletask environment'),
         ('cube-singel-play-singletask-task1-v0', 'no state-based environment'),
-        ('humanoidmaze-teleport-stitch-singletask-v0', 'cannot be played: .* lacks the material'),
+        ('humanoidmaze-teleport-stitch-singletask-v0', 'not supported: .* lacks the material'),
         ('singletask', 'no state-based environment'),
     ],
 )

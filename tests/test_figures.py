@@ -15,7 +15,8 @@ from tests.recompute import recorded_return
 from tests.run_folders import write_run
 from utils.data import datasets
 from utils.errors import UserError
-from utils.reporting import calibration, charts, figures
+from utils.models import calibration
+from utils.reporting import charts, figures
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ('one', 'two', r'$\frac{three')

@@ -16,8 +16,8 @@ from tests import foreign_files
 
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a newcomer reads them: later pages use what commands before have made.
-PAGES = ['README.md', 'docs/data.md', 'docs/training.md', 'docs/base-policies.md']
-PAGES += ['docs/evaluation.md', 'docs/reporting.md', 'docs/sweeps.md']
+PAGES = ['README.md', 'docs/data.md', 'docs/environments.md', 'docs/training.md']
+PAGES += ['docs/base-policies.md', 'docs/evaluation.md', 'docs/reporting.md', 'docs/sweeps.md']
 PAGES += ['docs/results/value-models.md', 'docs/results/speed.md']
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 
@@ -40,6 +40,7 @@ SMALL = {
     'scripts/generate_data.py': ['--episodes=1', '--workers=1', '--dataset_dir=data'],
     'scripts/check_data.py': ['--dataset_dir=data'],
     'scripts/import_data.py': [],
+    'pendulum.py': [],
     'main.py': [
         '--dataset_dir=data',
         '--offline_steps=4',
@@ -103,6 +104,8 @@ SMALL = {
         '--models=coupled, lam 0',
     ],
 }
+# What readers save from a page, by the page.
+SAVED = {'neighbours.py': 'docs/base-policies.md', 'pendulum.py': 'docs/environments.md'}
 # Evaluations take most of the time; `tests/test_cli.py` has those of joint and noisy runs.
 NOT_EVALUATED = ('--tasks=', ':bc', '--action_noise=', '--dataset_path=', 'fql_cube', 'iql_cube')
 # `make test` is what runs this file; `make demo` is tested below.
@@ -129,8 +132,9 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('readme')
     for name in ('main.py', 'configs.py', 'scripts', 'benchmarks', 'agents', 'utils', 'results'):
         (path / name).symlink_to(ROOT / name)
-    [policy] = re.findall(r'```python\n(.*?)```', TEXTS['docs/base-policies.md'], re.DOTALL)
-    (path / 'neighbours.py').write_text(policy)
+    for name, page in SAVED.items():
+        [program] = re.findall(r'```python\n(.*?)```', TEXTS[page], re.DOTALL)
+        (path / name).write_text(program)
     return path
 
 
@@ -188,7 +192,7 @@ def unknown(command):
     """What a command names that is not here: its script, flags, settings, a config, a suite."""
     words = shlex.split(command.partition('python ')[2])
     script = f'{words[1].replace(".", "/")}.py' if words[0] == '-m' else words[0]
-    missing = [] if (ROOT / script).is_file() else [script]
+    missing = [] if (ROOT / script).is_file() or script in SAVED else [script]
     for word in words[1:]:
         flag, _, value = word.removeprefix('--').removeprefix('no').partition('=')
         if not word.startswith('--') or not flag:
@@ -235,6 +239,8 @@ def test_every_command_runs_in_order(folder, monkeypatch):
         arguments = shlex.split(rest)
         script = arguments[1] if arguments[0] == '-m' else arguments[0]
         small = [*SMALL[script]]
+        if '--dataset_dir=' in command:
+            small.remove('--dataset_dir=data')
         if script == 'main.py' and any(part in command for part in NOT_EVALUATED):
             small.append('--eval_interval=0')
         if '_pool' in command:

@@ -29,7 +29,7 @@ from tests.report_page import ROOT, Page, follow
 from tests.report_runs import HOSTILE, HOSTILE_ENV, MAZE, write_held_out, write_runs
 from utils.data import dataset_files, datasets, recorded_returns
 from utils.environments import envs
-from utils.reporting import calibration
+from utils.models import calibration
 from utils.storage import runs
 
 TAGS = """html head meta title style body header h1 h2 h3 nav ul li a main section p div table thead

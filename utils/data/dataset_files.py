@@ -107,7 +107,7 @@ def load(path: Path, tasks: dict[str, object], parts: Sequence[Path] | None = No
 
     Args:
         path: of the file, or of the folder of its parts.
-        tasks: environments by their names.
+        tasks: environments by their names; None where there is none.
         parts: files that together are the set; None: the one file.
 
     Returns:
@@ -122,7 +122,8 @@ def load(path: Path, tasks: dict[str, object], parts: Sequence[Path] | None = No
             f"{path}: has 'rewards' of its own, which are those of one task; leave out --tasks"
         )
     for env_name, env in tasks.items():
-        check_spaces(arrays, path, env_name, env)
+        if env is not None:
+            check_spaces(arrays, path, env_name, env)
     return [relabel(arrays, path, env_name, env) for env_name, env in tasks.items()]
 
 
@@ -137,7 +138,7 @@ def check_spaces(arrays: Arrays, path: Path, env_name: str, env: object) -> None
         if arrays[name].shape[1:] != space.shape:
             raise UserError(
                 f"{path}: '{name}' have size {arrays[name].shape[1]}, {env_name} expects "
-                f'{space.shape[0]}; check --env_name and the dataset'
+                f'{space.shape[0]}; check the environment and the dataset'
             )
 
 
@@ -149,7 +150,7 @@ def relabel(arrays: Arrays, path: Path, env_name: str, env: object) -> Arrays:
     Args:
         arrays: from `read`.
         path: named in errors.
-        env_name: of the singletask environment; it says whether rewards are sparse.
+        env_name: of the environment; it says whether rewards are sparse.
         env: that environment.
 
     Raises:
@@ -166,6 +167,11 @@ def relabel(arrays: Arrays, path: Path, env_name: str, env: object) -> Arrays:
                 f'{env_name}; use a name that is not sparse'
             )
         return arrays
+    if not sparse.is_singletask(env_name):
+        raise UserError(
+            f"{path}: keys 'rewards' and 'masks' are missing; they are derived for OGBench's "
+            'environments alone; put them into the file'
+        )
     needs_buttons = 'scene' in env_name or 'puzzle' in env_name
     for name in ('qpos', 'button_states') if needs_buttons else ('qpos',):
         if name not in arrays:

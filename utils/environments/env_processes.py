@@ -1,4 +1,4 @@
-"""OGBench environments played many at a time, a process each."""
+"""Environments played many at a time, a process each."""
 
 import contextlib
 import multiprocessing
@@ -11,6 +11,7 @@ import numpy as np
 
 from utils.environments import wrappers
 from utils.environments.action_maps import ActionMap
+from utils.environments.descriptions import Environment
 from utils.environments.envs import make_env, reset
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
@@ -27,6 +28,7 @@ class Played(NamedTuple):
         steps: (n,) int, number of steps taken; 0 after a start.
         done: (n,) bool, whether the episode has ended.
         success: (n,) bool, whether its last step was a success.
+        cut: (n,) bool, whether a limit of time alone has ended the episode.
     """
 
     observations: np.ndarray
@@ -35,6 +37,7 @@ class Played(NamedTuple):
     steps: np.ndarray
     done: np.ndarray
     success: np.ndarray
+    cut: np.ndarray
 
 
 # Commands and reports are arrays sent as bytes: pickling one takes longer than sending it, and with
@@ -58,7 +61,7 @@ def _serve(connection: Connection, env: gymnasium.Env) -> None:
 
 
 def _start(env: gymnasium.Env, episode: int) -> np.ndarray:
-    return _report(reset(env, episode), [], False, False)
+    return _report(reset(env, episode), [], False, False, False)
 
 
 def _play(env: gymnasium.Env, actions: np.ndarray) -> np.ndarray:
@@ -70,39 +73,45 @@ def _play(env: gymnasium.Env, actions: np.ndarray) -> np.ndarray:
         done = terminated or truncated
         if done:
             break
-    return _report(observation, rewards, done, info['success'])
+    success = info['success']
+    cut = truncated and not terminated and not success
+    return _report(observation, rewards, done, success, cut)
 
 
-def _report(observation: np.ndarray, rewards: list[float], done: bool, success: bool) -> np.ndarray:
+def _report(
+    observation: np.ndarray, rewards: list[float], done: bool, success: bool, cut: bool
+) -> np.ndarray:
     """One float64 vector, which holds each of these exactly; `_read` takes it apart."""
-    numbers = [len(rewards), done, success, *rewards, *observation.astype(np.float32)]
+    numbers = [len(rewards), done, success, cut, *rewards, *observation.astype(np.float32)]
     return np.array(numbers, np.float64)
 
 
 def _read(reports: list[bytes]) -> Played:
     vectors = [np.frombuffer(report, np.float64) for report in reports]
-    steps, done, success = np.stack([vector[:3] for vector in vectors]).T
+    steps, *flags = np.stack([vector[:4] for vector in vectors]).T
     steps = steps.astype(np.int64)
-    own = [vector[3 : 3 + num] for vector, num in zip(vectors, steps, strict=True)]
+    own = [vector[4 : 4 + num] for vector, num in zip(vectors, steps, strict=True)]
     step_rewards = np.zeros((len(own), steps.max()))
     for row, taken in zip(step_rewards, own, strict=True):
         row[: len(taken)] = taken
     rewards = np.zeros(len(own))
     for column in step_rewards.T:  # one after the other, as they were given
         rewards += column
-    observations = [vector[3 + num :] for vector, num in zip(vectors, steps, strict=True)]
+    observations = [vector[4 + num :] for vector, num in zip(vectors, steps, strict=True)]
     return Played(
         np.stack(observations).astype(np.float32),
         rewards,
         step_rewards,
         steps,
-        done.astype(bool),
-        success.astype(bool),
+        *(flag.astype(bool) for flag in flags),
     )
 
 
 def _fork_servers(
-    connections: list[Connection], env_name: str, noise: Noise, action_map: ActionMap | None
+    connections: list[Connection],
+    environment: Environment,
+    noise: Noise,
+    action_map: ActionMap | None,
 ) -> None:
     """Builds the environment once and forks a server for each connection.
 
@@ -112,7 +121,7 @@ def _fork_servers(
     """
     # Everyone waits for the next actions, few for a step: who computes them is served first.
     os.nice(10)
-    env = make_env(env_name, noise, action_map=action_map)
+    env = make_env(environment, noise, action_map=action_map)
     reset(env, 0)
     context = multiprocessing.get_context('fork')
     servers = []
@@ -151,13 +160,13 @@ class VectorEnv:
 
     def __init__(
         self,
-        env_name: str,
+        environment: Environment,
         num_envs: int,
         noise: Noise = wrappers.NO_NOISE,
         action_map: ActionMap | None = None,
     ):
         self.num_envs = num_envs
-        self._what = env_name, noise, action_map
+        self._what = environment, noise, action_map
         self._connections: list[Connection] = []
         self._process = None
 

@@ -1,4 +1,4 @@
-"""OGBench singletask environments: named, made and seeded."""
+"""Environments made and seeded; OGBench's singletask environments by their names."""
 
 import os
 import re
@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import gymnasium
 import numpy as np
 
-from utils.environments import sparse, wrappers
+from utils.environments import gym_envs, sparse, wrappers
 from utils.environments.action_maps import ActionMap
+from utils.environments.descriptions import NONE, Environment
 from utils.environments.wrappers import Noise
 from utils.errors import UserError, did_you_mean
 from utils.system import stopping
@@ -23,19 +24,22 @@ DATASET_TYPES = dict.fromkeys(
 DATASET_TYPES['antmaze'] += ('explore',)
 UNUSABLE = {
     'humanoidmaze-teleport': "OGBench's model of it lacks the material of its teleporters",
+    'powderworld': 'its observations are pictures and its actions are discrete',
+    'visual': 'its observations are pictures',
 }
 
 
 def make_env(
-    env_name: str,
+    environment: Environment,
     noise: Noise = wrappers.NO_NOISE,
     draws: bool = False,
     action_map: ActionMap | None = None,
 ) -> gymnasium.Env:
-    """Makes a state-based OGBench singletask environment.
+    """Makes a state-based OGBench singletask environment, or any other that is described.
 
     Args:
-        env_name: e.g. 'cube-single-play-singletask-task1-v0'; for sparse rewards see `sparse`.
+        environment: e.g. 'cube-single-play-singletask-task1-v0'; for sparse rewards see `sparse`,
+            for others than OGBench's `gym_envs`.
         noise: makes a stochastic variant of it.
         draws: whether it is to draw pictures, by the OpenGL that MUJOCO_GL names.
         action_map: from actions of the agent to its own; None: they are the same.
@@ -46,32 +50,55 @@ def make_env(
     if not draws:  # else MuJoCo looks for a display, or for an OpenGL that is not there
         os.environ['MUJOCO_GL'] = 'disable'
     warnings.filterwarnings('ignore', message='.*precision lowered by casting.*')
+    own = isinstance(environment, str)
+    env = _make_ogbench(environment) if own else gym_envs.make(environment, draws)
+    return wrappers.wrap(env, noise, action_map)
+
+
+def _make_ogbench(env_name: str) -> gymnasium.Env:
+    if env_name == NONE:
+        raise UserError('--env_name: none is no environment to play in; name one')
     with stopping.deaf_children():  # it asks a process of its own for a window library
         import ogbench
 
     base = sparse.parse(env_name).base
+    reason, pictures = why_unusable(base), base.startswith('visual')
+    if reason and not pictures:  # of those with pictures there is one without
+        raise UserError(
+            f"--env_name: '{env_name}' is not supported: {reason}; choose another environment"
+        )
     parts = base.split('-')
-    if 'singletask' not in parts:
+    if not sparse.is_singletask(base):
         raise UserError(
             f"--env_name: '{env_name}' is not an OGBench singletask environment, such as "
-            'cube-single-play-singletask-task1-v0'
+            'cube-single-play-singletask-task1-v0; name one of Gymnasium by --env_id'
         )
     position = parts.index('singletask')
     env_id = '-'.join(parts[: position - 1] + parts[position:])
-    known = [name for name in gymnasium.registry if 'singletask' in name]
-    if position < 2 or env_id not in known or 'visual' in parts:
-        typed = '-'.join(parts[: position - 1] + parts[position:])
+    known = singletask_ids()
+    if position < 2 or env_id not in known or pictures:
+        why = reason or f"its id without the dataset's type is '{env_id}'"
         hint = did_you_mean(base.removeprefix('visual-'), _full_names(known))
         raise UserError(
-            f"--env_name: OGBench has no state-based environment '{env_name}' "
-            f"(its id without the dataset's type is '{typed}').{hint}"
+            f"--env_name: OGBench has no state-based environment '{env_name}' ({why}).{hint}"
         )
-    for name, reason in UNUSABLE.items():
-        if env_id.startswith(name):
-            raise UserError(f'--env_name: {name} cannot be played: {reason}; choose another maze')
     sparse.check_name(env_name)
-    env = sparse.wrap(ogbench.make_env_and_datasets(base, env_only=True), env_name)
-    return wrappers.wrap(env, noise, action_map)
+    return sparse.wrap(ogbench.make_env_and_datasets(base, env_only=True), env_name)
+
+
+def singletask_ids() -> list[str]:
+    """Returns Gymnasium's ids of all singletask environments, after OGBench was imported."""
+    return [name for name in gymnasium.registry if sparse.is_singletask(name)]
+
+
+def why_unusable(env_id: str) -> str:
+    """Returns why an environment of OGBench is not supported, or ''."""
+    return next((why for name, why in UNUSABLE.items() if env_id.startswith(name)), '')
+
+
+def dataset_types(env_id: str) -> tuple[str, ...]:
+    """Returns how the datasets of an environment of OGBench were recorded."""
+    return DATASET_TYPES.get(env_id.split('-')[0], ('play', 'noisy'))
 
 
 def _full_names(env_ids: Iterable[str]) -> list[str]:
@@ -79,8 +106,8 @@ def _full_names(env_ids: Iterable[str]) -> list[str]:
     return [
         env_id.replace('-singletask', f'-{kind}-singletask')
         for env_id in env_ids
-        if 'visual' not in env_id and not env_id.startswith(tuple(UNUSABLE))
-        for kind in DATASET_TYPES.get(env_id.split('-')[0], ('play', 'noisy'))
+        if not why_unusable(env_id)
+        for kind in dataset_types(env_id)
     ]
 
 
@@ -93,8 +120,10 @@ def task_names(env_name: str, tasks: list[int]) -> list[str]:
 def dataset_name(env_name: str) -> str:
     """Returns the dataset shared by the tasks of an environment: 'cube-single-play-v0'.
 
-    Sparse rewards are computed from the same file.
+    Sparse rewards are computed from the same file. '' for others than OGBench's, which have none.
     """
+    if not sparse.is_singletask(env_name):
+        return ''
     parts = sparse.parse(env_name).base.split('-')
     return '-'.join([*parts[: parts.index('singletask')], parts[-1]])
 

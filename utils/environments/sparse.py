@@ -30,10 +30,15 @@ class Name(NamedTuple):
     sparse: bool
 
 
+def is_singletask(env_name: str) -> bool:
+    """Whether a name is that of a singletask environment of OGBench."""
+    return TASK_MARK in env_name.split('-')
+
+
 def parse(env_name: str) -> Name:
     """Takes a name apart; one that is no singletask environment's is its own base."""
     parts = env_name.split('-')
-    place = parts.index(TASK_MARK) - 1 if TASK_MARK in parts else -1
+    place = parts.index(TASK_MARK) - 1 if is_singletask(env_name) else -1
     if place < 0 or parts[place] != MARK:
         return Name(env_name, False)
     return Name('-'.join(parts[:place] + parts[place + 1 :]), True)

@@ -16,8 +16,10 @@ from utils.data.datasets import Dataset
 from utils.data.host_array import HostArray
 from utils.environments import action_maps
 from utils.environments.action_maps import ActionMap
+from utils.environments.descriptions import NONE, Environment
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
+from utils.jobs import held_out_checks
 from utils.storage import runs, wandb_runs
 from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import RunLog
@@ -56,7 +58,7 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
 
     Args:
         path, val_path: of both files; or a folder of shards, which holds both.
-        tasks: environments by their names.
+        tasks: environments by their names; None where there is none.
         config: of the agent, whose chunks must fit.
 
     Raises:
@@ -107,7 +109,7 @@ def check_actions(policy: FrozenPolicy, data: Data) -> None:
 
 def make_run(
     config: ConfigDict,
-    env_names: list[str],
+    environments: list[Environment],
     seeds: list[int],
     data: Data,
     noise: Noise,
@@ -118,7 +120,7 @@ def make_run(
 
     Args:
         config: of the agents.
-        env_names: of every task.
+        environments: of every task.
         seeds: trained for every task.
         data: of every task.
         noise: of the environments.
@@ -152,9 +154,13 @@ def make_run(
             agent.num_candidates,
         )
 
+    check = None
+    if environments == [NONE] and val is not None:
+        own = data.val[0].replace(candidates=None if pools is None else pools.val)
+        check = held_out_checks.make(agent, config, seeds, own)
     return Run(
         agents=task_agents,
-        env_names=env_names,
+        environments=environments,
         seeds=seeds,
         mesh=mesh,
         train=parallel.place(train, mesh, parallel.EVERYWHERE),
@@ -162,6 +168,7 @@ def make_run(
         sample=multitask.sample(sample),
         noise=noise,
         action_map=data.action_map,
+        check=check,
     )
 
 

@@ -10,12 +10,13 @@ from absl import flags
 import agents
 from agents import Agent
 from utils import files
-from utils.environments import action_maps, env_processes, wrappers
+from utils.environments import action_maps, descriptions, env_processes, wrappers
 from utils.environments.action_maps import ActionMap
+from utils.environments.descriptions import NONE, Environment, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.jobs.restore import restore
-from utils.rollouts import acting, evaluation
+from utils.rollouts import acting, evaluation, outcomes
 from utils.rollouts.evaluation import Episodes
 from utils.storage import runs
 from utils.storage.metrics import CsvTable
@@ -57,7 +58,7 @@ class Trained(NamedTuple):
         agent: of the run.
         population: its seeds' states.
         step: of the checkpoint.
-        env_name, noise, action_map: the environment.
+        environment, noise, action_map: where it acts.
     """
 
     directory: Path
@@ -66,7 +67,7 @@ class Trained(NamedTuple):
     agent: Agent
     population: Any
     step: int
-    env_name: str
+    environment: Environment
     noise: Noise
     action_map: ActionMap | None
 
@@ -81,13 +82,18 @@ def load(directory: Path) -> Trained:
     record = runs.read_record(directory)
     out = Path(FLAGS.out).expanduser() if FLAGS.out else directory
     files.check_writable(out, TABLES, 'give another folder with --out')
-    env_name = FLAGS.env_name or record['env_name']
+    environment = FLAGS.env_name or descriptions.recorded(record, directory / runs.RECORD)
+    if environment == NONE:
+        raise UserError(
+            f'--run: {directory} was trained without an environment, so there is nothing to play; '
+            'scripts/check_policy.py and scripts/check_values.py look at held-out data'
+        )
     noise = wrappers.recorded_noise(record)._asdict()
     given = {name: FLAGS[name].value for name in noise if FLAGS[name].value is not None}
     noise = wrappers.make_noise(**(noise | given))
-    agent, population, step = restore(directory, record, env_name, FLAGS.step)
+    agent, population, step = restore(directory, record, environment, FLAGS.step)
     action_map = action_maps.recorded(record, directory / runs.RECORD)
-    return Trained(directory, out, record, agent, population, step, env_name, noise, action_map)
+    return Trained(directory, out, record, agent, population, step, environment, noise, action_map)
 
 
 def given_lists(trained: Trained) -> dict[str, list[Any]]:
@@ -133,11 +139,12 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
         For each seed of the run, what came of each setting.
     """
     name, num_episodes = trained.record['agent']['config_name'], FLAGS.eval_episodes
-    print(f'{trained.noise.of(trained.env_name)}, {name} after {trained.step} updates')
-    print("95% Wilson intervals: of each seed's own agent, not of training it again", flush=True)
+    print(f'{trained.noise.of(name_of(trained.environment))}, {name} after {trained.step} updates')
+    if outcomes.defines_success(trained.environment):
+        print("95% Wilson intervals: of each seed's own agent, not of training it again")
     played = []
     num_envs = min(len(settings) * num_episodes, evaluation.MAX_ENVS)
-    what = trained.env_name, num_envs, trained.noise, trained.action_map
+    what = trained.environment, num_envs, trained.noise, trained.action_map
     with env_processes.VectorEnv(*what) as vector_env:
         for index, seed in enumerate(trained.record['seeds']):
             state = populations.member(trained.population, index)
@@ -156,15 +163,11 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
 
 
 def _report(trained: Trained, seed: int, settings: dict[str, Any], episodes: Episodes) -> None:
-    tags = dict(step=trained.step, seed=seed, env_name=trained.env_name)
+    tags = dict(step=trained.step, seed=seed, env_name=name_of(trained.environment))
     tags |= trained.noise._asdict() | settings
-    summary = evaluation.summary(episodes)
-    rows = [tags | summary], evaluation.rows(episodes, tags)
+    summary = outcomes.summary(episodes, trained.environment)
+    rows = [tags | summary], outcomes.rows(episodes, tags, trained.environment)
     for name, own in zip(TABLES, rows, strict=True):
         CsvTable(trained.out / name).append(own)
     shown = ''.join(f'{name} {value}  ' for name, value in settings.items())
-    print(
-        f'seed {seed}  {shown}success {summary["success"]:.2f} '
-        f'[{summary["success_low"]:.2f}, {summary["success_high"]:.2f}]',
-        flush=True,
-    )
+    print(f'seed {seed}  {shown}{outcomes.in_words(summary)}', flush=True)

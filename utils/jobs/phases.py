@@ -20,7 +20,8 @@ from agents import frozen
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils.data.datasets import Dataset
 from utils.data.host_array import HostArray
-from utils.environments import envs, sparse
+from utils.environments import descriptions, envs, sparse
+from utils.environments.descriptions import Environment, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.jobs import assembly
@@ -45,18 +46,24 @@ POOL_SHARE = 0.5
 
 
 def base_policy_record(
-    config: ConfigDict, steps: int, seed: int, env_name: str, data: Data, noise: Noise
+    config: ConfigDict,
+    steps: int,
+    seed: int,
+    environment: Environment,
+    data: Data,
+    noise: Noise,
 ) -> dict[str, Any]:
     """Returns the record of the run of `bc` that trains a base policy.
 
     Args:
         config: of `bc`.
         steps, seed: updates and seed.
-        env_name: of any task; the record names the first.
+        environment: of any task; the record names the first.
         data, noise: what it is trained on.
     """
     return runs.describe(
-        env_name=envs.task_names(sparse.parse(env_name).base, [1])[0],
+        env_name=envs.task_names(sparse.parse(name_of(environment)).base, [1])[0],
+        **descriptions.describe(environment),
         offline_steps=steps,
         log_interval=LOG_INTERVAL,
         save_interval=SAVE_INTERVAL,
@@ -141,7 +148,7 @@ def ensure_base_policy(
 
 def _runs_of_bc(save_dir: Path, record: dict[str, Any]) -> list[Path]:
     """Directories of runs of the dataset's tasks that may be this policy."""
-    names = envs.task_names(record['env_name'], [1, 2, 3, 4, 5])
+    names = dict.fromkeys(envs.task_names(record['env_name'], [1, 2, 3, 4, 5]))
     seed = record['seeds'][0]
     found = [path for name in names for path in (save_dir / name).glob(f'*/seeds_{seed}*')]
     return sorted(path for path in found if (path / runs.RECORD).is_file())

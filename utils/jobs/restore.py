@@ -8,22 +8,27 @@ import jax
 import agents
 from agents import Agent, frozen, records
 from utils.data import dataset_files, datasets, fetching, shards
-from utils.environments import action_maps, envs, wrappers
+from utils.environments import action_maps, descriptions, envs, wrappers
+from utils.environments.descriptions import NONE, Environment, name_of
 from utils.errors import UserError
-from utils.storage import checkpoints
+from utils.storage import checkpoints, runs
 from utils.system import compilation, guards
 from utils.training import populations
 
 
 def restore(
-    directory: Path, record: dict[str, Any], env_name: str, step: int | None, draws: bool = False
+    directory: Path,
+    record: dict[str, Any],
+    environment: Environment,
+    step: int | None,
+    draws: bool = False,
 ) -> tuple[Agent, Any, int]:
     """Returns a run's agent, its population and the step of the checkpoint.
 
     Args:
         directory: of the run.
         record: its `config.json`.
-        env_name: where the agent is to act; sizes must fit.
+        environment: where the agent is to act; sizes must fit. NONE: nowhere.
         step: of the checkpoint; None: the newest.
         draws: whether environments are to draw, which MuJoCo settles once for a process.
 
@@ -33,20 +38,26 @@ def restore(
     """
     compilation.keep_programs()
     guards.check_platform(None)
-    env = envs.make_env(env_name, draws=draws)
-    sizes = dict(
-        observation_dim=env.observation_space.shape[0], action_dim=env.action_space.shape[0]
-    )
-    for name, size in sizes.items():
-        if record[name] != size:
-            raise UserError(
-                f'{directory}: trained with {name} {record[name]}, but {env_name} has {size}; '
-                'choose an --env_name of the same family'
-            )
+    sizes = {name: record[name] for name in ('observation_dim', 'action_dim')}
+    if environment != NONE:
+        _check_sizes(directory, sizes, environment, draws)
     config = records.config_of(record, directory)
     agent = frozen.restored(agents.create(config, agents.Spec(**sizes)), record)
     shapes = populations.shapes(agent.init, record['seeds'])
     return agent, *checkpoints.read(directory, step, shapes)
+
+
+def _check_sizes(
+    directory: Path, sizes: dict[str, int], environment: Environment, draws: bool
+) -> None:
+    env = envs.make_env(environment, draws=draws)
+    spaces = env.observation_space, env.action_space
+    for (name, size), space in zip(sizes.items(), spaces, strict=True):
+        if space.shape != (size,):
+            raise UserError(
+                f'{directory}: trained with {name} {size}, but {name_of(environment)} has '
+                f'{space.shape[0]}; choose an --env_name of the same family'
+            )
 
 
 def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Dataset:
@@ -61,6 +72,7 @@ def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Data
         UserError: there is none, or its actions were mapped otherwise than the run's.
     """
     env_name, noise = record['env_name'], wrappers.recorded_noise(record)
+    environment = descriptions.recorded(record, Path(runs.RECORD))
     official = envs.dataset_name(env_name)
     own = Path(record.get('dataset', {}).get('file', official))
     if own.stem == official:
@@ -73,7 +85,8 @@ def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Data
             f'{path}: its actions were not mapped as those that the run learned from; import it '
             'with --action_range=RECORD.json of these'
         )
-    [arrays] = dataset_files.load(path, {env_name: envs.make_env(env_name)}, parts)
+    env = None if environment == NONE else envs.make_env(environment)
+    [arrays] = dataset_files.load(path, {env_name: env}, parts)
     return jax.device_put(datasets.build(arrays))
 
 

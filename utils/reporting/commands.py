@@ -1,15 +1,16 @@
 """The command that makes a run again, from its record."""
 
+import json
 import shlex
 from typing import Any
 
 import configs
-from utils.environments import envs
+from utils.environments import action_maps, descriptions, envs
 from utils.storage import runs
 
 # Fields of a record that are no flags of main.py, or are told in another way.
 TOLD = ('env_name', 'seeds', 'agent', 'dataset', 'observation_dim', 'action_dim', 'contents')
-TOLD += runs.MACHINE
+TOLD += (descriptions.KEY, action_maps.KEY, *runs.MACHINE)
 
 
 def train_command(record: dict[str, Any]) -> str:
@@ -18,7 +19,7 @@ def train_command(record: dict[str, Any]) -> str:
     A config that configs.py does not have is named all the same; its settings are in the record.
     """
     name = record['agent']['config_name']
-    flags = dict(env_name=record['env_name'], agent=f'configs.py:{name}')
+    flags = _environment(record) | dict(agent=f'configs.py:{name}')
     flags |= dict(seeds=','.join(str(seed) for seed in record['seeds']))
     flags |= {key: value for key, value in record.items() if key not in TOLD}
     file = record.get('dataset', {}).get('file')
@@ -39,3 +40,16 @@ def train_command(record: dict[str, Any]) -> str:
             *(f'--{key}={value}'.replace(', ', ',') for key, value in flags.items()),
         ]
     )
+
+
+def _environment(record: dict[str, Any]) -> dict[str, str]:
+    """Returns the flags that name a run's environment."""
+    told = record.get(descriptions.KEY)
+    if told is None:
+        return dict(env_name=record['env_name'])
+    flags = dict(
+        env_id=told['env_id'], env_kwargs=json.dumps(told['kwargs'], separators=(',', ':'))
+    )
+    flags |= dict(success=told['success'])
+    references = told['reference_returns']
+    return flags | (dict(reference_returns='{},{}'.format(*references)) if references else {})

@@ -12,11 +12,11 @@ import agents
 from utils.csv_lines import Source
 from utils.data import dataset_files, datasets, recorded_returns
 from utils.data.datasets import Dataset
-from utils.environments import envs
+from utils.environments import descriptions, envs
 from utils.errors import UserError
 from utils.jobs.restore import restore
-from utils.models import value_models
-from utils.reporting import calibration, charts
+from utils.models import calibration, value_models
+from utils.reporting import charts
 from utils.reporting.all_tables import Found
 from utils.reporting.results import Result
 from utils.reporting.score_charts import Chart
@@ -128,8 +128,9 @@ def _open(result: Result, names: tuple[str, ...], dataset_dir: Path) -> _Reader:
     path = dataset_dir / f'{Path(recorded).stem}-val.npz'
     if not path.exists():
         raise UserError(f'{path}: the held-out data is not there; give its folder by --dataset_dir')
-    _, population, step = restore(directory, record, record['env_name'], None)
-    [arrays] = dataset_files.load(path, {record['env_name']: envs.make_env(record['env_name'])})
+    environment = descriptions.recorded(record, directory / runs.RECORD)
+    _, population, step = restore(directory, record, environment, None)
+    [arrays] = dataset_files.load(path, {record['env_name']: envs.make_env(environment)})
     config, _ = agents.complete(runs.agent_config(record))  # which `restore` has told
     chunk_dim = config.chunk_length * record['action_dim']
     return _Reader(

@@ -39,8 +39,9 @@ class Episodes(NamedTuple):
         start_values: float, what the agent's first decision promised: the value, in units of
             reward, of what it chose in the start state; nan for an agent that weighs nothing.
         discounted_returns: float, sum of discount ** t times the reward of step t = 0, 1, ...
-            Without success by the last step, step T - 1, the last reward r is taken to come for
-            ever: discount ** T * r / (1 - discount) is added, unless discount is 1.
+            Where a limit of time alone ended the episode, after step T - 1, the last reward r is
+            taken to come for ever: discount ** T * r / (1 - discount) is added, unless discount
+            is 1.
     """
 
     success: np.ndarray
@@ -214,7 +215,7 @@ def _add(pool: _Pool, rollouts: np.ndarray, played: Played) -> None:
     outcomes.lengths[rollouts] += played.steps
     times = before[:, None] + np.arange(played.step_rewards.shape[1])
     outcomes.discounted_returns[rollouts] += np.sum(discount**times * played.step_rewards, axis=1)
-    cut = played.done & ~played.success
+    cut = played.cut
     if discount < 1.0 and cut.any():
         last = played.step_rewards[cut, played.steps[cut] - 1]
         weights = discount ** outcomes.lengths[rollouts[cut]] / (1.0 - discount)

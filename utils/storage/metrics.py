@@ -15,7 +15,7 @@ from utils import files
 from utils.errors import UserError
 
 Row = dict[str, Any]
-TABLES = ('train', 'eval', 'episodes')
+TABLES = ('train', 'eval', 'episodes', 'checks')
 # Columns of evaluations that earlier versions did not write; see `CsvTable.append`.
 LATER = ('start_value', 'start_return', 'discounted_return')
 LATER += ('start_value_error', 'start_value_error_low', 'start_value_error_high')
@@ -112,7 +112,8 @@ def _step(path: Path, header: bytes, line: bytes) -> int:
 class RunLog:
     """The tables of a run and their mirrors; use as a context manager.
 
-    Tables are `train`, `eval` and `episodes`; every row has `step` and `seed`.
+    Tables are `train`, `eval`, `episodes` and, where nothing is played, `checks`; every row has
+    `step` and `seed`.
     """
 
     def __init__(
@@ -155,11 +156,15 @@ class RunLog:
             self._table(name).sync()
 
     def best_step(self) -> int | None:
-        """Returns the step of the evaluation with the highest mean success; the first of equals."""
-        success: dict[int, list[float]] = {}
+        """Returns the step of the evaluation with the highest mean success; the first of equals.
+
+        Returns stand in for success where that is not defined.
+        """
+        scores: dict[int, list[float]] = {}
         for row in self._table('eval').read():
-            success.setdefault(int(row['step']), []).append(float(row['success']))
-        return max(success, key=lambda step: sum(success[step]), default=None)
+            score = row['success'] if 'success' in row else row['episode_return']
+            scores.setdefault(int(row['step']), []).append(float(score))
+        return max(scores, key=lambda step: sum(scores[step]), default=None)
 
     def _write(self, name: str, rows: list[Row]) -> None:
         self._table(name).append(rows)

@@ -7,16 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.environments import env_processes
-from utils.rollouts import acting, evaluation
 from utils.storage import runs
 from utils.storage.checkpoints import Checkpoints, Progress
 from utils.storage.metrics import RunLog
 from utils.system.background import Background, on_host
-from utils.system.stopping import StoppedError, StopRequest
-from utils.training import parallel, populations
+from utils.system.stopping import StopRequest
+from utils.training import parallel, populations, run
 from utils.training.monitor import Monitor
 from utils.training.populations import Population
+from utils.training.run import Run
 from utils.training.schedule import Schedule
 
 Rows = list[dict[str, Any]]
@@ -39,7 +38,7 @@ class Outputs:
 
     def __init__(
         self,
-        run: Any,
+        trained: Run,
         outputs: list[Output],
         schedule: Schedule,
         stop: StopRequest,
@@ -50,7 +49,7 @@ class Outputs:
         """Goes on after `step`.
 
         Args:
-            run: see `trainer.Run`.
+            trained: what is trained.
             outputs: of every task.
             schedule: when there is something to do.
             stop: asked during evaluations.
@@ -58,7 +57,7 @@ class Outputs:
             background: what does it.
             step: of the checkpoint that training begins with.
         """
-        self._run, self._outputs, self._schedule = run, outputs, schedule
+        self._run, self._outputs, self._schedule = trained, outputs, schedule
         self._stop, self._status, self._background = stop, status, background
         self._saved_step, self._given_up = step, False
 
@@ -129,32 +128,8 @@ class Outputs:
         return job
 
     def _evaluate(self, task: int, states: Any, step: int) -> bool:
-        """Evaluates every seed of a task; returns whether it was not given up."""
-        run, log = self._run, self._outputs[task].log
-        num_episodes = self._schedule.eval_episodes
-        num_envs = min(num_episodes, self._schedule.eval_envs)
-        what = run.env_names[task], num_envs, run.noise, run.action_map
-        with env_processes.VectorEnv(*what) as vector_env:
-            for index, seed in enumerate(run.seeds):
-                # The stream is the evaluation's own, the same whenever the evaluation takes place.
-                key = populations.stream(seed, populations.EVAL_STREAM)
-                state = populations.member(states, index)
-                act = acting.bind(run.agent.act, state, run.agent.settings, run.agent.sampler)
-                try:
-                    episodes = evaluation.evaluate(
-                        act,
-                        vector_env,
-                        num_episodes,
-                        key,
-                        should_stop=self._stop,
-                        discount=run.agent.discount,
-                    )
-                except StoppedError:
-                    return False
-                tags = dict(step=step, seed=seed)
-                log.write('eval', [tags | evaluation.summary(episodes)])
-                log.write('episodes', evaluation.rows(episodes, tags))
-        return True
+        log = self._outputs[task].log
+        return run.evaluate(self._run, task, states, step, self._schedule, log, self._stop)
 
     def _save(self, output: Output, step: int, states: Any, progress: Progress) -> None:
         output.log.sync()

@@ -12,64 +12,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import tqdm
-from jax.sharding import Mesh
 
-from utils.data.datasets import Dataset
-from utils.environments import wrappers
-from utils.environments.action_maps import ActionMap
-from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.storage import runs
 from utils.storage.checkpoints import KEEP, Checkpoints, DamagedError, Progress
 from utils.system import guards
 from utils.system.background import Background
 from utils.system.stopping import StopRequest
-from utils.training import multitask, parallel, populations
+from utils.training import parallel, populations
 from utils.training.monitor import Monitor, restore_window
-from utils.training.multitask import Lifted
 from utils.training.outputs import Output, Outputs
 from utils.training.populations import Population
+from utils.training.run import Run
 from utils.training.schedule import PROGRESS_STEPS, Schedule
-
-
-class Run(NamedTuple):
-    """What is trained, and on what.
-
-    Attributes:
-        agents: of every task; they differ in the scale of returns that they start with.
-        env_names: of every task.
-        seeds: trained for every task.
-        mesh: the devices that the seeds are split over.
-        train, val: datasets of all tasks on the devices (`multitask.stack`).
-        sample: (dataset, key, batch_size) -> a batch of all tasks.
-        noise: of the environments that evaluations are played in.
-        action_map: to their actions; None: they are the agents' own.
-    """
-
-    agents: list[Any]
-    env_names: list[str]
-    seeds: list[int]
-    mesh: Mesh
-    train: Dataset
-    val: Dataset | None
-    sample: Callable
-    noise: Noise = wrappers.NO_NOISE
-    action_map: ActionMap | None = None
-
-    @property
-    def agent(self) -> Any:
-        """The agent whose functions serve every task."""
-        return self.agents[0]
-
-    @property
-    def lifted(self) -> Lifted:
-        """The agents, lifted over tasks."""
-        return multitask.lift(self.agents)
-
-    @property
-    def members(self) -> np.ndarray:
-        """For every member of the padded population, which of the seeds it has."""
-        return np.array([self.seeds.index(seed) for seed in parallel.pad(self.seeds, self.mesh)])
 
 
 class Start(NamedTuple):

@@ -76,6 +76,13 @@ def held_out(
             for end in np.unique(ends)
         ]
     )
+    return held_out_at(dataset, rows, chunk_length, discount, mean_return)
+
+
+def held_out_at(
+    dataset: Dataset, rows: np.ndarray, chunk_length: int, discount: float, mean_return: float
+) -> HeldOut:
+    """Returns what was recorded at (n,) rows; `mean_return` stands for what a cut has hidden."""
     outcomes = recorded_returns.rewards_to_go(dataset, discount)[rows]
     outcomes += recorded_returns.missing_weights(dataset, discount)[rows] * mean_return
     actions = chunks_at(dataset, rows, chunk_length)

@@ -1,0 +1,125 @@
+"""Do values tell candidates apart, do they agree, and are they what held-out returns were?"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from agents import Agent
+from utils.data import datasets, recorded_returns
+from utils.models import calibration, candidates, extraction, value_models
+from utils.models.calibration import HeldOut
+from utils.rollouts import acting
+from utils.training import populations
+
+# Rows at which values are held against returns, at most, but for one of each trajectory.
+CALIBRATION_ROWS = 1024
+WIDTH = 1.0  # resolution of the calibration, in units of reward
+
+
+def values_candidates(agent: Agent, state: Any) -> bool:
+    """Whether an agent chooses among candidates by their values."""
+    return {'n_pi', 'returns'} <= {*vars(agent.settings), *vars(state)}
+
+
+def quarters(
+    agent: Agent, state: Any, other: Any, val: datasets.Dataset, seed: int, samples: int
+) -> list[dict[str, float]]:
+    """Returns a row for each quarter of the states, from the least to the most valuable.
+
+    Args:
+        agent: of the run, its `act` compiled.
+        state: of one seed.
+        other: the state whose values are compared, of the same candidates.
+        val: held-out data.
+        seed: of the random stream.
+        samples: held-out states.
+    """
+    key, act_key = jax.random.split(populations.stream(seed, populations.DIAGNOSE_STREAM))
+    observations = datasets.sample(val, key, samples, 1, 0, 1.0, False).observations
+    # The same policy and keys give the same candidates, which the other value model values.
+    policy = {name: getattr(state, name) for name in agent.shared}
+    given = acting.sampled(agent.sampler, np.asarray(observations), act_key, agent.settings)
+    given = () if given is None else (given,)
+    values, other_values = (
+        np.asarray(agent.act(who, observations, act_key, agent.settings, *given).values)
+        for who in (state, other.replace(**policy))
+    )
+    std = float(state.returns.std)
+    logits = extraction.pick_logits(values / std, getattr(agent.settings, 'tau_q', 0.0))
+    columns = dict(
+        value=values.mean(axis=1),
+        spread=values.std(axis=1) / std,
+        effective_candidates=candidates.effective_number(np.asarray(logits)),
+        agreement=candidates.rank_agreement(values, other_values),
+    )
+    parts = np.array_split(np.argsort(columns['value']), 4)
+    return [
+        dict(quarter=number)
+        | {name: float(np.nanmean(column[part])) for name, column in columns.items()}
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+def returns_at(val: datasets.Dataset, config: ConfigDict, seed: int) -> tuple[HeldOut, float]:
+    """Picks held-out rows, and returns what came of them.
+
+    Rows whose return is nearly complete, see `calibration.held_out`. Where no trajectory is long
+    enough for that, the first rows of each, where the cut hides least; the mean return stands for
+    what it hides.
+
+    Args:
+        val: in host memory.
+        config: of the agent.
+        seed: picks the rows.
+
+    Returns:
+        What was recorded there, and the mean weight in its returns of what the cuts have hidden.
+    """
+    mean, _ = recorded_returns.return_scale(val, config.discount)
+    firsts = val.starts[np.diff(val.ends[val.starts], prepend=-1) != 0]
+    rows_each = max(1, CALIBRATION_ROWS // len(firsts))
+    scale = config.chunk_length, config.discount, mean
+    if config.discount < 1.0 and len(recorded_returns.nearly_complete(val, config.discount)):
+        rng = np.random.default_rng(seed)
+        return calibration.held_out(val, *scale, rng, rows_each), recorded_returns.TAIL
+    near = np.arange(rows_each)
+    rows = np.concatenate([first + near[: val.ends[first] - first + 1] for first in firsts])
+    rows = np.intersect1d(rows, val.starts)
+    hidden = recorded_returns.missing_weights(val, config.discount)[rows]
+    return calibration.held_out_at(val, rows, *scale), float(hidden.mean())
+
+
+def calibrate(
+    agent: Agent, state: Any, config: ConfigDict, data: HeldOut, seed: int
+) -> dict[str, float]:
+    """Returns how values compare with what came of recorded actions, with 95% intervals.
+
+    `bias` is the mean of value minus return; of an agent that learns return distributions also
+    `coverage` and `crps`, see `calibration.score`.
+
+    Args:
+        agent: of the run; its `act` takes candidates.
+        state: of one seed.
+        config: of the agent.
+        data: of `returns_at`.
+        seed: of the random stream.
+    """
+    if 'value_model' in config:
+        sizes = data.observations.shape[1], data.actions.shape[1]
+        params = jax.tree.map(lambda leaf: leaf[0], state.value.params)
+        points, weights = calibration.read_distributions(
+            value_models.create(config, *sizes),
+            params,
+            state.returns,
+            data.observations,
+            data.actions,
+        )
+        return calibration.score(points, weights, data, WIDTH, seed)[0]
+    key = populations.stream(seed, populations.DIAGNOSE_STREAM)
+    settings = agent.configure(n_pi=1)
+    decision = agent.act(state, data.observations, key, settings, data.actions[:, None])
+    errors = np.asarray(decision.values)[:, 0] - data.outcomes
+    low, high = calibration.clustered_interval(errors, data.trajectories, seed)
+    return dict(bias=float(errors.mean()), bias_low=low, bias_high=high)
