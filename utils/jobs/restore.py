@@ -32,8 +32,6 @@ def restore(
         UserError: JAX finds no device, the environment does not fit, or there is no such
             checkpoint.
     """
-    compilation.keep_programs()
-    guards.check_platform(None)
     env = envs.make_env(env_name, draws=draws)
     sizes = dict(
         observation_dim=env.observation_space.shape[0], action_dim=env.action_space.shape[0]
@@ -44,8 +42,22 @@ def restore(
                 f'{directory}: trained with {name} {record[name]}, but {env_name} has {size}; '
                 'choose an --env_name of the same family'
             )
+    return restore_alone(directory, record, step)
+
+
+def restore_alone(
+    directory: Path, record: dict[str, Any], step: int | None
+) -> tuple[Agent, Any, int]:
+    """Does what `restore` does, without an environment to act in.
+
+    Raises:
+        UserError: JAX finds no device, or there is no such checkpoint.
+    """
+    compilation.keep_programs()
+    guards.check_platform(None)
     config = records.config_of(record, directory)
-    agent = frozen.restored(agents.create(config, agents.Spec(**sizes)), record)
+    spec = agents.Spec(record['observation_dim'], record['action_dim'])
+    agent = frozen.restored(agents.create(config, spec), record)
     shapes = jax.eval_shape(partial(populations.init_population, agent.init, record['seeds']))
     return agent, *checkpoints.read(directory, step, shapes)
 
