@@ -240,8 +240,8 @@ def change(**told):
         (lambda folder: (folder / 'program.mlir').unlink(), r'program\.mlir: cannot be read'),
         (lambda folder: (folder / 'policy.json').unlink(), r'policy\.json is missing'),
         (change(format=2), r'has format 2, .*take the policy\.py that lies beside it'),
-        (change(platforms=['tpu']), r'cannot run it here .* for tpu: install .*JAX_PLATFORMS'),
-        (change(calling_convention=99), r'cannot run it here .*convention 99.*export it again'),
+        (change(platforms=['tpu']), r'cannot run it here \(it is for tpu, not for cpu; set JAX_PL'),
+        (change(calling_convention=99), r'cannot run it here .*convention 99.*export the run by'),
     ],
 )
 def test_a_folder_that_cannot_be_used_costs_one_line(copy, spoil, message):

@@ -266,9 +266,11 @@ def _exported(
         raise ValueError(f'it has calling convention {convention}, and this JAX {low} to {high}')
 
     def stand_in(parameters, observations, *_):
-        return jnp.zeros((observations.shape[0], *shape))
+        return jnp.zeros((observations.shape[0], *shape), jnp.float32)
 
-    platforms = tuple(record['platforms'])
+    platforms, found = tuple(record['platforms']), export.default_export_platform()
+    if found not in platforms:
+        raise ValueError(f'it is for {", ".join(platforms)}, not for {found}; set JAX_PLATFORMS')
     arguments = signature(record, parameters)
     lent = export.export(jax.jit(stand_in), platforms=platforms)(*arguments)
     return dataclasses.replace(
@@ -285,6 +287,5 @@ def _cannot_run(folder: Path, record: Mapping[str, Any], error: Exception) -> st
     reason = ' '.join(str(error).split())[:200] or type(error).__name__
     return (
         f'{folder}: JAX {jax.__version__} cannot run it here ({reason}); it was written by JAX '
-        f'{record["versions"]["jax"]} for {", ".join(record["platforms"])}: install that version, '
-        'set JAX_PLATFORMS=cpu, or export it again'
+        f'{record["versions"]["jax"]}: install that or a later one, or export the run by this one'
     )
