@@ -12,7 +12,7 @@ import itertools
 import _path  # noqa: F401
 from absl import flags
 
-from utils.jobs import inference_flags, run_flag
+from utils.jobs import inference_flags, run_flag, setting_flags
 from utils.system import command
 
 FLAGS = flags.FLAGS
@@ -20,7 +20,7 @@ FLAGS = flags.FLAGS
 
 def main(_: list[str]) -> None:
     trained = inference_flags.load(run_flag.directory())
-    lists = inference_flags.given_lists(trained)
+    lists = setting_flags.given_lists(trained.agent, trained.agent_name)
     combinations = [
         dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())
     ]

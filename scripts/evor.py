@@ -13,6 +13,7 @@ from utils.errors import did_you_mean, fail
 VERBS = {
     'train': 'main.py',
     'evaluate': 'scripts/evaluate.py',
+    'export': 'scripts/export_policy.py',
     'data': 'scripts/generate_data.py',
     'import-data': 'scripts/import_data.py',
     'check-data': 'scripts/check_data.py',

@@ -16,9 +16,10 @@ import _path  # noqa: F401
 import numpy as np
 from absl import flags
 
+from agents.settings import plain
 from utils import statistics
 from utils.errors import UserError
-from utils.jobs import inference_flags, run_flag
+from utils.jobs import inference_flags, run_flag, setting_flags
 from utils.rollouts.evaluation import Episodes
 from utils.system import command
 
@@ -33,7 +34,7 @@ HEADER = ('success', '95% interval', 'mean length', 'minus trained', '95% interv
 
 def main(_: list[str]) -> None:
     trained = inference_flags.load(run_flag.directory())
-    lists = inference_flags.given_lists(trained)
+    lists = setting_flags.given_lists(trained.agent, trained.agent_name)
     if not lists:
         raise UserError('nothing to sweep: give at least one list, such as --n_pi=1,4,16')
     agent = trained.agent
@@ -52,7 +53,7 @@ def _distinct(settings: Sequence[Any]) -> list[Any]:
     """Returns the settings without repetitions, in the order of their first ones."""
     found: dict[tuple, Any] = {}
     for one in settings:
-        found.setdefault(tuple(inference_flags.plain(one).values()), one)
+        found.setdefault(tuple(plain(one).values()), one)
     return list(found.values())
 
 
@@ -68,9 +69,9 @@ def _print_curve(
         played: for each seed, what came of each of these.
     """
     reference = [seed[0] for seed in played]
-    trained, *_ = names = [inference_flags.plain(one) for one in distinct]
+    trained, *_ = names = [plain(one) for one in distinct]
     print(f'\n| {" | ".join((name, *HEADER))} |\n|{"---|" * (len(HEADER) + 1)}')
-    for one in map(inference_flags.plain, curve):
+    for one in map(plain, curve):
         own = [seed[names.index(one)] for seed in played]
         mark = ' (trained)' if one == trained else ''
         difference = ['', ''] if mark else _difference(own, reference)

@@ -19,6 +19,7 @@ FLOORS = (
     'utils.sweeps',
     'configs',
     'utils.jobs',
+    'utils.deploy',
     'utils.reporting',
     'benchmarks',
     'main',

@@ -17,7 +17,8 @@ from tests import foreign_files
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a newcomer reads them: later pages use what commands before have made.
 PAGES = ['README.md', 'docs/data.md', 'docs/environments.md', 'docs/training.md']
-PAGES += ['docs/base-policies.md', 'docs/evaluation.md', 'docs/reporting.md', 'docs/sweeps.md']
+PAGES += ['docs/base-policies.md', 'docs/evaluation.md', 'docs/deploy.md', 'docs/reporting.md']
+PAGES += ['docs/sweeps.md']
 PAGES += ['docs/results/value-models.md', 'docs/results/speed.md']
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 
@@ -63,6 +64,7 @@ SMALL = {
     ],
     'scripts/sweep_inference.py': ['--eval_episodes=1', '--n_pi=1,64', '--tau_q=0', '--tau_r=1'],
     'scripts/evaluate.py': ['--eval_episodes=1', '--n_pi=1,4', '--tau_q=0'],
+    'scripts/export_policy.py': [],
     'scripts/check_policy.py': ['--dataset_dir=data', '--eval_episodes=1', '--samples=64'],
     'scripts/check_values.py': ['--dataset_dir=data', '--samples=64'],
     'benchmarks.return_distribution': [
@@ -89,6 +91,7 @@ SMALL = {
         '--seconds=0',
         '--eval_envs=1',
     ],
+    'benchmarks.latency': ['--agents=bc_small', '--decisions=2'],
     'benchmarks.projection': [],
     'benchmarks.breakdown': ['--agent=bc_small', '--populations=1x1', '--updates=2'],
     'benchmarks.comparison': ['--timed_steps=1'],
@@ -251,6 +254,9 @@ def test_every_command_runs_in_order(folder, monkeypatch):
             (folder / 'mine.npz').write_bytes(
                 (folder / 'data/cube-single-play-v0.npz').read_bytes()
             )
+    for block in re.findall(r'```python\n(.*?)```', TEXTS['docs/deploy.md'], re.DOTALL):
+        small = block.replace('episodes=50', 'episodes=1')
+        run(['-c', small], folder, PYTHONPATH=f'{folder}/policies/cube')
 
 
 @pytest.mark.long

@@ -52,20 +52,21 @@ def _serve(connection: Connection, env: gymnasium.Env) -> None:
             command = connection.recv_bytes()
             kind, content = command[:1], command[1:]
             if kind == _START:
-                report = _start(env, int.from_bytes(content, 'little'))
+                report = start(env, int.from_bytes(content, 'little'))
             else:
                 # Copied, since the buffer is read-only and an environment may clip in place.
                 actions = np.frombuffer(content, np.float32).copy()
-                report = _play(env, actions.reshape(-1, *env.action_space.shape))
+                report = play(env, actions.reshape(-1, *env.action_space.shape))
             connection.send_bytes(report.tobytes())
 
 
-def _start(env: gymnasium.Env, episode: int) -> np.ndarray:
+def start(env: gymnasium.Env, episode: int) -> np.ndarray:
+    """Starts the episode with this number and returns a report."""
     return _report(reset(env, episode), [], False, False, False)
 
 
-def _play(env: gymnasium.Env, actions: np.ndarray) -> np.ndarray:
-    """Plays (h, action_dim) actions, or as many as there are until the episode ends."""
+def play(env: gymnasium.Env, actions: np.ndarray) -> np.ndarray:
+    """Plays (h, action_dim) actions, or as many as there are until the episode ends; reports."""
     rewards = []
     for action in actions:
         observation, reward, terminated, truncated, info = env.step(action)
@@ -81,12 +82,13 @@ def _play(env: gymnasium.Env, actions: np.ndarray) -> np.ndarray:
 def _report(
     observation: np.ndarray, rewards: list[float], done: bool, success: bool, cut: bool
 ) -> np.ndarray:
-    """One float64 vector, which holds each of these exactly; `_read` takes it apart."""
+    """One float64 vector, which holds each of these exactly; `read` takes it apart."""
     numbers = [len(rewards), done, success, cut, *rewards, *observation.astype(np.float32)]
     return np.array(numbers, np.float64)
 
 
-def _read(reports: list[bytes]) -> Played:
+def read(reports: list[bytes]) -> Played:
+    """Returns what reports say, an entry per report."""
     vectors = [np.frombuffer(report, np.float64) for report in reports]
     steps, *flags = np.stack([vector[:4] for vector in vectors]).T
     steps = steps.astype(np.int64)
@@ -221,7 +223,7 @@ class VectorEnv:
             UserError: a process died.
         """
         with _death_as_user_error():
-            return _read([self._connections[number].recv_bytes() for number in environments])
+            return read([self._connections[number].recv_bytes() for number in environments])
 
     def _send(self, environments: np.ndarray, commands: list[bytes]) -> None:
         with _death_as_user_error():

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 from absl import flags
 
-import agents
 from agents import Agent
+from agents.settings import plain
 from utils import files
 from utils.environments import action_maps, descriptions, env_processes, wrappers
 from utils.environments.action_maps import ActionMap
@@ -24,15 +23,6 @@ from utils.training import populations
 
 FLAGS = flags.FLAGS
 TABLES = 'inference.csv', 'inference_episodes.csv'
-# Of all agents, by name: one has the same words wherever it is declared. Those that select a
-# program come first, so that settings of one program are combined next to each other.
-_DECLARED = {
-    name: setting
-    for module in agents.REGISTRY.values()
-    for name, setting in module.SETTINGS.items()
-    if setting.of_inference
-}
-SETTINGS = dict(sorted(_DECLARED.items(), key=lambda item: item[1].traced))
 
 flags.DEFINE_string('out', None, 'Folder of the rows; default: the directory of the run.')
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
@@ -40,12 +30,6 @@ flags.DEFINE_string('env_name', None, 'Default: the environment of the run.')
 flags.DEFINE_float('action_noise', None, 'Of what is executed; default: as in the run.')
 flags.DEFINE_float('sticky_prob', None, 'Of repeating an action; default: as in the run.')
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each setting and seed.', lower_bound=1)
-for _name, _setting in SETTINGS.items():
-    flags.DEFINE_list(
-        _name,
-        None,
-        f'{_setting.words} ({_setting.rule.allows}); several are a list. Default: as trained.',
-    )
 
 
 class Trained(NamedTuple):
@@ -71,6 +55,11 @@ class Trained(NamedTuple):
     noise: Noise
     action_map: ActionMap | None
 
+    @property
+    def agent_name(self) -> str:
+        """Name of the agent's module."""
+        return self.record['agent']['agent_name']
+
 
 def load(directory: Path) -> Trained:
     """Loads what the flags ask for.
@@ -94,39 +83,6 @@ def load(directory: Path) -> Trained:
     agent, population, step = restore(directory, record, environment, FLAGS.step)
     action_map = action_maps.recorded(record, directory / runs.RECORD)
     return Trained(directory, out, record, agent, population, step, environment, noise, action_map)
-
-
-def given_lists(trained: Trained) -> dict[str, list[Any]]:
-    """Returns the settings that the flags list, by name.
-
-    Raises:
-        UserError: the agent has no such setting, or a list is not one.
-    """
-    known = vars(trained.agent.settings)
-    given = {}
-    for name, setting in SETTINGS.items():
-        if FLAGS[name].value is None:
-            continue
-        if name not in known:
-            raise UserError(
-                f'--{name}: {trained.record["agent"]["agent_name"]} has no such inference setting; '
-                f'it has {", ".join(known) or "none"}'
-            )
-        kind = type(setting.default)
-        try:
-            given[name] = [kind(item) for item in FLAGS[name].value]
-        except ValueError as error:
-            raise UserError(f'--{name}: expected a list of {kind.__name__} ({error})') from error
-    return given
-
-
-def plain(settings: Any) -> dict[str, Any]:
-    """Returns settings as numbers and text."""
-    # float32 temperatures in their shortest spelling: 0.1, not 0.10000000149.
-    return {
-        name: float(str(value)) if isinstance(value, jax.Array) else value
-        for name, value in vars(settings).items()
-    }
 
 
 def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:

@@ -36,13 +36,25 @@ def restore(
         UserError: JAX finds no device, the environment does not fit, or there is no such
             checkpoint.
     """
+    if environment != NONE:
+        sizes = {name: record[name] for name in ('observation_dim', 'action_dim')}
+        _check_sizes(directory, sizes, environment, draws)
+    return restore_alone(directory, record, step)
+
+
+def restore_alone(
+    directory: Path, record: dict[str, Any], step: int | None
+) -> tuple[Agent, Any, int]:
+    """Does what `restore` does, without an environment to act in.
+
+    Raises:
+        UserError: JAX finds no device, or there is no such checkpoint.
+    """
     compilation.keep_programs()
     guards.check_platform(None)
-    sizes = {name: record[name] for name in ('observation_dim', 'action_dim')}
-    if environment != NONE:
-        _check_sizes(directory, sizes, environment, draws)
     config = records.config_of(record, directory)
-    agent = frozen.restored(agents.create(config, agents.Spec(**sizes)), record)
+    spec = agents.Spec(record['observation_dim'], record['action_dim'])
+    agent = frozen.restored(agents.create(config, spec), record)
     shapes = populations.shapes(agent.init, record['seeds'])
     return agent, *checkpoints.read(directory, step, shapes)
 

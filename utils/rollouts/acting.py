@@ -1,6 +1,6 @@
 """An agent's `act` as evaluations call it: each row acted on as if it were alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 # Number of a rollout where there is none.
 IDLE = -1
-# Batch of `bind_each`: of candidates and samples, a few rows make large products already.
+# Of `in_batches`: of candidates and samples, a few rows make large products already.
 BATCH_ROWS = 8
 
 
@@ -46,9 +46,7 @@ def bind(act: Callable, state: Any, settings: Any, sampler: Callable | None = No
 
     def act_on(observations, key, episodes, chunks) -> Acts:
         where = observations, key, episodes, chunks
-        return _act_for_each(
-            act, state, *where, settings, _sampled_alone(sampler, *where, settings)
-        )
+        return act_for_each(act, state, *where, settings, _sampled_alone(sampler, *where, settings))
 
     return act_on
 
@@ -109,15 +107,12 @@ def bind_each(
         numbers, episodes = np.divmod(rollouts, num_episodes)
         parts = []
         for members in programs.values():
-            rows = np.flatnonzero(np.isin(numbers, members))
-            for batch in np.split(rows, range(BATCH_ROWS, len(rows), BATCH_ROWS)):
-                if len(batch):
-                    padded = np.resize(batch, BATCH_ROWS)
-                    own = [settings[number] for number in numbers[padded]]
-                    own = jax.tree.map(lambda *leaves: np.stack(leaves), *own)
-                    what = observations[padded], key, episodes[padded], chunks[padded]
-                    sampled = _sampled_alone(sampler, *what, own)
-                    parts.append((batch, _act_for_each(act, state, *what, own, sampled)))
+            for batch, padded in in_batches(np.flatnonzero(np.isin(numbers, members))):
+                own = [settings[number] for number in numbers[padded]]
+                own = jax.tree.map(lambda *leaves: np.stack(leaves), *own)
+                what = observations[padded], key, episodes[padded], chunks[padded]
+                sampled = _sampled_alone(sampler, *what, own)
+                parts.append((batch, act_for_each(act, state, *what, own, sampled)))
         actions = np.zeros((len(rollouts), *parts[0][1].actions.shape[1:]), np.float32)
         promised = np.full(len(rollouts), np.nan, np.float32)
         for batch, acts in parts:
@@ -128,8 +123,22 @@ def bind_each(
     return act_on
 
 
+def in_batches(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Deals rows to batches of one size, so that a row is rounded alike whatever else is played.
+
+    Args:
+        rows: their numbers.
+
+    Yields:
+        The rows of a batch, and the same again and again until there are `BATCH_ROWS`.
+    """
+    for batch in np.split(rows, range(BATCH_ROWS, len(rows), BATCH_ROWS)):
+        if len(batch):
+            yield batch, np.resize(batch, BATCH_ROWS)
+
+
 @partial(jax.jit, static_argnums=0)
-def _act_for_each(
+def act_for_each(
     act, state, observations, key, episodes, chunks, settings, candidates=None
 ) -> Acts:
     """Acts on each observation as if it were alone, with a key of its own; one call for all.
@@ -137,7 +146,7 @@ def _act_for_each(
     Arrays in the settings are scalar, or have an entry for each observation. `candidates`, if there
     are any, are (n, num, h * action_dim).
     """
-    settings = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, len(observations)), settings)
+    settings = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, observations.shape[0]), settings)
 
     def act_alone(observation, episode, chunk, own_settings, candidates) -> Acts:
         own_key = jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
