@@ -35,7 +35,8 @@ flags.DEFINE_enum(
 def main(_: list[str]) -> None:
     out = Path(FLAGS.out)
     tables.check_free(all_tables.NAMES, out)
-    made = all_tables.make(all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score))
+    found = all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score, returns=True)
+    made = all_tables.make(found)
     for table in made:
         tables.write(table, out)
     print(*map(tables.markdown, made), sep='\n')

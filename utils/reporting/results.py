@@ -14,10 +14,12 @@ import numpy as np
 
 from utils import files, statistics
 from utils.csv_lines import Source, read_lines
-from utils.environments import wrappers
+from utils.environments import descriptions, wrappers
+from utils.environments.descriptions import NONE
 from utils.errors import UserError
 from utils.reporting import evaluations
 from utils.reporting.evaluations import Evaluation
+from utils.rollouts import outcomes
 from utils.storage import runs
 
 ENV_NAME = re.compile(r'(?P<environment>.+)-singletask(-task(?P<task>\d+))?-v\d+')
@@ -113,13 +115,23 @@ def _read_run(directory: Path) -> Run:
         seeds = tuple(int(seed) for seed in record['seeds'])
         offline_steps = int(record['offline_steps'])
         match = ENV_NAME.fullmatch(env_name)
+        own = descriptions.recorded(record, path)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f'{path}: not the record of a run ({error!r}); restore it') from error
-    if match is None:
+    if match is not None:
+        name, task = match['environment'], match['task'] or 'default'
+    elif own == NONE or own != env_name:  # none, or described
+        name, task = env_name, 'default'
+    else:
         raise UserError(f"{path}: env_name '{env_name}' is no OGBench singletask environment")
-    environment = wrappers.recorded_noise(record).of(match['environment'])
-    task = match['task'] or 'default'
+    environment = wrappers.recorded_noise(record).of(name)
     return Run(directory, environment, task, config_name, seeds, offline_steps, record)
+
+
+def defines_success(run: Run) -> bool:
+    """Whether episodes of a run succeed or fail; without an environment there are none."""
+    own = descriptions.recorded(run.record, run.directory / runs.RECORD)
+    return own != NONE and outcomes.defines_success(own)
 
 
 def _by_seed(run: Run) -> dict[int, list[Evaluation]]:
@@ -208,7 +220,7 @@ def read(roots: Iterable[Path], rule: str) -> list[Result]:
         UserError: a file is damaged, or runs of one name are different experiments.
     """
     found: dict[tuple, Result] = {}
-    for run in find_runs(roots):
+    for run in filter(defines_success, find_runs(roots)):
         for result in read_run(run, rule):
             former = found.setdefault(result.experiment, result)
             if former.score is None:
