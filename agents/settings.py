@@ -8,7 +8,6 @@ import functools
 from types import ModuleType
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from ml_collections import ConfigDict
@@ -138,15 +137,6 @@ def inference(declared: Declared, config: ConfigDict, **changes: object) -> Any:
     values = {name: changes.get(name, config[name]) for name in of_inference}
     traced = {name: jnp.float32(values[name]) for name in values if of_inference[name].traced}
     return _inference_class(tuple(values), frozenset(traced))(**values | traced)
-
-
-def plain(settings: Any) -> dict[str, Any]:
-    """Returns inference settings as numbers and text."""
-    # float32 temperatures in their shortest spelling: 0.1, not 0.10000000149.
-    return {
-        name: float(str(value)) if isinstance(value, jax.Array) else value
-        for name, value in vars(settings).items()
-    }
 
 
 @functools.cache

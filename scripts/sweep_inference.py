@@ -16,10 +16,10 @@ import _path  # noqa: F401
 import numpy as np
 from absl import flags
 
-from agents.settings import plain
 from utils import statistics
 from utils.errors import UserError
 from utils.jobs import inference_flags, run_flag, setting_flags
+from utils.models.settings import plain
 from utils.rollouts.evaluation import Episodes
 from utils.system import command
 

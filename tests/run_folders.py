@@ -86,8 +86,8 @@ def append_evaluation(directory, tags, outcomes, names=('eval', 'episodes'), val
         summary |= dict(zip(names_of_error, (np.mean(error), *bounds), strict=True))
         for row, value, obtained in zip(rows, values, discounted, strict=True):
             row |= dict(start_value=value, discounted_return=obtained)
-    CsvTable(directory / f'{names[0]}.csv').append([tags | summary])
-    CsvTable(directory / f'{names[1]}.csv').append(rows)
+    for name, own in zip(names, ([tags | summary], rows), strict=True):
+        CsvTable(directory / f'{name}.csv', widens=True).append(own)
 
 
 def append_final(directory, seed, success, num=20, step=400, values=None, **settings):

@@ -217,6 +217,11 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
     ]
     assert result.stdout.count('success') == 8
     assert len(table(trained / 'inference_episodes.csv')) == 16
+    # What training recorded is told in the same columns, and the trained settings are those.
+    in_training = table(trained / 'eval.csv')[-1]
+    assert [*in_training] == [*rows[0]]
+    told = {name: in_training[name] for name in ('n_pi', 'env_name', 'action_noise')}
+    assert told == dict(n_pi='2', env_name=trained.parents[1].name, action_noise='0.0')
 
 
 def test_rows_go_to_another_folder_where_the_run_is_not_ours(trained, tmp_path):

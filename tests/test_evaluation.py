@@ -20,7 +20,7 @@ from tests.helpers import random_state, small_agent
 from utils.environments import env_processes, envs
 from utils.environments.env_processes import Played
 from utils.errors import UserError
-from utils.reporting import results
+from utils.reporting import evaluations
 from utils.rollouts import acting, evaluation
 from utils.storage import metrics
 
@@ -519,7 +519,7 @@ def test_tables_show_means_of_promised_and_obtained_and_an_interval_of_their_dif
     assert [row['discounted_return'] for row in rows] == OBTAINED
     assert {*summary, *rows[0]} & {*metrics.LATER} == {*metrics.LATER}
     assert tuple(summary)[-5:] == tuple(name for name in summary if name in metrics.LATER)
-    assert {*summary} <= {*results.OUTCOMES}  # scripts take other columns for settings
+    assert {*summary} <= {*evaluations.OUTCOMES}  # scripts take other columns for settings
 
 
 def test_a_single_episode_has_no_interval():

@@ -75,21 +75,21 @@ def test_a_table_grows_and_keeps_its_columns(tmp_path):
 def test_an_older_table_gets_the_columns_that_came_later(tmp_path):
     """No row is lost or moved to another line; what was not known is blank."""
     path = tmp_path / 'eval.csv'
+    table = CsvTable(path, widens=True)
     older, newer = [dict(step=step, env='a,"b"', success=0.5) for step in (1, 2)], dict(step=3)
-    CsvTable(path).append(older)
-    lines = path.read_text().splitlines()
-    newer |= dict(env='c', success=1.0, start_value=-7.5, start_return=float('nan'))
-    CsvTable(path).append([newer])
+    table.append(older)
+    newer |= dict(env='c', n_pi=4, success=1.0, start_value=-7.5, start_return=float('nan'))
+    table.append([newer])
     header, *rows = path.read_text().splitlines()
-    assert header == f'{lines[0]},start_value,start_return'
-    assert rows == [f'{lines[1]},,', f'{lines[2]},,', '3,c,1.0,-7.5,nan']
-    CsvTable(path).append([newer | dict(step=4)])
-    CsvTable(path).forget_after(3)
-    assert [row['step'] for row in CsvTable(path).read()] == ['1', '2', '3']
+    assert header == 'step,env,n_pi,success,start_value,start_return'
+    assert rows == ['1,"a,""b""",,0.5,,', '2,"a,""b""",,0.5,,', '3,c,4,1.0,-7.5,nan']
+    table.append([newer | dict(step=4)])
+    table.forget_after(3)
+    assert [row['step'] for row in table.read()] == ['1', '2', '3']
     assert sorted(tmp_path.iterdir()) == [path]
-    for refused in (older[0], newer | dict(extra=1), dict(reversed(newer.items()))):
+    for refused in (older[0], dict(reversed(newer.items()))):
         with pytest.raises(UserError, match='has columns'):
-            CsvTable(path).append([refused])
+            table.append([refused])
 
 
 def test_a_run_of_an_older_version_goes_on_with_all_its_rows(tmp_path, capfd):
@@ -98,16 +98,16 @@ def test_a_run_of_an_older_version_goes_on_with_all_its_rows(tmp_path, capfd):
     before = {name: CsvTable(directory / f'{name}.csv').read() for name in ('eval', 'episodes')}
     nothing = np.full(10, np.nan)
     played = Episodes(np.zeros(10, bool), nothing * 0, np.ones(10, int), nothing, -np.ones(10))
-    tags = dict(step=300, seed=0)
+    tags, conditions = dict(step=300, seed=0), dict(env_name='maze', n_pi=4)
     with RunLog(directory, 200, None) as log:
-        log.write('eval', [tags | evaluation.summary(played)])
-        log.write('episodes', evaluation.rows(played, tags))
+        log.write('eval', [tags | evaluation.summary(played)], conditions)
+        log.write('episodes', evaluation.rows(played, tags), conditions)
         assert log.best_step() == 100
     for name, rows in before.items():
         now = CsvTable(directory / f'{name}.csv').read()
-        added = [column for column in now[0] if column in LATER]
+        added = [column for column in now[0] if column in (*conditions, *LATER)]
         blank = dict.fromkeys(added, '')
-        assert len(added) == (5 if name == 'eval' else 2)
+        assert len(added) == (7 if name == 'eval' else 4)
         assert now[: len(rows)] == [row | blank for row in rows]
         assert {row['step'] for row in now[len(rows) :]} == {'300'}
         assert {row['start_value'] for row in now[len(rows) :]} == {'nan'}

@@ -10,12 +10,12 @@ import numpy as np
 from absl import logging
 
 from agents import Agent
-from agents.settings import plain
 from utils.deploy import policy
 from utils.deploy.policy import Policy
 from utils.environments import action_maps, descriptions
 from utils.errors import UserError
 from utils.jobs import restore
+from utils.models.settings import plain
 from utils.rollouts import acting
 from utils.storage import runs
 from utils.training import populations

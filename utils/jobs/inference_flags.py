@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from agents import Agent
-from agents.settings import plain
 from utils import files
 from utils.environments import action_maps, descriptions, env_processes, wrappers
 from utils.environments.action_maps import ActionMap
@@ -15,6 +14,7 @@ from utils.environments.descriptions import NONE, Environment, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.jobs.restore import restore
+from utils.models.settings import plain
 from utils.rollouts import acting, evaluation, outcomes
 from utils.rollouts.evaluation import Episodes
 from utils.storage import runs
@@ -113,17 +113,17 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
             )
             played.append([])
             for one, episodes in zip(settings, swept, strict=True):
-                _report(trained, seed, plain(one), episodes)
+                _report(trained, seed, one, episodes)
                 played[-1].append(episodes)
     return played
 
 
-def _report(trained: Trained, seed: int, settings: dict[str, Any], episodes: Episodes) -> None:
-    tags = dict(step=trained.step, seed=seed, env_name=name_of(trained.environment))
-    tags |= trained.noise._asdict() | settings
+def _report(trained: Trained, seed: int, settings: Any, episodes: Episodes) -> None:
+    tags = dict(step=trained.step, seed=seed)
+    tags |= outcomes.conditions(trained.environment, trained.noise, settings)
     summary = outcomes.summary(episodes, trained.environment)
     rows = [tags | summary], outcomes.rows(episodes, tags, trained.environment)
     for name, own in zip(TABLES, rows, strict=True):
-        CsvTable(trained.out / name).append(own)
-    shown = ''.join(f'{name} {value}  ' for name, value in settings.items())
+        CsvTable(trained.out / name, widens=True).append(own)
+    shown = ''.join(f'{name} {value}  ' for name, value in plain(settings).items())
     print(f'seed {seed}  {shown}{outcomes.in_words(summary)}', flush=True)

@@ -8,7 +8,9 @@ for granted; each raises one line that names the setting.
 import math
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
 
 from utils.errors import UserError, did_you_mean
 
@@ -55,6 +57,15 @@ Declared = dict[str, Setting]
 def at_inference(default: object, rule: Rule, words: str) -> Setting:
     """Returns a setting with another value of which a trained agent can act."""
     return Setting(default, rule, words, of_inference=True)
+
+
+def plain(settings: object) -> dict[str, Any]:
+    """Returns inference settings as numbers and text."""
+    # float32 temperatures in their shortest spelling: 0.1, not 0.10000000149.
+    return {
+        name: float(str(value)) if isinstance(value, jax.Array) else value
+        for name, value in vars(settings).items()
+    }
 
 
 def one_of(*known: str) -> Rule:

@@ -6,11 +6,18 @@ told on their scale too: 0 is the lower, 100 the upper one, as D4RL's normalised
 
 from typing import Any
 
-from utils.environments.descriptions import NONE, Environment
+from utils.environments.descriptions import NONE, Environment, name_of
+from utils.environments.wrappers import Noise
+from utils.models.settings import plain
 from utils.rollouts import evaluation
 from utils.rollouts.evaluation import Episodes
 
 NORMALISED = 'normalised_return'
+
+
+def conditions(environment: Environment, noise: Noise, settings: Any) -> dict[str, Any]:
+    """Returns what an evaluation is played with: columns beside its checkpoint and its outcome."""
+    return dict(env_name=name_of(environment)) | noise._asdict() | plain(settings)
 
 
 def defines_success(environment: Environment) -> bool:

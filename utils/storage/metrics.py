@@ -16,7 +16,7 @@ from utils.errors import UserError
 
 Row = dict[str, Any]
 TABLES = ('train', 'eval', 'episodes', 'checks')
-# Columns of evaluations that earlier versions did not write; see `CsvTable.append`.
+# Outcomes that earlier versions did not write.
 LATER = ('start_value', 'start_return', 'discounted_return')
 LATER += ('start_value_error', 'start_value_error_low', 'start_value_error_high')
 
@@ -24,23 +24,28 @@ LATER += ('start_value_error', 'start_value_error_low', 'start_value_error_high'
 class CsvTable:
     """A CSV file that only grows; its columns are those of its first row."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, widens: bool = False):
+        """Reads or writes a file.
+
+        Args:
+            path: of the file, which need not be there.
+            widens: whether rows may have columns that an older file lacks; it gets them first,
+                blank in the rows that it has, whose lines stay where they are.
+        """
+        self._path, self._widens = path, widens
 
     def append(self, rows: list[Row]) -> None:
         """Appends rows that all have the table's columns.
-
-        An older file, which lacks nothing but some of `LATER`, gets these columns first; they are
-        blank in the rows that it has, whose lines stay where they are.
 
         Raises:
             UserError: the file has other columns.
         """
         columns = list(rows[0])
         existing = self._columns()
-        added = columns[len(existing) :]
-        if existing and added and [*existing, *added] == columns and {*added} <= {*LATER}:
-            self._widen(added)
+        # In the order that they have there.
+        known = [column for column in columns if column in existing]
+        if self._widens and existing and existing == known != columns:
+            self._widen(columns)
             existing = columns
         if existing not in ([], columns):
             raise UserError(
@@ -76,12 +81,12 @@ class CsvTable:
         if self._path.exists():
             files.sync(self._path)
 
-    def _widen(self, added: list[str]) -> None:
-        """Adds columns after the others, blank in every row that is there."""
-        with self._path.open(newline='') as file:
-            header, *lines = csv.reader(file)
+    def _widen(self, columns: list[str]) -> None:
+        """Gives every row these columns, blank where it has none."""
         text = io.StringIO(newline='')
-        csv.writer(text).writerows([header + added, *(line + [''] * len(added) for line in lines)])
+        writer = csv.DictWriter(text, columns, restval='')
+        writer.writeheader()
+        writer.writerows(self.read())
         self._replace(text.getvalue().encode())
 
     def _replace(self, content: bytes) -> None:
@@ -145,10 +150,16 @@ class RunLog:
         for board in self._boards.values():
             board.close()
 
-    def write(self, name: str, rows: list[Row]) -> None:
-        """Appends rows to a table; all but single episodes also go to the mirrors."""
+    def write(self, name: str, rows: list[Row], conditions: Row | None = None) -> None:
+        """Appends rows to a table; all but single episodes also go to the mirrors.
+
+        Args:
+            name: of the table.
+            rows: with `step` and `seed`.
+            conditions: columns of the table alone, the same in every row.
+        """
         with self._lock:
-            self._write(name, rows)
+            self._write(name, rows, conditions or {})
 
     def sync(self) -> None:
         """Waits until all rows are on the disk."""
@@ -166,8 +177,10 @@ class RunLog:
             scores.setdefault(int(row['step']), []).append(float(score))
         return max(scores, key=lambda step: sum(scores[step]), default=None)
 
-    def _write(self, name: str, rows: list[Row]) -> None:
-        self._table(name).append(rows)
+    def _write(self, name: str, rows: list[Row], conditions: Row) -> None:
+        tags = [{key: row[key] for key in ('step', 'seed')} for row in rows]
+        whole = [tag | conditions | row for tag, row in zip(tags, rows, strict=True)]
+        self._table(name).append(whole)
         if name == 'episodes':
             return
         for row in rows:
@@ -183,7 +196,7 @@ class RunLog:
                 self._wandb_runs[row['seed']].log(tagged | {'step': row['step']})
 
     def _table(self, name: str) -> CsvTable:
-        return CsvTable(self._run_dir / f'{name}.csv')
+        return CsvTable(self._run_dir / f'{name}.csv', widens=name in ('eval', 'episodes'))
 
     def _board(self, seed: int) -> tensorboardX.SummaryWriter:
         if seed not in self._boards:

@@ -106,6 +106,7 @@ def evaluate(
             except StoppedError:
                 return False
             tags = dict(step=step, seed=seed)
-            log.write('eval', [tags | outcomes.summary(episodes, environment)])
-            log.write('episodes', outcomes.rows(episodes, tags, environment))
+            conditions = outcomes.conditions(environment, run.noise, run.agent.settings)
+            log.write('eval', [tags | outcomes.summary(episodes, environment)], conditions)
+            log.write('episodes', outcomes.rows(episodes, tags, environment), conditions)
     return True
