@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_state, small_agent, small_config
+from tests.test_cli import data_dir, run, trained  # noqa: F401
 from utils.deploy import exporting, members
 from utils.deploy import policy as policy_module
 from utils.deploy.evaluate import evaluate
@@ -206,6 +208,22 @@ def test_the_folder_is_enough(folder, policy, tmp_path):
     policy.reset(0)
     expected = [policy.act(row) for row in OBSERVATIONS]
     np.testing.assert_array_equal(np.load(tmp_path / 'actions.npy'), expected)
+
+
+@pytest.mark.long
+def test_the_command_exports_a_seed_of_a_run(trained, tmp_path):  # noqa: F811
+    out = tmp_path / 'policy'
+    result = run(
+        'scripts/export_policy.py', f'--run={trained}', f'--out={out}', '--seed=1', '--n_pi=1'
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch(rf'{out}: seed 1, 12 updates, 0\.\d MB\n', result.stdout)
+    where = np.zeros((1, 2)), np.array([4]), np.array([2])
+    exported = Policy.load(out).decide(*where)
+    np.testing.assert_array_equal(exported, members.of_run(trained, seed=1, n_pi=1).decide(*where))
+    assert not np.array_equal(exported, members.of_run(trained, n_pi=1).decide(*where))
+    result = run('scripts/export_policy.py', f'--run={trained}', f'--out={out}2', '--n_pi=1,4')
+    assert result.stderr == 'error: --n_pi: expected one value here, not 2\n'
 
 
 # One line for what is wrong.
