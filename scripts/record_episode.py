@@ -16,6 +16,7 @@ import _path  # noqa: F401
 from absl import flags
 
 from utils.environments import action_maps, descriptions, envs, wrappers
+from utils.environments.descriptions import NONE
 from utils.errors import UserError
 from utils.jobs import run_flag
 from utils.jobs.restore import restore
@@ -43,6 +44,10 @@ def main(_: list[str]) -> None:
     noise = wrappers.recorded_noise(record)
     action_map = action_maps.recorded(record, directory / runs.RECORD)
     environment = descriptions.recorded(record, directory / runs.RECORD)
+    if environment == NONE:
+        raise UserError(
+            f'--run: {directory} was trained without an environment, so there is nothing to draw'
+        )
     place, config_name = noise.of(record['env_name']), record['agent']['config_name']
     name = f'{place}_{config_name}_{seed}_{FLAGS.episode}'
     path = out / f'{re.sub(r"[^A-Za-z0-9_.-]", "_", name)}.webp'

@@ -203,5 +203,10 @@ def test_what_a_limit_of_time_ends_is_cut_and_what_ends_by_reward_is_not(falling
     played = falling.collect(np.arange(2))
     assert played.done.all()
     assert played.steps[0] < played.steps[1] == 20
-    assert not played.cut[0]
-    assert played.cut[1] != played.success[1]
+    np.testing.assert_array_equal(played.cut, [False, True])
+
+
+@pytest.mark.parametrize('family', ['pointmaze-medium-navigate', 'cube-single-play'])
+def test_success_ends_the_episodes_of_ogbench(family):
+    """So that where a limit of time ends one, its last reward is that of a task not solved."""
+    assert envs.make_env(f'{family}-singletask-v0').unwrapped._terminate_at_goal

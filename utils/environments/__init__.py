@@ -1,1 +1,1 @@
-"""OGBench's environments: names, rewards, noise, many of them in worker processes."""
+"""Environments: OGBench's names, any of Gymnasium, rewards, noise, many in worker processes."""

@@ -74,9 +74,8 @@ def play(env: gymnasium.Env, actions: np.ndarray) -> np.ndarray:
         done = terminated or truncated
         if done:
             break
-    success = info['success']
-    cut = truncated and not terminated and not success
-    return _report(observation, rewards, done, success, cut)
+    cut = truncated and not terminated
+    return _report(observation, rewards, done, info['success'], cut)
 
 
 def _report(
