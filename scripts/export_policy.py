@@ -19,13 +19,14 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string('out', None, 'Folder to write; it must not hold a policy.', required=True)
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_integer('seed', None, "Member of the run; default: the run's first seed.")
+flags.DEFINE_bool('half', False, 'Round parameters to float16: half the size, another policy.')
 
 
 def main(_: list[str]) -> None:
     out = Path(FLAGS.out).expanduser()
     member = members.load(run_flag.directory(), FLAGS.step, FLAGS.seed)
     given = setting_flags.given(member.agent, member.record['agent']['agent_name'])
-    exporting.write(out, member, member.agent.configure(**given))
+    exporting.write(out, member, member.agent.configure(**given), FLAGS.half)
     print(f'{out}: seed {member.seed}, {member.step} updates, {exporting.size(out):.1f} MB')
 
 

@@ -72,12 +72,12 @@ def evaluate(
         else LocalEnv(environment, noise, action_map)
     )
     with environments:
-        played = evaluation.evaluate(_act_of(policy), environments, episodes, key=None)
+        played = evaluation.evaluate(act_of(policy), environments, episodes, key=None)
     low, high = statistics.success_interval(played.success)
     return Evaluation(float(played.success.mean()), low, high, *played[:3])
 
 
-def _act_of(policy: Policy) -> acting.Act:
+def act_of(policy: Policy) -> acting.Act:
     """Returns a policy as evaluations ask it; its key is its own."""
 
     def act_on(

@@ -27,13 +27,15 @@ from utils.rollouts import acting
 MODULE = Path(policy.__file__)
 
 
-def write(out: Path, member: Member, settings: Any) -> None:
+def write(out: Path, member: Member, settings: Any, half: bool = False) -> None:
     """Exports a member's policy; its record, without which there is none, is written last.
 
     Args:
         out: folder; it must not hold a policy.
         member: whose policy it is.
         settings: of inference; those that are not traced are fixed in the program.
+        half: whether parameters are rounded to float16, for a file of half the size. The policy is
+            another one then, by as much; what is exported is what is to be evaluated.
 
     Raises:
         UserError: it cannot be exported, or the folder cannot be written to or holds one.
@@ -51,7 +53,7 @@ def write(out: Path, member: Member, settings: Any) -> None:
         *policy.signature(record, parameters)
     )
     contents = {policy.PROGRAM: bytes(exported.mlir_module_serialized)}
-    contents[policy.PARAMETERS] = _npz(parameters)
+    contents[policy.PARAMETERS] = _npz(_halved(parameters) if half else parameters)
     contents[MODULE.name] = MODULE.read_bytes()
     record |= dict(
         calling_convention=exported.calling_convention_version,
@@ -115,6 +117,13 @@ def _read_by(act: Callable, shapes: dict[str, Any], observation_dim: int, settin
 def size(folder: Path) -> float:
     """Returns the megabytes of a folder's files."""
     return math.fsum(path.stat().st_size for path in folder.iterdir()) / 1e6
+
+
+def _halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        name: array.astype(np.float16) if array.dtype == np.float32 else array
+        for name, array in arrays.items()
+    }
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

@@ -214,7 +214,12 @@ def _read(path: Path, digest: str) -> bytes:
 def _read_parameters(folder: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     content = _read(folder / PARAMETERS, record['files'][PARAMETERS])
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return dict(arrays)
+        return {name: _widened(array) for name, array in arrays.items()}
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+    """Programs compute in float32; a file of half the size holds float16."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _temperatures(
