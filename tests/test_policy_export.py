@@ -258,7 +258,7 @@ def change(**told):
         (lambda folder: (folder / 'program.mlir').unlink(), r'program\.mlir: cannot be read'),
         (lambda folder: (folder / 'policy.json').unlink(), r'policy\.json is missing'),
         (change(format=2), r'has format 2, .*take the policy\.py that lies beside it'),
-        (change(platforms=['tpu']), r'cannot run it here \(it is for tpu, not for cpu; set JAX_PL'),
+        (change(platforms=['tpu']), r'runs on tpu, but JAX finds cpu; set JAX_PLATFORMS'),
         (change(calling_convention=99), r'cannot run it here .*convention 99.*export the run by'),
     ],
 )

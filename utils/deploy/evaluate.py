@@ -44,10 +44,9 @@ def evaluate(
 ) -> Evaluation:
     """Plays episodes 0 to `episodes - 1` from the start states of scripts/evaluate.py.
 
-    A policy of a run has the outcomes of that script, to the bit, on the same machine, however many
-    processes there are: decisions are computed in batches of one size. An exported one has them as
-    well, as long as the JAX that runs it compiles as the one that trained. The policy's own episode
-    is not touched.
+    An episode has the outcome that it has there, to the bit, under the same JAX on the same kind of
+    device, however many processes there are: decisions are computed in batches of one size. The
+    episode that the policy is in, and NumPy's global generator, stay as they are.
 
     Args:
         policy: of a run (`members.of_run`) or exported (`Policy.load`).

@@ -2,7 +2,8 @@
 
 The program is StableHLO, by `jax.export`, for any number of rows. Temperatures and parameters are
 its arguments: a program with constants for parameters would be slow to load, and XLA would be free
-to round what it computes from them otherwise than training did.
+to round what it computes from them otherwise than the run does. Many candidates and samples are
+computed in blocks (`utils/models/blocks.py`) of the size that suits the device that exports.
 """
 
 import hashlib
