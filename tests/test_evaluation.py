@@ -456,7 +456,8 @@ class ScriptedEnvs:
     def start(self, environments, episodes):
         for number, episode in zip(environments, episodes, strict=True):
             self.running[number] = Scripted(int(episode))
-            report = env_processes._report(self.running[number].observe(), [], False, False)
+            begun = self.running[number].observe(), [], False, False, False
+            report = env_processes._report(*begun)
             self.reports[number] = report.tobytes()
 
     def play(self, environments, actions):
