@@ -456,15 +456,16 @@ class ScriptedEnvs:
     def start(self, environments, episodes):
         for number, episode in zip(environments, episodes, strict=True):
             self.running[number] = Scripted(int(episode))
-            report = env_processes._report(self.running[number].observe(), [], False, False, False)
+            begun = self.running[number].observe(), [], False, False, False
+            report = env_processes._report(*begun)
             self.reports[number] = report.tobytes()
 
     def play(self, environments, actions):
         for number, chunk in zip(environments, actions, strict=True):
-            self.reports[number] = env_processes.play(self.running[number], chunk).tobytes()
+            self.reports[number] = env_processes._play(self.running[number], chunk).tobytes()
 
     def collect(self, environments):
-        return env_processes.read([self.reports.pop(number) for number in environments])
+        return env_processes._read([self.reports.pop(number) for number in environments])
 
 
 def promising(state, observations, key, settings):
