@@ -462,10 +462,10 @@ class ScriptedEnvs:
 
     def play(self, environments, actions):
         for number, chunk in zip(environments, actions, strict=True):
-            self.reports[number] = env_processes._play(self.running[number], chunk).tobytes()
+            self.reports[number] = env_processes.play(self.running[number], chunk).tobytes()
 
     def collect(self, environments):
-        return env_processes._read([self.reports.pop(number) for number in environments])
+        return env_processes.read([self.reports.pop(number) for number in environments])
 
 
 def promising(state, observations, key, settings):

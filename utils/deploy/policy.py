@@ -1,4 +1,4 @@
-"""A trained policy for a program of one's own. It needs this file, JAX and NumPy, nothing else.
+"""A trained policy for a program of one's own. It needs this file, JAX and NumPy alone.
 
     policy = Policy.load('policies/cube')
     policy.reset(seed=0)
@@ -213,12 +213,8 @@ def _read(path: Path, digest: str) -> bytes:
 def _read_parameters(folder: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     content = _read(folder / PARAMETERS, record['files'][PARAMETERS])
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: _widened(array) for name, array in arrays.items()}
-
-
-def _widened(array: np.ndarray) -> np.ndarray:
-    """Programs compute in float32; a file of half the size holds float16."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+        narrow = [name for name in arrays if arrays[name].dtype == np.float16]
+        return dict(arrays) | {name: arrays[name].astype(np.float32) for name in narrow}
 
 
 def _temperatures(
@@ -297,8 +293,8 @@ def _exported(
 
 
 def _cannot_run(folder: Path, record: Mapping[str, Any], error: Exception) -> str:
-    reason = ' '.join(str(error).split())[:200] or type(error).__name__
+    reason, writer = ' '.join(str(error).split())[:200], record['versions']['jax']
     return (
-        f'{folder}: JAX {jax.__version__} cannot run it here ({reason}); it was written by JAX '
-        f'{record["versions"]["jax"]}: install that or a later one, or export the run by this one'
+        f'{folder}: JAX {jax.__version__} cannot run it here ({reason or type(error).__name__}); '
+        f'JAX {writer} wrote it: install that or a later one, or export the run by this one'
     )

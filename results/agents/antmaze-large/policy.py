@@ -1,4 +1,4 @@
-"""A trained policy for a program of one's own. It needs this file, JAX and NumPy, nothing else.
+"""A trained policy for a program of one's own. It needs this file, JAX and NumPy alone.
 
     policy = Policy.load('policies/cube')
     policy.reset(seed=0)
@@ -73,6 +73,7 @@ class Policy:
         temperatures = _temperatures(folder, record, temperatures)
         parameters = _read_parameters(folder, record)
         code = _read(folder / PROGRAM, record['files'][PROGRAM])
+        _check_platform(folder, record['platforms'])
         try:
             policy = cls(_compiled(record, code, parameters, temperatures), record)
             policy.decide(np.zeros((1, record['observation_dim'])), np.zeros(1), np.zeros(1))
@@ -203,9 +204,7 @@ def _read(path: Path, digest: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(
-            f'{path}: cannot be read ({error.strerror}); copy the folder again'
-        ) from error
+        raise ValueError(f'{path}: cannot be read ({error.strerror}); copy it again') from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f'{path}: damaged (its SHA-256 is another); copy the folder again')
     return content
@@ -214,12 +213,8 @@ def _read(path: Path, digest: str) -> bytes:
 def _read_parameters(folder: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     content = _read(folder / PARAMETERS, record['files'][PARAMETERS])
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: _widened(array) for name, array in arrays.items()}
-
-
-def _widened(array: np.ndarray) -> np.ndarray:
-    """Programs compute in float32; a file of half the size holds float16."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+        narrow = [name for name in arrays if arrays[name].dtype == np.float16]
+        return dict(arrays) | {name: arrays[name].astype(np.float32) for name in narrow}
 
 
 def _temperatures(
@@ -229,13 +224,25 @@ def _temperatures(
     for name, value in changes.items():
         if name not in known:
             raise ValueError(
-                f'{name}: {folder} has no such temperature; it has {", ".join(known) or "none"}. '
-                'Other settings are fixed by an export'
+                f'{name}: {folder} has no such temperature; it has {", ".join(known) or "none"}'
             )
         if not float(value) >= 0.0:
             raise ValueError(f'{name}: a temperature is at least 0, not {value}')
     # Strict JSON has no infinity: it is text there.
     return {name: np.float32(value) for name, value in {**known, **changes}.items()}
+
+
+def _check_platform(folder: Path, platforms: list[str]) -> None:
+    try:
+        jax.devices()
+        found = export.default_export_platform()
+    except (RuntimeError, AssertionError):  # one was asked for that is not installed
+        found = 'none'
+    if found not in platforms:
+        raise ValueError(
+            f'{folder}: runs on {", ".join(platforms)}, but JAX finds {found}; '
+            'set JAX_PLATFORMS=cpu, or install JAX for one of these'
+        )
 
 
 def _compiled(
@@ -273,11 +280,8 @@ def _exported(
     def stand_in(parameters, observations, *_):
         return jnp.zeros((observations.shape[0], *shape), jnp.float32)
 
-    platforms, found = tuple(record['platforms']), export.default_export_platform()
-    if found not in platforms:
-        raise ValueError(f'it is for {", ".join(platforms)}, not for {found}; set JAX_PLATFORMS')
     arguments = signature(record, parameters)
-    lent = export.export(jax.jit(stand_in), platforms=platforms)(*arguments)
+    lent = export.export(jax.jit(stand_in), platforms=tuple(record['platforms']))(*arguments)
     return dataclasses.replace(
         lent,
         fun_name='act',
@@ -289,8 +293,8 @@ def _exported(
 
 
 def _cannot_run(folder: Path, record: Mapping[str, Any], error: Exception) -> str:
-    reason = ' '.join(str(error).split())[:200] or type(error).__name__
+    reason, writer = ' '.join(str(error).split())[:200], record['versions']['jax']
     return (
-        f'{folder}: JAX {jax.__version__} cannot run it here ({reason}); it was written by JAX '
-        f'{record["versions"]["jax"]}: install that or a later one, or export the run by this one'
+        f'{folder}: JAX {jax.__version__} cannot run it here ({reason or type(error).__name__}); '
+        f'JAX {writer} wrote it: install that or a later one, or export the run by this one'
     )
