@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from scipy.special import softmax as softmax_along
 from scipy.stats import norm
 
@@ -196,8 +197,13 @@ def slow_project(points, probabilities, low, high, num):
 
 def project(points, probabilities):
     """On the atoms 0, 1, 2, 3, 4."""
-    support = jnp.float32(0.0), jnp.float32(4.0)
-    return categorical.project(jnp.array([points]), jnp.array([probabilities]), support, 5)[0]
+    atoms = jnp.arange(5.0)
+    even, uneven = (
+        categorical.project(jnp.array([points]), jnp.array([probabilities]), atoms, kind)[0]
+        for kind in (True, False)
+    )
+    np.testing.assert_allclose(even, uneven, atol=1e-6)
+    return even
 
 
 @pytest.mark.parametrize(
@@ -224,18 +230,44 @@ def random_distributions(low, high):
 
 def test_projection_keeps_mass_and_within_the_support_the_mean():
     points, probabilities = random_distributions(-10.0, 0.0)
-    projected = categorical.project(points, probabilities, SUPPORT, 11)
+    projected = categorical.project(points, probabilities, jnp.float32(ATOMS))
     np.testing.assert_allclose(projected.sum(axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(
         projected @ ATOMS, np.sum(points * probabilities, axis=1), rtol=1e-4, atol=1e-5
     )
 
 
+def steps_config(**changes):
+    return ConfigDict(dict(num_atoms=21, atom_steps=100, discount=0.9) | changes)
+
+
+def test_atoms_in_steps_are_the_returns_of_successes_evenly_spaced_in_time():
+    """The last before 'never' is that of a success after 100 steps, the next of one after 95."""
+    atoms = categorical.atoms(steps_config(), (jnp.float32(-10.0), jnp.float32(0.0)))
+    steps = [100 - 100 * k / 19 for k in range(20)]
+    paid = [-sum(0.9**t for t in range(int(step))) for step in steps if step == int(step)]
+    assert atoms[0] == -10.0
+    np.testing.assert_allclose(atoms[1:], [-(1 - 0.9**t) / 0.1 for t in steps], rtol=1e-5)
+    np.testing.assert_allclose([atoms[1], atoms[20]], [paid[0], paid[-1]], rtol=1e-5)
+    assert (np.diff(atoms) > 0).all()
+
+
+def test_projection_onto_atoms_in_steps_keeps_mass_and_mean():
+    atoms = categorical.atoms(steps_config(), (jnp.float32(-10.0), jnp.float32(0.0)))
+    points, probabilities = random_distributions(-10.0, 0.0)
+    projected = categorical.project(points, probabilities, atoms, even=False)
+    np.testing.assert_allclose(projected.sum(axis=1), 1.0, rtol=1e-5)
+    means = np.sum(points * probabilities, axis=1)
+    np.testing.assert_allclose(projected @ atoms, means, rtol=1e-4, atol=1e-5)
+    neighbours = categorical.project(atoms[None, :3], jnp.full((1, 3), 1 / 3), atoms, even=False)
+    np.testing.assert_allclose(neighbours[0, :3], 1 / 3, rtol=1e-5)
+
+
 def test_projection_equals_an_independent_one():
     points, probabilities = random_distributions(-14.0, 3.0)
     points[:, 0] = np.round(points[:, 0])
     np.testing.assert_allclose(
-        categorical.project(points, probabilities, SUPPORT, 11),
+        categorical.project(points, probabilities, jnp.float32(ATOMS)),
         slow_project(points, probabilities, -10.0, 0.0, 11),
         atol=1e-5,
     )

@@ -1,5 +1,7 @@
 """The return distribution on fixed atoms: C51 (arXiv 1707.06887)."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -13,7 +15,13 @@ from utils.models.settings import Declared, Setting, at_least
 from utils.models.train_state import Params
 
 SETTINGS: Declared = dict(
-    num_atoms=Setting(101, at_least(2), 'categorical: atoms over the bounds of the return'),
+    num_atoms=Setting(101, at_least(3), 'categorical: atoms over the bounds of the return'),
+    atom_steps=Setting(
+        0,
+        at_least(0),
+        'categorical: 0 spaces the atoms evenly in the return; N spaces them evenly in the time to '
+        'success, up to N steps, with one atom for never',
+    ),
 )
 
 
@@ -27,29 +35,43 @@ def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Para
     return net.init(key, jnp.zeros((1, observation_dim + chunk_dim)))
 
 
-def atoms(support: tuple[jax.Array, jax.Array], num: int) -> jax.Array:
-    """Returns `num` evenly spaced returns over the support, (num,)."""
-    return jnp.linspace(*support, num)
+def atoms(config: ConfigDict, support: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Returns the returns that carry probability, ascending, (num_atoms,).
+
+    Evenly spaced over the support, or, with `atom_steps`, where a reward of -1 until success puts
+    successes that are evenly spaced in time: t steps cost (1 - discount ** t) / (1 - discount). A
+    discount of .99 leaves 5 of 101 even atoms to all successes after 300 steps.
+    """
+    low, high = support
+    if config.atom_steps == 0:
+        return jnp.linspace(low, high, config.num_atoms)
+    steps = jnp.linspace(config.atom_steps, 0.0, config.num_atoms - 1)
+    share = -jnp.expm1(steps * math.log(config.discount))
+    return jnp.concatenate([jnp.stack([low]), high - (high - low) * share])
 
 
 def project(
-    points: jax.Array, probabilities: jax.Array, support: tuple[jax.Array, jax.Array], num: int
+    points: jax.Array, probabilities: jax.Array, atoms: jax.Array, even: bool = True
 ) -> jax.Array:
-    """Projects distributions on arbitrary points onto the atoms, splitting mass between neighbours.
+    """Projects return distributions on arbitrary points onto atoms: mass goes to both neighbours.
 
-    Points beyond the support go to its ends. The mean is kept where no point is beyond.
+    Points beyond the atoms go to the first or the last. The mean is kept where none is beyond.
 
     Args:
         points: (batch, m) returns.
         probabilities: (batch, m), summing to 1.
-        support: bounds of the atoms.
-        num: number of atoms.
+        atoms: (num,) ascending.
+        even: whether they are evenly spaced.
 
     Returns:
         (batch, num), summing to 1 (C51's projection, arXiv 1707.06887, equation 7).
     """
-    low, high = support
-    position = (jnp.clip(points, low, high) - low) / (high - low) * (num - 1)
+    num = len(atoms)
+    if even:
+        low, high = atoms[0], atoms[-1]
+        position = (jnp.clip(points, low, high) - low) / (high - low) * (num - 1)
+    else:
+        position = jnp.interp(points, atoms, jnp.arange(num, dtype=atoms.dtype))
     # The share of a point that an atom gets falls linearly to 0 over one spacing.
     shares = jnp.clip(1.0 - jnp.abs(position[..., None] - jnp.arange(num)[None, None]), 0.0, 1.0)
     return jnp.einsum('bm,bmn->bn', probabilities, shares)
@@ -82,14 +104,15 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Cross-entropy to the projected distribution of r + g Z_bar'; see `ValueModel.loss`."""
     del key
-    num = config.num_atoms
+    places = atoms(config, support)
     next_logits = _logits(net, target_params, batch.next_observations, next_actions)
     next_probabilities = jax.nn.softmax(next_logits, axis=-1)
-    points = batch.rewards[:, None] + batch.discounts[:, None] * atoms(support, num)[None]
-    target = jax.lax.stop_gradient(project(points, next_probabilities, support, num))
+    points = batch.rewards[:, None] + batch.discounts[:, None] * places[None]
+    projected = project(points, next_probabilities, places, config.atom_steps == 0)
+    target = jax.lax.stop_gradient(projected)
     logits = _logits(net, params, batch.observations, flatten(batch.actions))
-    means = jnp.sum(target * atoms(support, num)[None], axis=-1)
-    second = jnp.sum(target * jnp.square(atoms(support, num))[None], axis=-1)
+    means = jnp.sum(target * places[None], axis=-1)
+    second = jnp.sum(target * jnp.square(places)[None], axis=-1)
     deviation = jnp.sqrt(jnp.maximum(jnp.mean(second) - jnp.square(jnp.mean(means)), 0.0))
     metrics = {'return_mean': jnp.mean(means), 'return_std': deviation}
     return cross_entropy(logits, target, batch.td_mask), metrics
@@ -106,6 +129,6 @@ def distribution(
     flow_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
     """All atoms with their probabilities; see `ValueModel.distribution`."""
-    del config, noise, flow_steps
+    del noise, flow_steps
     probabilities = jax.nn.softmax(_logits(net, params, observations, actions), axis=-1)
-    return jnp.broadcast_to(atoms(support, net.output_dim), probabilities.shape), probabilities
+    return jnp.broadcast_to(atoms(config, support), probabilities.shape), probabilities
