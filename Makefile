@@ -4,10 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all test-slurm lint lock clean
+.PHONY: demo demo-cube watch test test-all test-slurm lint lock clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --out=demo
+
+# Longer: a robot arm, six numbers of candidates.
+demo-cube: $(STAMP)
+	$(BIN)/python scripts/demo.py --out=demo_cube --env_name=cube-single-play-singletask-task1-v0 \
+		--config=evor_small --offline_steps=15000 --eval_episodes=50 --n_pi=1,2,4,8,16,32
+
+# Plays a trained agent of the repository and draws it.
+watch: $(STAMP)
+	$(BIN)/python scripts/watch.py --policy=results/agents/scene --out=watch
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not long'
@@ -42,4 +51,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo demo_cube watch

@@ -124,6 +124,10 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
         evor, **SMALL_EVOR | EXACT | dict(value_model='scalar', num_value_nets=2)
     ),
     'evor_c51_small': partial(evor, **SMALL_EVOR | EXACT | dict(value_model='categorical')),
+    # The same for mazes: several steps of reward, atoms in time (docs/results/atoms.md).
+    'evor_c51_maze_small': partial(
+        evor, **SMALL_EVOR | EXACT | dict(value_model='categorical', n_step=25, atom_steps=1000)
+    ),
     'evor_qr_small': partial(evor, **SMALL_EVOR | EXACT | dict(value_model='quantile')),
     'qc1_small': partial(qc, **SMALL_QC),
     'qc5_small': partial(qc, **SMALL_QC, chunk_length=5),

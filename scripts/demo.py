@@ -23,17 +23,16 @@ from utils.system import command
 FLAGS = flags.FLAGS
 flags.DEFINE_string('out', 'demo', 'Folder for data, run and pictures.')
 flags.DEFINE_integer('episodes', 200, 'Training episodes to generate.', lower_bound=1)
-flags.DEFINE_string('env_name', 'cube-single-play-singletask-task1-v0', 'Environment.')
-flags.DEFINE_integer('offline_steps', 15_000, 'Updates.', lower_bound=1)
-flags.DEFINE_integer('eval_episodes', 50, 'Episodes of each evaluation.', lower_bound=1)
-flags.DEFINE_list('n_pi', ['1', '2', '4', '8', '16', '32'], 'Numbers of candidates.')
-
-CONFIG = 'evor_small'
+flags.DEFINE_string('env_name', 'pointmaze-medium-navigate-singletask-task1-v0', 'Environment.')
+flags.DEFINE_string('config', 'evor_c51_maze_small', 'Config of the agent.')
+flags.DEFINE_integer('offline_steps', 3_000, 'Updates.', lower_bound=1)
+flags.DEFINE_integer('eval_episodes', 25, 'Episodes of each evaluation.', lower_bound=1)
+flags.DEFINE_list('n_pi', ['1', '2', '4', '8', '16'], 'Numbers of candidates.')
 
 
 def main(_: list[str]) -> None:
     out = Path(FLAGS.out)
-    run_dir = runs.run_dir(str(out / 'exp'), FLAGS.env_name, CONFIG, [0])
+    run_dir = runs.run_dir(str(out / 'exp'), FLAGS.env_name, FLAGS.config, [0])
     started = time.perf_counter()
     _run(
         'scripts/generate_data.py',
@@ -45,7 +44,7 @@ def main(_: list[str]) -> None:
     _run(
         'main.py',
         env_name=FLAGS.env_name,
-        agent=f'configs.py:{CONFIG}',
+        agent=f'configs.py:{FLAGS.config}',
         dataset_dir=out / 'data',
         save_dir=out / 'exp',
         offline_steps=FLAGS.offline_steps,

@@ -24,6 +24,7 @@ VERBS = {
     'figures': 'scripts/make_figures.py',
     'report': 'scripts/report.py',
     'record': 'scripts/record_episode.py',
+    'watch': 'scripts/watch.py',
     'settings': 'scripts/list_settings.py',
     'demo': 'scripts/demo.py',
 }

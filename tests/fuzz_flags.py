@@ -34,7 +34,7 @@ INT32 = 2**31 - 1
 # Settings for which infinity has a meaning.
 TEMPERATURES = ('tau_r', 'tau_q')
 # Whole numbers that may be 0.
-FROM_ZERO = ('n_step', 'policy_seed')
+FROM_ZERO = ('n_step', 'policy_seed', 'atom_steps')
 UNIT, POSITIVE = (0.0, 1.0), (0.0, math.inf)
 BOUNDS = dict(discount=UNIT, tau=UNIT, lam=UNIT, mean_share=UNIT, expectile=UNIT)
 BOUNDS |= dict(lr=POSITIVE, alpha=POSITIVE, kappa=POSITIVE, tau_r=POSITIVE, tau_q=POSITIVE)
