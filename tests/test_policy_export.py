@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import random_state, small_agent, small_config
-from tests.test_cli import data_dir, run, trained  # noqa: F401
+from tests.test_cli import ROOT, data_dir, run, trained  # noqa: F401
 from utils.deploy import exporting, members
 from utils.deploy import policy as policy_module
 from utils.deploy.evaluate import evaluate
@@ -166,6 +166,36 @@ def test_the_module_needs_jax_and_numpy_alone():
     }
     names = {name.split('.')[0] for name in found} - sys.stdlib_module_names
     assert names == {'jax', 'numpy'}
+
+
+def test_a_policy_of_half_the_size_acts_by_rounded_parameters(tmp_path):
+    member = member_of('bc5_small')
+    whole = export(tmp_path / 'whole', member)
+    exporting.write(tmp_path / 'half', member, member.agent.settings, half=True)
+    sizes = [(f / 'parameters.npz').stat().st_size for f in (whole, tmp_path / 'half')]
+    assert 0.4 < sizes[1] / sizes[0] < 0.9  # names and headers are not halved
+    rounded = jax.tree.map(
+        lambda leaf: (
+            leaf.astype(np.float16).astype(np.float32) if leaf.dtype == np.float32 else leaf
+        ),
+        member.state,
+    )
+    chosen = played(Policy.load(tmp_path / 'half'), seed=7, num=4)
+    expected = chunks_of_the_run(member._replace(state=rounded), 7, 4)
+    np.testing.assert_array_equal(chosen, expected)
+
+
+def test_agents_of_the_repository_load_and_say_where_they_act():
+    """Each is at most 3 MB, and its policy.py is the one of this commit."""
+    folders = sorted(path.parent for path in (ROOT / 'results/agents').glob('*/policy.json'))
+    assert folders
+    for folder in folders:
+        assert exporting.size(folder) <= 3.0
+        assert (folder / 'policy.py').read_text() == Path(policy_module.__file__).read_text()
+        policy = Policy.load(folder)
+        action = policy.act(np.zeros(policy.record['observation_dim']))
+        assert action.shape == (policy.record['action_dim'],)
+        assert policy.record['env_name'].startswith(folder.name)
 
 
 def test_a_folder_has_what_acting_reads_and_no_more(evor, folder):
@@ -385,3 +415,15 @@ def test_an_evaluation_leaves_the_global_generator_as_it_was(exported_walker):
 def test_an_environment_of_another_size_costs_one_line(policy):
     with pytest.raises(ValueError, match=r'expected 3 numbers, not shape \(2,\)'):
         evaluate(policy, ENV, 1)
+
+
+@pytest.mark.long
+def test_an_agent_of_the_repository_is_watched(tmp_path):
+    result = run('scripts/watch.py', f'--policy={tmp_path}')
+    assert result.returncode == 2
+    assert re.fullmatch(r'error: --policy: .* no policy here .*\n', result.stderr)
+    result = run('scripts/watch.py', '--policy=results/agents/scene', f'--out={tmp_path}')
+    if 'no OpenGL draws here' in result.stderr:
+        pytest.skip(result.stderr)
+    assert 'webp: solved in' in result.stdout
+    assert {path.suffix for path in tmp_path.iterdir()} == {'.webp', '.png'}
