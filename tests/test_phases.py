@@ -98,6 +98,7 @@ def test_a_finished_run_of_bc_is_the_base_policy(trained, data_dir, tmp_path):  
     assert records[0] == records[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     'change', ['--agent.policy_steps=6', '--agent.policy_seed=1', '--agent.policy_hidden_dims=(4,)']
 )
@@ -227,6 +228,8 @@ def test_a_damaged_policy_file_costs_one_line(exported, tmp_path, change, messag
         policy_file.read(path, config, record['observation_dim'], record['action_dim'])
 
 
+# Ten starts of a program, four seconds each.
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -93,7 +93,10 @@ def test_every_target_knows_the_mean(name, model):
 
 
 @group('tied_actions')
-@pytest.mark.parametrize('model', OTHERS)
+# One in every lane; the others train for half a minute each.
+@pytest.mark.parametrize(
+    'model', [pytest.param(x, marks=[pytest.mark.long] * (x != 'scalar')) for x in OTHERS]
+)
 def test_every_other_model_knows_the_mean(model):
     for errors in measured('tied_actions', model):
         assert abs(errors['mean_error']) <= 0.03
@@ -111,6 +114,7 @@ def test_every_distributional_model_learns_the_distribution(model):
     assert scalar[1]['wasserstein'] == pytest.approx(0.25, abs=0.02)  # E|G - 1/2|
 
 
+@pytest.mark.long
 def test_velocity_target_learns_the_base_noise_around_the_mean():
     """Nothing is random, the return is 2: what is learned is N(2, sigma^2), in net units."""
     fitted = trained('constant', 'velocity')

@@ -15,7 +15,7 @@ from utils.models.settings import Declared, Setting, at_least
 from utils.models.train_state import Params
 
 SETTINGS: Declared = dict(
-    num_atoms=Setting(101, at_least(3), 'categorical: atoms over the bounds of the return'),
+    num_atoms=Setting(101, at_least(2), 'categorical: atoms over the bounds of the return'),
     atom_steps=Setting(
         0,
         at_least(0),
