@@ -22,15 +22,8 @@ RESERVED = ('env_name', 'sparse', 'agent', 'task', 'tasks', 'seed', 'seeds')
 OWN = ('save_dir', 'dataset_dir', 'dataset_url')
 # How SLURM says that a job is not over yet.
 SLURM_RUNNING = ('RUNNING', 'COMPLETING', 'SUSPENDED', 'STOPPED', 'SIGNALING', 'STAGE_OUT')
-SLURM_QUEUED = (
-    'PENDING',
-    'CONFIGURING',
-    'REQUEUED',
-    'REQUEUE_FED',
-    'REQUEUE_HOLD',
-    'SPECIAL_EXIT',
-    'RESIZING',
-)
+SLURM_QUEUED = ('PENDING', 'CONFIGURING', 'REQUEUED', 'REQUEUE_FED', 'REQUEUE_HOLD')
+SLURM_QUEUED += ('SPECIAL_EXIT', 'RESIZING')
 SLURM_QUIET = ('COMPLETED', 'CANCELLED')
 
 
