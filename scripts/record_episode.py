@@ -8,7 +8,6 @@ six pictures, and appends what happened to OUT/videos.csv. Drawing needs OpenGL:
 OSMesa (libosmesa6).
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -53,17 +52,12 @@ def main(_: list[str]) -> None:
     path = out / f'{re.sub(r"[^A-Za-z0-9_.-]", "_", name)}.webp'
     if path.exists():
         raise UserError(f'{path}: exists already; choose another --out')
-    backend, reasons = rendering.find_backend()
-    if backend is None:
-        raise UserError(
-            f'no OpenGL draws here ({reasons}); install libegl1 or libosmesa6, then repeat'
-        )
-    os.environ['MUJOCO_GL'] = backend  # before MuJoCo is imported, as environments are made
+    backend = rendering.choose_backend()  # before MuJoCo is imported, as environments are made
     agent, population, step = restore(directory, record, environment, FLAGS.step, draws=True)
     state = populations.member(population, record['seeds'].index(seed))
     act = acting.bind(agent.act, state, agent.settings, agent.sampler)
     env = envs.make_env(environment, noise, draws=True, action_map=action_map)
-    every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
+    every = rendering.steps_per_frame(env, FLAGS.max_frames)
     key = populations.stream(seed, populations.EVAL_STREAM)
     recording = rendering.record(env, act, key, FLAGS.episode, every)
     env.close()

@@ -7,7 +7,6 @@ OUT/ENV_EPISODE.webp, an animation, and .png, a strip of six pictures. Drawing n
 (libegl1) or OSMesa (libosmesa6).
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -40,15 +39,10 @@ def main(_: list[str]) -> None:
     told = Path(FLAGS.policy) / 'policy.json'
     environment = descriptions.recorded(policy.record, told)
     noise = wrappers.recorded_noise(policy.record)
-    backend, reasons = rendering.find_backend()
-    if backend is None:
-        raise UserError(
-            f'no OpenGL draws here ({reasons}); install libegl1 or libosmesa6, then repeat'
-        )
-    os.environ['MUJOCO_GL'] = backend  # before MuJoCo is imported, as environments are made
+    rendering.choose_backend()  # before MuJoCo is imported, as environments are made
     action_map = action_maps.recorded(policy.record, told)
     env = envs.make_env(environment, noise, draws=True, action_map=action_map)
-    every = -(-(env.spec.max_episode_steps or FLAGS.max_frames) // FLAGS.max_frames)
+    every = rendering.steps_per_frame(env, FLAGS.max_frames)
     # The policy has a key of its own.
     played = rendering.record(env, act_of(policy), jax.random.key(0), FLAGS.episode, every)
     env.close()

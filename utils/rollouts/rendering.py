@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from utils.environments import envs
+from utils.errors import UserError
 from utils.rollouts.acting import Act
 
 BACKENDS = ('egl', 'osmesa')
@@ -65,6 +66,26 @@ def find_backend() -> tuple[str | None, str]:
             return backend, '; '.join(reasons)
         reasons.append(f'MUJOCO_GL={backend}: {reason}')
     return None, '; '.join(reasons)
+
+
+def choose_backend() -> str:
+    """Makes MuJoCo, which must not be imported yet, draw by what works here; returns that.
+
+    Raises:
+        UserError: nothing does.
+    """
+    backend, reasons = find_backend()
+    if backend is None:
+        raise UserError(
+            f'no OpenGL draws here ({reasons}); install libegl1 or libosmesa6, then repeat'
+        )
+    os.environ['MUJOCO_GL'] = backend
+    return backend
+
+
+def steps_per_frame(env: gymnasium.Env, max_frames: int) -> int:
+    """Returns after how many steps to draw, so that the longest episode has `max_frames`."""
+    return -(-(env.spec.max_episode_steps or max_frames) // max_frames)
 
 
 def _try(backend: str) -> str:
