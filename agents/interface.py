@@ -91,6 +91,7 @@ class Agent(NamedTuple):
             successor; 0: none.
         sampler: a base policy that is somebody else's, (observations (n, observation_dim), key,
             num) -> (n, num, h * action_dim); `act` is given its samples. None: the state has one.
+        chunk_length: h, actions of a decision.
     """
 
     init: Callable
@@ -104,6 +105,7 @@ class Agent(NamedTuple):
     discount: float
     num_candidates: int = 0
     sampler: Callable | None = None
+    chunk_length: int = 1
 
 
 def bind(module: ModuleType, model: Any) -> Agent:
@@ -135,4 +137,5 @@ def bind(module: ModuleType, model: Any) -> Agent:
         shared=module.SHARED,
         discount=config.discount,
         num_candidates=num_candidates(config),
+        chunk_length=config.chunk_length,
     )

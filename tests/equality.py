@@ -6,9 +6,9 @@ from pathlib import Path
 TIMED = ('updates_per_second',)
 
 
-def arrays(directory: Path, step: int) -> dict[str, bytes]:
+def arrays(directory: Path, step: int, kind: str = 'checkpoints') -> dict[str, bytes]:
     """Returns the bytes of every array of a checkpoint, as they are on the disk."""
-    folder = directory / 'checkpoints' / str(step) / 'default'
+    folder = directory / kind / str(step) / 'default'
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob('*'))

@@ -141,6 +141,7 @@ def sample(
     discount: float,
     needs_next_actions: bool,
     num_candidates: int = 0,
+    own: tuple[jax.Array, jax.Array] | None = None,
 ) -> Batch:
     """Draws transitions uniformly with replacement; pure, for use inside jit.
 
@@ -152,10 +153,12 @@ def sample(
             static.
         needs_next_actions: whether `td_mask` asks for a full chunk of recorded next actions.
         num_candidates: of the pool, at each successor; static.
+        own: which of `starts` are drawn from: the first, and their number; None: all.
     """
     choice_key, pool_key = jax.random.split(key) if num_candidates else (key, key)
-    choice = jax.random.randint(choice_key, (batch_size,), 0, dataset.starts.shape[0])
-    rows = dataset.starts[choice]
+    first, total = (0, dataset.starts.shape[0]) if own is None else own
+    choice = jax.random.randint(choice_key, (batch_size,), 0, total)
+    rows = dataset.starts[choice + first if own else choice]
     batch = gather(dataset, rows, chunk_length, n_step, discount, needs_next_actions)
     if not num_candidates:
         return batch

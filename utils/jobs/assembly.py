@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 import agents
 from agents.frozen import ForeignPolicy, FrozenPolicy
-from utils.data import dataset_files, datasets, shards
+from utils.data import collected, dataset_files, datasets, shards
 from utils.data.datasets import Dataset
 from utils.data.host_array import HostArray
 from utils.environments import action_maps
@@ -25,8 +25,9 @@ from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import RunLog
 from utils.system import guards
 from utils.system.stopping import StopRequest
-from utils.training import multitask, parallel, trainer
+from utils.training import multitask, parallel, pool, trainer
 from utils.training.outputs import Output
+from utils.training.run import Online
 from utils.training.schedule import Schedule
 from utils.training.trainer import Run
 
@@ -115,6 +116,7 @@ def make_run(
     noise: Noise,
     policy: FrozenPolicy | ForeignPolicy | None = None,
     pools: Pools | None = None,
+    online_share: float | None = None,
 ) -> Run:
     """Puts data on the devices and binds agents to it.
 
@@ -126,6 +128,7 @@ def make_run(
         noise: of the environments.
         policy: the frozen base policy, if there is one.
         pools: its candidates at the training and at the held-out states, if updates read any.
+        online_share: of a batch that is collected (`collected.sample`); None: nothing is.
     """
     train, val = (of and multitask.stack(of) for of in (data.train, data.val))
     task_agents = [
@@ -140,19 +143,20 @@ def make_run(
     guards.check_device_memory(
         data.path, sum(leaf.nbytes for leaf in jax.tree.leaves((train, val)))
     )
-    agent, mesh = task_agents[0], parallel.make_mesh(len(seeds))
+    # Each seed's own environment and data are on one device.
+    num_devices = None if online_share is None else 1
+    agent, mesh = task_agents[0], parallel.make_mesh(len(seeds), num_devices)
+
+    what = dict(
+        chunk_length=config.chunk_length,
+        n_step=config.n_step,
+        discount=config.discount,
+        needs_next_actions=agent.needs_next_actions,
+        num_candidates=agent.num_candidates,
+    )
 
     def sample(dataset: Dataset, key: jax.Array, batch_size: int = config.batch_size):
-        return datasets.sample(
-            dataset,
-            key,
-            batch_size,
-            config.chunk_length,
-            config.n_step,
-            config.discount,
-            agent.needs_next_actions,
-            agent.num_candidates,
-        )
+        return datasets.sample(dataset, key, batch_size, **what)
 
     check = None
     if environments == [NONE] and val is not None:
@@ -169,7 +173,37 @@ def make_run(
         noise=noise,
         action_map=data.action_map,
         check=check,
+        online=None if online_share is None else _online(config, policy, what, online_share),
     )
+
+
+def _online(
+    config: ConfigDict,
+    policy: FrozenPolicy | ForeignPolicy | None,
+    what: dict[str, Any],
+    share: float,
+) -> Online:
+    """Returns how agents learn online.
+
+    Args:
+        config: of the agents.
+        policy: the frozen base policy, if there is one.
+        what: of `datasets.sample`.
+        share: of a batch that is collected.
+    """
+
+    def sample(data: tuple[Dataset, Dataset], key: jax.Array, own: collected.Own):
+        offline, new = data
+
+        def of_task(offline: Dataset, key: jax.Array):
+            return collected.sample(offline, new, own, share, key, config.batch_size, **what)
+
+        return multitask.sample(of_task)(offline, key)
+
+    def draw(key: jax.Array) -> pool.Draw:
+        return policy.draw(key, config.num_pool, config.flow_steps)
+
+    return Online(sample, draw if what['num_candidates'] else None)
 
 
 def train(
@@ -189,12 +223,20 @@ def train(
         wandb: config to log to Weights & Biases; None: do not.
     """
     with contextlib.ExitStack() as stack:
-        status = stack.enter_context(runs.Status(directories, schedule.offline_steps))
+        status = stack.enter_context(runs.Status(directories, schedule.total_steps))
         checkpoints = [
             stack.enter_context(Checkpoints(path / 'checkpoints')) for path in directories
         ]
-        start = trainer.find_start(run, checkpoints)
-        if start.finished(schedule.offline_steps):
+        kept = None
+        if schedule.online_steps:
+            kept = stack.enter_context(Checkpoints(directories[0] / 'collected'))
+        start = trainer.find_start(run, checkpoints, kept)
+        if schedule.online_steps and not start.collected and start.step > schedule.offline_steps:
+            raise UserError(
+                f'{directories[0]}: has {start.step} offline updates already; online ones come '
+                f'after them with --offline_steps={start.step}'
+            )
+        if start.finished(schedule.total_steps):
             status.tell('finished', start.step)
             print(
                 *(f'{path}: finished already, {start.step} updates' for path in directories),
@@ -207,7 +249,7 @@ def train(
             if wandb is not None:
                 own = stack.enter_context(wandb_runs.opened(path, run.seeds, wandb))
             log = stack.enter_context(RunLog(path, start.step, own, start.evaluated(task)))
-            outputs.append(Output(path, saved, log))
+            outputs.append(Output(path, saved, log, kept))
         step, finished = trainer.train(run, start, outputs, schedule, stop, status)
         status.tell('finished' if finished else 'stopped', step, stop.reason)
     if finished:

@@ -15,7 +15,9 @@ from utils import files
 from utils.errors import UserError
 
 Row = dict[str, Any]
-TABLES = ('train', 'eval', 'episodes', 'checks')
+TABLES = ('train', 'eval', 'episodes', 'checks', 'collected')
+# Of updates; the others are of evaluations.
+OF_UPDATES = ('train', 'collected')
 # Outcomes that earlier versions did not write.
 LATER = ('start_value', 'start_return', 'discounted_return')
 LATER += ('start_value_error', 'start_value_error_low', 'start_value_error_high')
@@ -117,8 +119,8 @@ def _step(path: Path, header: bytes, line: bytes) -> int:
 class RunLog:
     """The tables of a run and their mirrors; use as a context manager.
 
-    Tables are `train`, `eval`, `episodes` and, where nothing is played, `checks`; every row has
-    `step` and `seed`.
+    Tables are `train`, `eval`, `episodes`; `checks` where nothing is played; `collected`, episodes
+    of online learning. Every row has `step` and `seed`.
     """
 
     def __init__(
@@ -141,7 +143,8 @@ class RunLog:
         self._lock = threading.Lock()  # evaluations may be logged beside training
         self._wandb_runs = wandb_runs
         for name in TABLES:
-            self._table(name).forget_after(resume_step - (name != 'train' and not evaluated))
+            given_up = not evaluated and name not in OF_UPDATES
+            self._table(name).forget_after(resume_step - given_up)
 
     def __enter__(self) -> 'RunLog':
         return self

@@ -37,7 +37,7 @@ MACHINE = ('versions', 'python', 'devices', 'processor', 'cores')
 # What may change between the parts of a run without changing what it computes.
 FREE = (*MACHINE, 'offline_steps')
 # What records of earlier versions say nothing of.
-LATER = ('contents',)
+LATER = ('contents', 'online')
 
 
 def run_dir(save_dir: str, env_name: str, config_name: str, seeds: list[int]) -> Path:
@@ -105,10 +105,13 @@ def check_records(records: dict[Path, dict[str, Any]], without: Iterable[str] = 
 
 
 def write_records(records: dict[Path, dict[str, Any]]) -> None:
-    """Writes the records of runs that begin; those of runs that go on stay as they are."""
+    """Writes the records of runs that begin; of those that go on, whether they go on online."""
     for directory, record in records.items():
-        if not (directory / RECORD).exists():
-            files.write_json(directory / RECORD, record)
+        path = directory / RECORD
+        if not path.exists():
+            files.write_json(path, record)
+        elif 'online' in record and 'online' not in (stored := _read_json(path)):
+            files.write_json(path, stored | dict(online=record['online']))
 
 
 class Status:
@@ -117,14 +120,14 @@ class Status:
     A failure within is told before it is raised again.
     """
 
-    def __init__(self, directories: list[Path], offline_steps: int):
+    def __init__(self, directories: list[Path], total_steps: int):
         """Tells of runs that are trained together.
 
         Args:
             directories: of the runs.
-            offline_steps: updates in all.
+            total_steps: updates in all.
         """
-        self._directories, self._offline_steps = directories, offline_steps
+        self._directories, self._total_steps = directories, total_steps
         self._step = 0
 
     def __enter__(self) -> 'Status':
@@ -147,7 +150,7 @@ class Status:
         content = dict(
             state=state,
             step=step,
-            offline_steps=self._offline_steps,
+            offline_steps=self._total_steps,
             reason=reason,
             host=platform.node(),
             pid=os.getpid(),

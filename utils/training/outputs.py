@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from utils.data import collected as kept_data
+from utils.data.collected import Collected
 from utils.storage import runs
 from utils.storage.checkpoints import Checkpoints, Progress
 from utils.storage.metrics import RunLog
@@ -22,11 +24,12 @@ Rows = list[dict[str, Any]]
 
 
 class Output(NamedTuple):
-    """Where the numbers of a task go."""
+    """Where the numbers of a task go, and what it has collected."""
 
     directory: Path
     checkpoints: Checkpoints
     log: RunLog
+    collected: Checkpoints | None = None
 
 
 class Outputs:
@@ -76,6 +79,11 @@ class Outputs:
         window = parallel.place(window, self._run.mesh, parallel.SEEDS)
         return population._replace(window=window), rows[0]
 
+    def log_collected(self, episodes: Rows, step: int) -> None:
+        """Writes episodes that ended while the one task learned online."""
+        if episodes:
+            self._outputs[0].log.write('collected', [dict(step=step) | row for row in episodes])
+
     def follow_schedule(self, population: Population, monitor: Monitor) -> None:
         """Evaluates and saves if this step is one for it."""
         step = population.step
@@ -97,7 +105,7 @@ class Outputs:
         # Where an evaluation was given up, its own step was saved, and later updates go.
         if self._saved_step < population.step and not self._given_up:
             self._job(population, monitor, [False] * len(self._outputs), saves=True)()
-        done = self._saved_step >= self._schedule.offline_steps
+        done = self._saved_step >= self._schedule.total_steps
         return self._saved_step, done and not self._given_up
 
     def _gather(self, population: Population) -> Any:
@@ -110,7 +118,9 @@ class Outputs:
         step, tasks = population.step, range(len(self._outputs))
         progress = [monitor.progress(task) for task in tasks]
         states = self._gather(population)
-        states = on_host(states) if self._schedule.overlaps else states
+        collected = population.collected
+        if self._schedule.overlaps:
+            states, collected = on_host((states, collected))
         of_tasks = self._run.lifted.split(states)
 
         def job() -> None:
@@ -121,7 +131,7 @@ class Outputs:
             if saves or self._stop():
                 for task in tasks:
                     state = progress[task] | dict(evaluated=evaluated[task])
-                    self._save(self._outputs[task], step, of_tasks[task], state)
+                    self._save(self._outputs[task], step, of_tasks[task], state, collected)
                 self._saved_step = step
                 self._status.tell('running', step)
 
@@ -131,7 +141,18 @@ class Outputs:
         log = self._outputs[task].log
         return run.evaluate(self._run, task, states, step, self._schedule, log, self._stop)
 
-    def _save(self, output: Output, step: int, states: Any, progress: Progress) -> None:
+    def _save(
+        self,
+        output: Output,
+        step: int,
+        states: Any,
+        progress: Progress,
+        collected: Collected | None,
+    ) -> None:
         output.log.sync()
-        best = output.log.best_step()
-        output.checkpoints.save(step, states, progress, {best} - {None})
+        best = {output.log.best_step()} - {None}
+        if collected is not None:  # before the checkpoint that cannot do without it
+            rows = kept_data.in_use(collected)
+            output.collected.save(step, kept_data.resize(collected, rows), {}, best)
+            progress = progress | dict(collected_rows=rows)
+        output.checkpoints.save(step, states, progress, best)

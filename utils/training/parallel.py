@@ -12,9 +12,14 @@ SEEDS = PartitionSpec('seeds')
 EVERYWHERE = PartitionSpec()
 
 
-def make_mesh(num_seeds: int) -> Mesh:
-    """Returns a mesh of the fewest visible devices that train the seeds in the least time."""
-    share = math.ceil(num_seeds / jax.device_count())
+def make_mesh(num_seeds: int, num_devices: int | None = None) -> Mesh:
+    """Returns a mesh of the fewest devices that train the seeds in the least time.
+
+    Args:
+        num_seeds: of the population.
+        num_devices: that may be used; None: all that are visible.
+    """
+    share = math.ceil(num_seeds / (num_devices or jax.device_count()))
     return Mesh(np.array(jax.devices()[: math.ceil(num_seeds / share)]), ('seeds',))
 
 
@@ -36,12 +41,12 @@ def gather(population: Any, mesh: Mesh, num_seeds: int) -> Any:
     return jax.device_put(leading, mesh.devices.flat[0])
 
 
-def over_devices(train_chunk: Callable, mesh: Mesh) -> Callable:
-    """Splits the chunk of `training.make_train_chunk` over a mesh; no device waits for another."""
+def over_devices(train_members: Callable, mesh: Mesh) -> Callable:
+    """Splits the program of `populations.make_train_chunk` over a mesh; no device waits."""
     return jax.shard_map(
-        train_chunk,
+        train_members,
         mesh=mesh,
-        in_specs=(SEEDS, SEEDS, SEEDS, EVERYWHERE, EVERYWHERE, EVERYWHERE),
+        in_specs=(*[SEEDS] * 4, *[EVERYWHERE] * 3),
         out_specs=SEEDS,
         check_vma=False,
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.sharding import Mesh
 
+from utils.data.collected import Collected
 from utils.data.datasets import Dataset
 from utils.training import parallel
 
@@ -17,7 +18,7 @@ Metrics = dict[str, jax.Array]
 Sampler = Callable[[Dataset, jax.Array], Any]
 
 # What a member's seed key is folded with, so that no two streams of a run meet.
-INIT_STREAM, TRAIN_STREAM, EVAL_STREAM, DIAGNOSE_STREAM, POOL_STREAM = range(5)
+INIT_STREAM, TRAIN_STREAM, EVAL_STREAM, DIAGNOSE_STREAM, POOL_STREAM, COLLECT_STREAM = range(6)
 
 
 @struct.dataclass
@@ -43,11 +44,13 @@ class Population(NamedTuple):
         states: of every member, stacked along a leading axis.
         window: what is watched of them.
         step: updates that they have had.
+        collected: by them, once they learn online.
     """
 
     states: State
     window: Window
     step: int
+    collected: Collected | None = None
 
 
 def stream(seed: int, name: int) -> jax.Array:
@@ -85,48 +88,54 @@ def make_train_chunk(
 
     Args:
         update: (state, batch, key) -> (state, metrics) of one member.
-        sample: (dataset, key) -> batch.
+        sample: (dataset, key) -> batch; (dataset, key, own) where members have data of their own.
         mesh: the devices that the members are split over; None: they are all on one.
         batch_seeds: whether the members of a device step together, as one batched program, or one
             after the other. A GPU needs batches to be busy; a CPU is busy with one member, whose
             parameters then stay in its cache. None: what suits the device.
 
     Returns:
-        (states, window, keys, dataset, first_step, num_steps) -> (states, window). The buffers of
-        the states are donated. `window` collects what is watched; None opens one. `keys`
+        (states, window, keys, dataset, first_step, num_steps, own) -> (states, window). The buffers
+        of the states are donated. `window` collects what is watched; None opens one. `keys`
         are the members' training streams. Step `k` draws all its randomness from `fold_in(key, k)`,
         and sums are continued step by step: neither the length of a chunk nor where a run was
         interrupted has any influence on the result. `num_steps` is traced. The dataset is an
-        argument, since a captured array would be compiled in as a constant.
+        argument, since a captured array would be compiled in as a constant. `own`, led by the
+        members, says which part of the dataset is each one's own; None: all is everyone's.
     """
     batch_seeds = jax.default_backend() != 'cpu' if batch_seeds is None else batch_seeds
 
-    def step(state: State, key: jax.Array, dataset: Dataset) -> tuple[State, Metrics]:
+    def step(state, key, data, own) -> tuple[State, Metrics]:
         batch_key, update_key = jax.random.split(key)
-        return update(state, sample(dataset, batch_key), update_key)
+        batch = sample(data, batch_key, *(() if own is None else (own,)))
+        return update(state, batch, update_key)
 
-    def train_member(state, window, key, dataset, first_step, num_steps):
+    def train_member(state, window, key, own, data, first_step, num_steps):
         def body(i, carry):
             state, window = carry
-            state, metrics = step(state, jax.random.fold_in(key, first_step + i), dataset)
+            state, metrics = step(state, jax.random.fold_in(key, first_step + i), data, own)
             return state, _watch(window, metrics, first_step + i + 1)
 
         if window is None:
-            metrics = jax.eval_shape(step, state, key, dataset)[1]
+            metrics = jax.eval_shape(step, state, key, data, own)[1]
             [metric, *_] = metrics.values()
             bad_update = jax.ShapeDtypeStruct(metric.shape, jnp.int32)
             window = zeros_like(Window(metrics, bad_update, jax.ShapeDtypeStruct((), bool)))
         state, window = jax.lax.fori_loop(0, num_steps, body, (state, window))
         return state, window.replace(bad_state=~_is_finite(state))
 
-    def train_chunk(states, window, keys, *shared):
+    def train_members(states, window, keys, own, *shared):
+        members = states, window, keys, own
         if batch_seeds:
-            mapped = jax.vmap(train_member, (0, 0, 0, None, None, None))
-            return mapped(states, window, keys, *shared)
-        return jax.lax.map(lambda of_seed: train_member(*of_seed, *shared), (states, window, keys))
+            return jax.vmap(train_member, (0, 0, 0, 0, None, None, None))(*members, *shared)
+        return jax.lax.map(lambda of_seed: train_member(*of_seed, *shared), members)
 
-    split = parallel.over_devices(train_chunk, mesh) if mesh else train_chunk
-    return jax.jit(split, donate_argnums=0)
+    split = parallel.over_devices(train_members, mesh) if mesh else train_members
+
+    def train_chunk(states, window, keys, data, first_step, num_steps, own=None):
+        return split(states, window, keys, own, data, first_step, num_steps)
+
+    return jax.jit(train_chunk, donate_argnums=0)
 
 
 def empty_window(train_chunk: Callable, *arguments: Any) -> Window:

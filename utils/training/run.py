@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -14,9 +15,22 @@ from utils.environments.wrappers import Noise
 from utils.rollouts import acting, evaluation, outcomes
 from utils.storage.metrics import RunLog
 from utils.system.stopping import StoppedError
-from utils.training import multitask, parallel, populations
+from utils.training import multitask, parallel, pool, populations
 from utils.training.multitask import Lifted
 from utils.training.schedule import Schedule
+
+
+class Online(NamedTuple):
+    """How agents learn from what they collect.
+
+    Attributes:
+        sample: ((offline data, what all collected), key, own) -> a batch of both (`collected`).
+        draw: (key) -> how candidates of new states are drawn (`pool.Draw`); None: updates read
+            none.
+    """
+
+    sample: Callable
+    draw: Callable[[jax.Array], pool.Draw] | None = None
 
 
 class Run(NamedTuple):
@@ -33,6 +47,7 @@ class Run(NamedTuple):
         action_map: to their actions; None: they are the agents' own.
         check: (states, index of a seed) -> numbers of held-out data, in place of playing where
             there is no environment.
+        online: None: the data are all there is.
     """
 
     agents: list[Any]
@@ -45,6 +60,7 @@ class Run(NamedTuple):
     noise: Noise = wrappers.NO_NOISE
     action_map: ActionMap | None = None
     check: Callable[[Any, int], dict[str, float]] | None = None
+    online: Online | None = None
 
     @property
     def agent(self) -> Any:

@@ -13,13 +13,16 @@ import jax
 import numpy as np
 import tqdm
 
+from utils.data import collected as kept_data
+from utils.data.collected import Collected
 from utils.errors import UserError
 from utils.storage import runs
 from utils.storage.checkpoints import KEEP, Checkpoints, DamagedError, Progress
 from utils.system import guards
 from utils.system.background import Background
 from utils.system.stopping import StopRequest
-from utils.training import parallel, populations
+from utils.training import collecting, parallel, populations
+from utils.training.collecting import Collector
 from utils.training.monitor import Monitor, restore_window
 from utils.training.outputs import Output, Outputs
 from utils.training.populations import Population
@@ -34,23 +37,32 @@ class Start(NamedTuple):
         states: of the members, on their devices.
         step: updates it has had.
         progress: of every task, as its checkpoint has it; [] without one.
+        collected: by the members, if they have learned online.
     """
 
     states: Any
     step: int
     progress: list[Progress]
+    collected: Collected | None = None
 
     def evaluated(self, task: int) -> bool:
         """Returns whether no evaluation was given up at this step."""
         return not self.progress or self.progress[task]['evaluated']
 
-    def finished(self, offline_steps: int) -> bool:
+    def finished(self, total_steps: int) -> bool:
         """Returns whether nothing is left to do."""
-        return self.step >= offline_steps and all(of_task['evaluated'] for of_task in self.progress)
+        return self.step >= total_steps and all(of_task['evaluated'] for of_task in self.progress)
 
 
-def find_start(run: Run, checkpoints: list[Checkpoints]) -> Start:
+def find_start(
+    run: Run, checkpoints: list[Checkpoints], collected: Checkpoints | None = None
+) -> Start:
     """Returns the newest state that is whole for every task, or an untrained one.
+
+    Args:
+        run: what is trained.
+        checkpoints: of every task.
+        collected: beside them, of what was collected.
 
     Damaged checkpoints are named on stderr.
 
@@ -65,13 +77,14 @@ def find_start(run: Run, checkpoints: list[Checkpoints]) -> Start:
     for step in sorted(steps, reverse=True):
         try:
             stored = [saved.restore(step, shapes) for saved in checkpoints]
+            own = _restore_collected(run, step, stored[0][1], collected)
         except DamagedError as error:
             print(f'warning: {error}', file=sys.stderr)
             continue
         of_tasks, progress = zip(*stored, strict=True)
         states = run.lifted.merge(list(of_tasks))
         states = jax.tree.map(lambda leaf: leaf[run.members], states)
-        start = Start(states, step, list(progress))
+        start = Start(states, step, list(progress), own)
         break
     else:
         if any(saved.steps() for saved in checkpoints):
@@ -81,9 +94,18 @@ def find_start(run: Run, checkpoints: list[Checkpoints]) -> Start:
             )
         seeds = parallel.pad(run.seeds, run.mesh)
         start = Start(populations.init_states(run.lifted.init, seeds), 0, [])
-    for saved in checkpoints:
+    for saved in [*checkpoints, *([collected] if collected else [])]:
         saved.forget_after(start.step)
     return start._replace(states=parallel.place(start.states, run.mesh, parallel.SEEDS))
+
+
+def _restore_collected(
+    run: Run, step: int, progress: Progress, checkpoints: Checkpoints | None
+) -> Collected | None:
+    if checkpoints is None or not (room := progress.get('collected_rows')):
+        return None
+    shapes = jax.eval_shape(lambda: collecting.empty(run, room))
+    return checkpoints.restore(step, shapes)[0]
 
 
 def train(
@@ -110,9 +132,10 @@ def train(
         given_up = [not start.evaluated(task) for task in range(len(outputs))]
         if any(given_up):
             sink.evaluate_and_save(population, monitor, given_up, saves=True)
-        # A chunk of no steps compiles the program, so that the first rate is that of updates.
-        population, _ = advance(population, 0)
-        population = _loop(population, advance, monitor, sink, schedule, stop)
+        if population.step < schedule.offline_steps:
+            population = _loop(population, advance, monitor, sink, schedule, stop)
+        if schedule.offline_steps <= population.step < schedule.total_steps and not stop():
+            population = _learn_online(run, population, monitor, sink, schedule, stop)
         return sink.finish(population, monitor)
 
 
@@ -140,7 +163,48 @@ def _begin(run: Run, start: Start) -> tuple[Population, Monitor, Callable]:
         seconds = time.perf_counter() - started
         return Population(states, window, population.step + num_steps), seconds
 
-    return Population(start.states, window, start.step), monitor, advance
+    return Population(start.states, window, start.step, start.collected), monitor, advance
+
+
+def _learn_online(
+    run: Run,
+    population: Population,
+    monitor: Monitor,
+    sink: Outputs,
+    schedule: Schedule,
+    stop: StopRequest,
+) -> Population:
+    """Goes on with a step of an environment before each update."""
+    room = kept_data.room(schedule.online_steps)
+    if population.collected is None:
+        collected = collecting.empty(run, room)
+    else:
+        collected = kept_data.resize(population.collected, room)
+    train_chunk = populations.make_train_chunk(run.lifted.update, run.online.sample, run.mesh)
+    keys = populations.streams(run.seeds, populations.TRAIN_STREAM)
+    keys = parallel.place(keys, run.mesh, parallel.SEEDS)
+
+    def train_on(population: Population, collector: Collector, num_steps: int) -> Population:
+        collected = collector.collected
+        data = run.train, collected.data
+        states, window, step, _ = population
+        states, window = train_chunk(states, window, keys, data, step, num_steps, collector.own)
+        monitor.add(window, num_steps)
+        return Population(states, window, step + num_steps, collected)
+
+    with collecting.opened(run, collected) as collector:
+
+        def advance(population: Population, num_steps: int) -> tuple[Population, float]:
+            started = time.perf_counter()
+            if not num_steps:
+                population = train_on(population, collector, 0)
+            for _ in range(num_steps):
+                ended = collector.step(population.states)
+                population = train_on(population, collector, 1)
+                sink.log_collected(ended, population.step)
+            return population, time.perf_counter() - started
+
+        return _loop(population, advance, monitor, sink, schedule, stop)
 
 
 def _loop(
@@ -151,8 +215,11 @@ def _loop(
     schedule: Schedule,
     stop: StopRequest,
 ) -> Population:
-    """Trains to the end of the schedule, or until `stop` says so."""
-    total, num_steps = schedule.offline_steps, 1  # until it is known how long one takes
+    """Trains to the end of the schedule's part, or until `stop` says so."""
+    total = schedule.end_after(population.step)
+    # A chunk of no steps compiles the program, so that the first rate is that of updates.
+    population, _ = advance(population, 0)
+    num_steps = 1  # until it is known how long one takes
     name = schedule.label or sink.name
     with tqdm.tqdm(total=total, initial=population.step, desc=name, unit='update') as bar:
         while population.step < total and not stop():
