@@ -360,6 +360,12 @@ BAD_FLAGS = {
     'chunk': (['--agent.chunk_length=500'], 'longer than any trajectory'),
     'n_step': (['--agent.n_step=500'], 'agent.n_step: 500 is longer than any trajectory'),
     'wait': (['--max_wait=-1'], '--max_wait: must be at least 0'),
+    'online share': (['--online_share=2'], '--online_share: must be from 0 to 1, not 2.0'),
+    'online tasks': (['--online_steps=9', '--tasks=1,2'], 'train them one by one'),
+    'online in none': (
+        ['--online_steps=9', '--env_name=none', '--dataset_path=mine.npz'],
+        '--online_steps: there is no environment to play in',
+    ),
     'platform': (['--platform=tpu'], '--platform=tpu: JAX only finds a cpu'),
     'stray word': (['again'], "unexpected argument 'again'"),
 }

@@ -13,9 +13,11 @@ from utils.data import collected, datasets
 from utils.data.collected import Own, Step
 from utils.environments import descriptions, wrappers
 from utils.environments.descriptions import GymEnv, name_of
+from utils.errors import UserError
 from utils.jobs import assembly, env_flags
 from utils.storage import runs
 from utils.system.stopping import StopRequest
+from utils.training import collecting
 from utils.training.schedule import Schedule
 
 MEMBERS, ROOM, OBSERVATION_DIM, ACTION_DIM = 2, 60, 3, 2
@@ -213,6 +215,7 @@ def test_a_run_goes_on_past_its_offline_steps(whole):
         assert of_seed == list(range(len(of_seed)))
 
 
+@pytest.mark.long
 def test_a_run_that_stops_again_and_again_equals_one_that_does_not(folder, whole, tmp_path):
     changes, parts = dict(max_wait=0.0, eval_interval=0), [False]
     while not parts[-1]:
@@ -222,9 +225,42 @@ def test_a_run_that_stops_again_and_again_equals_one_that_does_not(folder, whole
     assert_equal(whole, directory, ('train', 'collected'))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     'changes', [dict(overlaps=True), dict(save_interval=7, max_wait=0.0)], ids=str
 )
 def test_how_it_is_watched_changes_nothing(folder, whole, tmp_path, changes):
     directory, _ = train(folder, tmp_path, **changes)
     assert_equal(whole, directory)
+
+
+@pytest.mark.long
+def test_a_seed_collects_what_it_would_alone(folder, whole, tmp_path):
+    directory, _ = train(folder, tmp_path, seeds=[1])
+    for name in TABLES:
+        of_seed = [row for row in rows(whole / f'{name}.csv') if row['seed'] == '1']
+        assert rows(directory / f'{name}.csv') == of_seed
+
+
+@pytest.mark.long
+def test_more_online_steps_go_on_from_the_same_data(folder, whole, tmp_path):
+    changes = dict(eval_interval=0)
+    directory, finished = train(folder, tmp_path, online_steps=11, **changes)
+    assert finished
+    train(folder, tmp_path, **changes)
+    assert_equal(whole, directory, ('train', 'collected'))
+
+
+def test_offline_updates_come_first(folder, tmp_path):
+    offline = dict(eval_interval=0, log_interval=0)
+    train(folder, tmp_path, share=None, online_steps=0, offline_steps=2, **offline)
+    with pytest.raises(UserError, match='has 2 offline updates already'):
+        train(folder, tmp_path, offline_steps=1, **offline)
+
+
+def test_an_environment_that_does_not_come_back_is_told(folder, tmp_path, monkeypatch):
+    changes = dict(eval_interval=0, log_interval=0, online_steps=6)
+    train(folder, tmp_path, stop=StopAfter(5), max_wait=0.0, **changes)
+    monkeypatch.setattr(collecting, 'episode_number', lambda seed, episode: 7)
+    with pytest.raises(UserError, match='does not come to the same state by the same actions'):
+        train(folder, tmp_path, **changes)

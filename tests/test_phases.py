@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from agents import frozen, policy_file
@@ -18,6 +19,7 @@ from tests.helpers import small_agent, small_config
 from tests.test_cli import ENV, ROOT, data_dir, table, train  # noqa: F401
 from utils.errors import UserError
 from utils.storage import runs
+from utils.training import populations
 
 CONFIG = '--agent=configs.py:qc5_pool'
 POLICY = ('--agent.hidden_dims=(8,)', '--agent.batch_size=16', '--agent.flow_steps=2')
@@ -384,3 +386,26 @@ def test_a_function_that_has_changed_is_not_acted_by(tmp_path, monkeypatch):
 def test_a_module_without_a_file_is_refused():
     with pytest.raises(UserError, match='--base_policy: sys has no file'):
         frozen.load_function('sys:getsizeof', (2, 2))
+
+
+@pytest.mark.long
+def test_candidates_of_new_states_are_drawn_as_they_come(trained, data_dir, tmp_path):  # noqa: F811
+    """By the base policy, once for each state; also in a run that goes on after a while."""
+    base = base_policy_of(trained[0])
+    for folder, parts in dict(whole=(12,), parts=(5, 12)).items():
+        for steps in parts:
+            result = train_values(
+                data_dir, tmp_path / folder, f'--base_policy={base}', f'--online_steps={steps}'
+            )
+            assert result.returncode == 0, result.stderr
+    one, other = (run_of(tmp_path / folder) for folder in ('whole', 'parts'))
+    assert_equal_runs(one, other, 24, ('train',))
+    collected = ocp.PyTreeCheckpointer().restore(one / 'collected/24/default')
+    observations, candidates = (collected['data'][name] for name in ('observations', 'candidates'))
+    policy = frozen.load(base, small_config('qc5_pool', chunk_length=2, hidden_dims=(8,)), 2, 2)
+    key = jax.random.fold_in(populations.stream(0, populations.COLLECT_STREAM), 1)
+    draw = policy.draw(key, 4, 2)
+    assert len(observations) == 13
+    for row in range(13):
+        expected = draw(np.asarray(observations[row])[None], np.array([row]))
+        np.testing.assert_allclose(candidates[row], expected[0], atol=2e-3)
