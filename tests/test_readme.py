@@ -246,6 +246,8 @@ def test_every_command_runs_in_order(folder, monkeypatch):
             small.remove('--dataset_dir=data')
         if script == 'main.py' and any(part in command for part in NOT_EVALUATED):
             small.append('--eval_interval=0')
+        if '--online_steps=' in command:
+            small.append('--online_steps=3')
         if '_pool' in command:
             small.append('--agent.policy_steps=4')
         run([*arguments, *small], folder, **variables)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.report_runs import edit
 from tests.run_folders import append_final, write_run
 from utils.csv_lines import spans
 from utils.errors import UserError
@@ -79,6 +80,12 @@ def test_a_run_that_was_never_evaluated_says_so(tmp_path):
 def test_a_prolonged_run_counts_with_its_later_evaluations(tmp_path):
     write_run(tmp_path, evaluated=(200, 400, 600), offline_steps=400)
     assert {result.step for result in read(tmp_path)} == {600}
+
+
+def test_what_was_learned_online_does_not_count(tmp_path):
+    directory = write_run(tmp_path, evaluated=(200, 400, 600))
+    edit(directory / 'config.json', online=dict(after=400, share=0.5))
+    assert {result.step for result in read(tmp_path)} == {400}
 
 
 @pytest.mark.parametrize('level', ['root', 'environment', 'config', 'run'])

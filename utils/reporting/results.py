@@ -4,6 +4,7 @@ A result is finished where every seed of its run was evaluated at the run's last
 not has no score, and says how far it came.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -37,6 +38,7 @@ class Run(NamedTuple):
         seeds: of its members.
         offline_steps: updates.
         record: config.json.
+        online_after: updates after which it learned online; None: it did not.
     """
 
     directory: Path
@@ -46,6 +48,7 @@ class Run(NamedTuple):
     seeds: tuple[int, ...]
     offline_steps: int
     record: dict[str, Any]
+    online_after: int | None
 
 
 class Result(NamedTuple):
@@ -114,6 +117,7 @@ def _read_run(directory: Path) -> Run:
         env_name, config_name = record['env_name'], record['agent']['config_name']
         seeds = tuple(int(seed) for seed in record['seeds'])
         offline_steps = int(record['offline_steps'])
+        after = int(record['online']['after']) if 'online' in record else None
         match = ENV_NAME.fullmatch(env_name)
         own = descriptions.recorded(record, path)
     except (KeyError, TypeError, ValueError) as error:
@@ -125,7 +129,8 @@ def _read_run(directory: Path) -> Run:
     else:
         raise UserError(f"{path}: env_name '{env_name}' is no OGBench singletask environment")
     environment = wrappers.recorded_noise(record).of(name)
-    return Run(directory, environment, task, config_name, seeds, offline_steps, record)
+    what = environment, task, config_name, seeds, offline_steps, record
+    return Run(directory, *what, online_after=after)
 
 
 def defines_success(run: Run) -> bool:
@@ -135,9 +140,15 @@ def defines_success(run: Run) -> bool:
 
 
 def _by_seed(run: Run) -> dict[int, list[Evaluation]]:
-    """Evaluations of each seed, at the steps where all seeds have one, in the order of steps."""
+    """Evaluations of each seed, at the steps where all seeds have one, in the order of steps.
+
+    Those of online learning are left out: tables compare what was learned from the data alone.
+    """
     found: dict[tuple[int, int], Evaluation] = {}
+    offline = math.inf if run.online_after is None else run.online_after
     for one in evaluations.read(run.directory, evaluations.IN_TRAINING):
+        if one.step > offline:
+            continue
         if one.seed not in run.seeds or (one.step, one.seed) in found:
             raise UserError(
                 f'{one.line.path}, line {one.line.number}: a second evaluation of step {one.step} '
