@@ -51,7 +51,9 @@ class StopAfter(StopRequest):
 @pytest.fixture(scope='module')
 def run():
     """Two tasks and two seeds of a tiny agent on random data."""
-    agents = [small_agent(hidden_dims=(8,), return_mean=-float(task)) for task in range(2)]
+    agents = [
+        small_agent('evor_scalar', hidden_dims=(8,), return_mean=-float(task)) for task in range(2)
+    ]
     shards = [datasets.build(random_arrays())] * 2
 
     def sample(dataset, key, batch_size=16):
