@@ -1,5 +1,7 @@
 """Tasks trained together are the tasks trained alone, with the shared work done once."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -81,6 +83,7 @@ def test_what_no_reward_touches_is_computed_once(next_action):
     key = jax.random.key(0)
     sample = sampler(agent, 1)
 
+    @functools.cache
     def cost(num_tasks):
         shards = [datasets.build(task_arrays(task)) for task in range(num_tasks)]
         lifted = multitask.lift([agent] * num_tasks)
