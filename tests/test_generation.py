@@ -214,7 +214,9 @@ def test_files_have_the_official_format(cube_folder):
     assert np.flatnonzero(arrays['terminals']).tolist() == [1000]
 
 
-@pytest.mark.parametrize('task', range(1, 6))
+@pytest.mark.parametrize(
+    'task', [1, 5, *(pytest.param(task, marks=pytest.mark.long) for task in (2, 3, 4))]
+)
 def test_ogbench_loads_the_set_and_we_agree(cube_folder, task):
     name = f'cube-single-play-singletask-task{task}-v0'
     path = cube_folder / f'{CUBE}.npz'
@@ -226,7 +228,18 @@ def test_ogbench_loads_the_set_and_we_agree(cube_folder, task):
     np.testing.assert_array_equal(ours.observations[ours.starts + 1], theirs['next_observations'])
 
 
-@pytest.mark.parametrize('dataset', sorted(generator.SOURCES))
+# More of what the smaller scenes of their families have.
+LARGE = {f'{name}-play-v0' for name in ('cube-triple', 'cube-quadruple')}
+LARGE |= {f'puzzle-{size}-play-v0' for size in ('4x4', '4x5', '4x6')}
+
+
+@pytest.mark.parametrize(
+    'dataset',
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name in LARGE))
+        for name in sorted(generator.SOURCES)
+    ],
+)
 def test_every_source_records(dataset):
     """A few steps of each: aligned rows, actions in range, ends marked."""
     source = generator.SOURCES[dataset]._replace(steps=12)

@@ -55,7 +55,7 @@ def train(agents, shards, seeds, steps, chunk_length):
 
 # One in every lane; each of the others compiles for some five seconds.
 @pytest.mark.parametrize(
-    'name', [pytest.param(x, marks=[pytest.mark.long] * (x != 'evor_qr')) for x in AGENTS]
+    'name', [pytest.param(x, marks=[pytest.mark.long] * (x != 'qc1')) for x in AGENTS]
 )
 def test_each_member_equals_its_separate_run(name):
     settings = AGENTS[name]
