@@ -35,6 +35,13 @@ import pytest
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+def pytest_collection_modifyitems(items):
+    """One worker runs the short tests of a file, which share fixtures and compiled programs."""
+    for item in items:
+        if not (item.get_closest_marker('long') or item.get_closest_marker('xdist_group')):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

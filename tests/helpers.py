@@ -104,7 +104,7 @@ def random_arrays(lengths=(30, 20, 25), observation_dim=3, action_dim=2, seed=0)
     )
 
 
-sample = jax.jit(datasets.sample, static_argnums=(2, 3, 4, 5, 6))
+sample = jax.jit(datasets.sample, static_argnums=(2, 3, 4, 5, 6, 7))
 
 
 def random_batch(key, chunk_length=1, size=32, n_step=0):

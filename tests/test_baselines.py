@@ -32,9 +32,14 @@ AGENT_OF = {config: configs.get_config(config).agent_name for config in configs.
 # The first config of every agent that is registered, and what is more.
 FIRST = [next(config for config in AGENT_OF if AGENT_OF[config] == name) for name in REGISTRY]
 CONFIGS = dict.fromkeys([*VALUE_MODELS, *FIRST, 'qc5'])
-# One worker runs all tests of an agent, which share its compiled programs.
+# Every agent in every lane, one config of each. One worker runs all tests of an agent, which share
+# its compiled programs.
 EVERY_AGENT = pytest.mark.parametrize(
-    'name', [pytest.param(x, marks=pytest.mark.xdist_group(x)) for x in CONFIGS]
+    'name',
+    [
+        pytest.param(x, marks=[pytest.mark.xdist_group(x)] + [pytest.mark.long] * (x not in FIRST))
+        for x in CONFIGS
+    ],
 )
 
 

@@ -15,9 +15,9 @@ import orbax.checkpoint as ocp
 import pytest
 from tensorboardX.proto import event_pb2
 
+from tests.commands import ROOT, run_here
 from utils.generation import generator
 
-ROOT = Path(__file__).resolve().parents[1]
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
 DATASET = 'pointmaze-medium-stitch-v0'
 TINY = (
@@ -26,6 +26,7 @@ TINY = (
     '--agent.flow_steps=2',
     '--agent.return_flow_steps=2',
     '--agent.n_pi=2',
+    '--agent.chunk_length=5',
 )
 
 
@@ -41,11 +42,9 @@ def run(script, *arguments, cwd=ROOT, **options):
     )
 
 
-def train(
-    data_dir, save_dir, *arguments, steps=12, log=4, evaluate=0, save=6, tiny=TINY, **options
-):
-    return run(
-        'main.py',
+def arguments_of(data_dir, save_dir, *arguments, steps=12, log=4, evaluate=0, save=6, tiny=TINY):
+    """Flags of main.py for a run that takes a moment."""
+    return (
         f'--env_name={ENV}',
         f'--dataset_dir={data_dir}',
         f'--save_dir={save_dir}',
@@ -56,8 +55,16 @@ def train(
         f'--save_interval={save}',
         *tiny,
         *arguments,
-        **options,
     )
+
+
+def train(*arguments, env=None, preexec_fn=None, **settings):
+    flags = arguments_of(*arguments, **settings)
+    return run('main.py', *flags, env=env, preexec_fn=preexec_fn)
+
+
+def train_here(*arguments, **settings):
+    return run_here('main.py', *arguments_of(*arguments, **settings))
 
 
 def run_dir(save_dir, seeds='0'):
@@ -192,14 +199,14 @@ def test_tensorboard_holds_what_the_tables_hold(trained):
 
 
 def test_how_often_one_looks_does_not_change_the_weights(data_dir, trained, tmp_path):
-    result = train(data_dir, tmp_path, '--seeds=0,1', log=5, evaluate=0, save=0)
+    result = train_here(data_dir, tmp_path, '--seeds=0,1', log=5, evaluate=0, save=0)
     assert result.returncode == 0, result.stderr
     assert_same_weights(weights(run_dir(tmp_path, '0_1'), 12), weights(trained, 12))
 
 
 def test_a_finished_run_started_again_says_so(data_dir, trained):
     before = table(trained / 'train.csv'), weights(trained, 12)
-    again = train(data_dir, trained.parents[2], '--seeds=0,1', evaluate=12)
+    again = train_here(data_dir, trained.parents[2], '--seeds=0,1', evaluate=12)
     assert (again.returncode, 'finished already' in again.stdout) == (0, True)
     assert table(trained / 'train.csv') == before[0]
     assert_same_weights(weights(trained, 12), before[1])
@@ -208,7 +215,7 @@ def test_a_finished_run_started_again_says_so(data_dir, trained):
 def test_a_trained_run_is_evaluated_at_other_settings(trained):
     directory = f'--run={trained}'
     result = run(
-        'scripts/evaluate.py', directory, '--n_pi=1,3', '--tau_q=0,0.1', '--eval_episodes=2'
+        'scripts/evaluate.py', directory, '--n_pi=1,3', '--tau_q=0,0.1', '--eval_episodes=1'
     )
     assert result.returncode == 0, result.stderr
     rows = table(trained / 'inference.csv')
@@ -216,7 +223,7 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
         (n_pi, tau_q, seed) for seed in '01' for n_pi in '13' for tau_q in ('0.0', '0.1')
     ]
     assert result.stdout.count('success') == 8
-    assert len(table(trained / 'inference_episodes.csv')) == 16
+    assert len(table(trained / 'inference_episodes.csv')) == 8
     # What training recorded is told in the same columns, and the trained settings are those.
     in_training = table(trained / 'eval.csv')[-1]
     assert [*in_training] == [*rows[0]]
@@ -229,9 +236,9 @@ def test_rows_go_to_another_folder_where_the_run_is_not_ours(trained, tmp_path):
     (tmp_path / 'file').touch()
     arguments = f'--run={trained}', '--eval_episodes=2', '--n_pi=1'
     before = snapshot(trained)
-    result = run('scripts/evaluate.py', *arguments, f'--out={tmp_path / "file"}')
+    result = run_here('scripts/evaluate.py', *arguments, f'--out={tmp_path / "file"}')
     assert_one_line(result, 'cannot be written to (File exists); give another folder with --out')
-    result = run('scripts/evaluate.py', *arguments, f'--out={tmp_path / "new" / "folder"}')
+    result = run_here('scripts/evaluate.py', *arguments, f'--out={tmp_path / "new" / "folder"}')
     assert result.returncode == 0, result.stderr
     assert len(table(tmp_path / 'new' / 'folder' / 'inference.csv')) == 2
     assert snapshot(trained) == before
@@ -241,7 +248,7 @@ def test_a_trained_run_is_swept_one_setting_at_a_time(trained):
     """The trained setting once and the others of each list; here in a world made noisy."""
     path = trained / 'inference.csv'
     before = len(table(path)) if path.exists() else 0  # of another test
-    lists = '--n_pi=1,2', '--tau_q=0.02,inf', '--action_noise=0.5', '--eval_episodes=2'
+    lists = '--n_pi=1,2', '--tau_q=0.02,inf', '--action_noise=0.5', '--eval_episodes=1'
     result = run('scripts/sweep_inference.py', f'--run={trained}', *lists)
     assert result.returncode == 0, result.stderr
     rows = table(trained / 'inference.csv')[before:]
@@ -263,18 +270,18 @@ def test_a_baseline_trains_and_says_which_settings_it_lacks(data_dir, tmp_path):
     flags = [f'--env_name={ENV}', f'--dataset_dir={data_dir}', f'--save_dir={tmp_path}']
     flags += ['--offline_steps=4', '--log_interval=2', '--eval_interval=4', '--eval_episodes=2']
     flags += ['--agent=configs.py:bc', '--agent.hidden_dims=(8,)', '--agent.batch_size=16']
-    result = run('main.py', *flags)
+    result = run_here('main.py', *flags)
     assert result.returncode == 0, result.stderr
     directory = tmp_path / ENV / 'bc' / 'seeds_0'
     assert 'value_loss' not in table(directory / 'train.csv')[0]
     assert [row['episodes'] for row in table(directory / 'eval.csv')] == ['2']
     assert [row['start_value'] for row in table(directory / 'eval.csv')] == ['nan']
-    result = run('scripts/evaluate.py', f'--run={directory}', '--tau_q=0')
+    result = run_here('scripts/evaluate.py', f'--run={directory}', '--tau_q=0')
     assert_one_line(result, '--tau_q: bc has no such inference setting; it has flow_steps')
 
 
 def test_a_noisy_environment_wants_noisy_data(data_dir, tmp_path):
-    result = train(data_dir, tmp_path, '--sticky_prob=0.1')
+    result = train_here(data_dir, tmp_path, '--sticky_prob=0.1')
     where, flags = f'not in {data_dir / "sticky_prob_0.1"}', '--action_noise=0 --sticky_prob=0.1'
     assert_one_line(result, where)
     assert f'scripts/generate_data.py --dataset={DATASET} --dataset_dir={data_dir} {flags}' in (
@@ -289,7 +296,7 @@ def test_own_data_trains_through_dataset_path(data_dir, tmp_path):
     rows = len(arrays['terminals'])
     np.savez(tmp_path / 'mine.npz', rewards=np.zeros(rows), masks=np.ones(rows), **arrays)
     path = f'--dataset_path={tmp_path / "mine.npz"}'
-    result = train('/nowhere', tmp_path / 'exp', path)
+    result = train_here('/nowhere', tmp_path / 'exp', path)
     assert result.returncode == 0, result.stderr
     assert 'val_value_loss' not in table(run_dir(tmp_path / 'exp') / 'train.csv')[0]
 
@@ -329,14 +336,14 @@ BROKEN_DATA = {
 @pytest.mark.parametrize(('change', 'message'), BROKEN_DATA.values(), ids=BROKEN_DATA.keys())
 def test_broken_data_costs_one_line(data_dir, tmp_path, change, message):
     argument = broken(tmp_path, data_dir, 'broken.npz', change)
-    assert_one_line(train(data_dir, tmp_path / 'exp', argument), message)
+    assert_one_line(train_here(data_dir, tmp_path / 'exp', argument), message)
     assert not (tmp_path / 'exp').exists()
 
 
 def test_a_truncated_dataset_costs_one_line(data_dir, tmp_path):
     content = (data_dir / f'{DATASET}.npz').read_bytes()
     (tmp_path / 'cut.npz').write_bytes(content[: len(content) // 2])
-    result = train(data_dir, tmp_path / 'exp', f'--dataset_path={tmp_path / "cut.npz"}')
+    result = train_here(data_dir, tmp_path / 'exp', f'--dataset_path={tmp_path / "cut.npz"}')
     assert_one_line(result, 'not a whole .npz file')
 
 
@@ -373,17 +380,19 @@ BAD_FLAGS = {
 
 @pytest.mark.parametrize(('arguments', 'message'), BAD_FLAGS.values(), ids=BAD_FLAGS.keys())
 def test_bad_flags_cost_one_line(data_dir, tmp_path, arguments, message):
-    assert_one_line(train(data_dir, tmp_path, *arguments), message)
+    assert_one_line(train_here(data_dir, tmp_path, *arguments), message)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_costs_one_line(data_dir, tmp_path):
     (tmp_path / 'exp').write_text('a file')
-    assert_one_line(train(data_dir, tmp_path / 'exp'), 'cannot be written to (Not a directory)')
+    assert_one_line(
+        train_here(data_dir, tmp_path / 'exp'), 'cannot be written to (Not a directory)'
+    )
 
 
 def test_too_little_memory_costs_one_line(data_dir, tmp_path):
-    wide = '--agent.hidden_dims=(80,)', *TINY[1:]
+    wide = '--agent=configs.py:bc', '--agent.hidden_dims=(80,)'
     result = train(data_dir, tmp_path, '--agent.batch_size=2000000000', tiny=wide)
     assert_one_line(result, 'out of memory')
     assert 'lower --agent.batch_size' in result.stderr
@@ -402,11 +411,11 @@ def test_a_full_disk_costs_one_line_and_keeps_what_was_whole(data_dir, tmp_path)
 
 
 def test_an_unknown_config_file_costs_one_line():
-    assert_one_line(run('main.py', '--agent=nowhere.py:evor'), 'nowhere.py')
+    assert_one_line(run_here('main.py', '--agent=nowhere.py:evor'), 'nowhere.py')
 
 
 def test_a_missing_dataset_offline_costs_one_line(tmp_path):
-    result = train(tmp_path / 'none', tmp_path / 'exp', '--dataset_url=http://127.0.0.1:9')
+    result = train_here(tmp_path / 'none', tmp_path / 'exp', '--dataset_url=http://127.0.0.1:9')
     assert_one_line(result, 'scripts/generate_data.py --dataset=pointmaze-medium-stitch-v0')
 
 
@@ -422,7 +431,7 @@ OCCUPIED = {
 @pytest.mark.parametrize(('arguments', 'message'), OCCUPIED.values(), ids=OCCUPIED.keys())
 def test_an_occupied_run_directory_stays_as_it_is(data_dir, trained, arguments, message):
     before = snapshot(trained)
-    result = train(data_dir, trained.parents[2], '--seeds=0,1', tiny=arguments, evaluate=12)
+    result = train_here(data_dir, trained.parents[2], '--seeds=0,1', tiny=arguments, evaluate=12)
     assert_one_line(result, message)
     assert snapshot(trained) == before
 
@@ -438,7 +447,7 @@ FOREIGN = {
 @pytest.mark.parametrize(('arguments', 'message'), FOREIGN.values(), ids=FOREIGN.keys())
 def test_a_bad_evaluation_costs_one_line(trained, arguments, message):
     before = snapshot(trained)
-    assert_one_line(run('scripts/evaluate.py', f'--run={trained}', *arguments), message)
+    assert_one_line(run_here('scripts/evaluate.py', f'--run={trained}', *arguments), message)
     assert snapshot(trained) == before
 
 
@@ -448,10 +457,10 @@ def test_a_checkpoint_of_another_network_size_is_refused(trained, tmp_path):
     record['agent']['hidden_dims'] = [8, 8]
     (tmp_path / 'config.json').write_text(json.dumps(record))
     (tmp_path / 'checkpoints').symlink_to(trained / 'checkpoints')
-    result = run('scripts/evaluate.py', f'--run={tmp_path}')
+    result = run_here('scripts/evaluate.py', f'--run={tmp_path}')
     assert_one_line(result, 'another environment, network size or number of seeds')
 
 
 def test_a_folder_without_a_run_costs_one_line(tmp_path):
     for name in ('--run', '--checkpoint'):  # the second is its name of an earlier release
-        assert_one_line(run('scripts/evaluate.py', f'{name}={tmp_path}'), 'no run here')
+        assert_one_line(run_here('scripts/evaluate.py', f'{name}={tmp_path}'), 'no run here')

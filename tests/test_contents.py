@@ -1,16 +1,15 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.commands import ROOT, run_here
 from utils.data import contents, datasets
 from utils.data.contents import Share
 from utils.generation import generator
 
-ROOT = Path(__file__).resolve().parents[1]
 MAZE, CUBE = 'pointmaze-medium-stitch-v0', 'cube-single-play-v0'
 
 
@@ -96,10 +95,17 @@ def test_shares_of_plans_are_compared_as_binomials():
     assert contents.plan_deviation((2200, 1900), (242, 241)) < -4.0
 
 
+def arguments(folder, name):
+    return 'scripts/check_data.py', f'--dataset={name}', f'--dataset_dir={folder}'
+
+
 def check(folder, name):
-    command = ['scripts/check_data.py', f'--dataset={name}', f'--dataset_dir={folder}']
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *arguments(folder, name)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -109,7 +115,7 @@ def test_a_set_of_which_nothing_is_known_is_measured_and_one_without_record_name
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(f'| {MAZE} | success, task ') == 5
     (tmp_path / f'{MAZE}.json').unlink()
-    result = check(tmp_path, MAZE)
+    result = run_here(*arguments(tmp_path, MAZE))
     assert result.returncode == 2
     assert result.stderr.startswith(f'error: {tmp_path / MAZE}.json: not found')
 

@@ -78,7 +78,9 @@ def test_a_reader_that_goes_away_ends_no_work(tmp_path):
     assert len(result.stdout.splitlines()) == 1
 
 
-@pytest.mark.parametrize('closed', ['2>&-', '>&-', '<&- >&- 2>&-'])
+@pytest.mark.parametrize(
+    'closed', ['<&- >&- 2>&-', *(pytest.param(x, marks=pytest.mark.long) for x in ('2>&-', '>&-'))]
+)
 def test_a_closed_stream_ends_no_work(tmp_path, closed):
     result, is_done = shell(tmp_path, closed)
     assert is_done
@@ -105,7 +107,10 @@ def test_names_that_the_locale_cannot_read_cost_one_line(tmp_path, how):
     assert 'set PYTHONUTF8=1 or LC_ALL=C.UTF-8' in line
 
 
-@pytest.mark.parametrize('backend', ['osmesa', 'nothing-of-the-kind', 'egl'])
+@pytest.mark.parametrize(
+    'backend',
+    ['osmesa', *(pytest.param(x, marks=pytest.mark.long) for x in ('nothing-of-the-kind', 'egl'))],
+)
 def test_rendering_is_not_loaded_where_nothing_is_drawn(backend):
     program = (
         'import sys\nfrom utils.environments import envs\n'

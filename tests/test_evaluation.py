@@ -268,7 +268,7 @@ def test_an_episode_ends_with_its_success(vector_env):
 
 def test_every_row_is_acted_on_as_if_it_were_alone():
     agent = small_agent()
-    state = jax.jit(agent.init)(KEY)
+    state = random_state(agent)
     observations = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     episodes, chunks = np.array([5, 5, 2, 2]), np.array([0, 1, 0, 0])
     observations[3] = observations[2]

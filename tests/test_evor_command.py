@@ -3,14 +3,12 @@
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from scripts import evor
+from tests.commands import ROOT, run_here
 from tests.test_cli import assert_one_line
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*arguments):
@@ -36,14 +34,7 @@ def test_what_is_installed_is_this_command():
 
 def test_a_verb_takes_the_flags_of_its_command_and_ends_as_that_does():
     result = run('train', '--agent.nothing=1')
-    alone = subprocess.run(
-        [sys.executable, 'main.py', '--agent.nothing=1'],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    alone = run_here('main.py', '--agent.nothing=1')
     assert alone.returncode == result.returncode == 2
     assert alone.stderr == result.stderr != ''
 

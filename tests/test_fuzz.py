@@ -4,7 +4,7 @@ import pytest
 
 from tests import fuzz_inputs
 
-EXAMPLES = {'dataset': 60, 'command line': 100, 'config.json': 20}
+EXAMPLES = {'dataset': 60, 'command line': 60, 'config.json': 12}
 KINDS = [(family, kind) for family, (kinds, *_) in fuzz_inputs.FAMILIES.items() for kind in kinds]
 
 

@@ -31,10 +31,10 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(generator, 'SHARD_EPISODES', 2)
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def cube_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('cube')
-    generator.generate(CUBE, folder, episodes=2, workers=1, seed=0)
+    generator.generate(CUBE, folder, episodes=1, workers=1, seed=0)
     return folder
 
 
@@ -45,11 +45,12 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, small_shards
 
 
 @pytest.mark.long
-def test_the_bytes_of_manipulation_sets_neither(tmp_path, cube_folder, monkeypatch):
+def test_the_bytes_of_manipulation_sets_neither(tmp_path, monkeypatch):
     """Other shards, in other processes, after other episodes: the same two episodes."""
-    monkeypatch.setattr(generator, 'SHARD_EPISODES', 1)
-    generator.generate(CUBE, tmp_path, episodes=2, workers=2, seed=0)
-    assert digests(tmp_path, CUBE) == digests(cube_folder, CUBE)
+    for workers in (1, 2):
+        generator.generate(CUBE, tmp_path / str(workers), episodes=2, workers=workers, seed=0)
+        monkeypatch.setattr(generator, 'SHARD_EPISODES', 1)
+    assert digests(tmp_path / '1', CUBE) == digests(tmp_path / '2', CUBE)
 
 
 def test_seeds_differ(tmp_path):
@@ -132,7 +133,7 @@ def test_numbers_out_of_range_are_refused(tmp_path, changes):
 
 def test_provenance_tells_how_the_files_came_about(cube_folder):
     record = json.loads((cube_folder / f'{CUBE}.json').read_text())
-    assert (record['dataset'], record['episodes'], record['seed']) == (CUBE, 2, 0)
+    assert (record['dataset'], record['episodes'], record['seed']) == (CUBE, 1, 0)
     assert record['versions'].keys() == {'ogbench', 'mujoco', 'gymnasium', 'numpy'}
     sums = [file['sha256'] for file in record['files'].values()]
     assert sums == digests(cube_folder, CUBE)
@@ -195,37 +196,50 @@ def test_committed_records_of_walked_sets_name_a_committed_expert():
 def test_plans_succeed_as_often_as_the_official_ones(cube_folder):
     """The table of the official generator: 241 of 242 plans on cube-single."""
     record = json.loads((cube_folder / f'{CUBE}.json').read_text())
-    assert record['plans']['train'] >= 18
-    assert record['plan_successes']['train'] >= record['plans']['train'] - 2
+    assert record['plans']['train'] >= 9
+    assert record['plan_successes']['train'] >= record['plans']['train'] - 1
 
 
 def test_files_have_the_official_format(cube_folder):
     with np.load(cube_folder / f'{CUBE}.npz') as file:
         found = {name: (file[name].dtype.name, file[name].shape) for name in file.files}
     assert found == {
-        'observations': ('float32', (2002, 28)),
-        'actions': ('float32', (2002, 5)),
-        'terminals': ('bool', (2002,)),
-        'qpos': ('float32', (2002, 21)),
-        'qvel': ('float32', (2002, 20)),
+        'observations': ('float32', (1001, 28)),
+        'actions': ('float32', (1001, 5)),
+        'terminals': ('bool', (1001,)),
+        'qpos': ('float32', (1001, 21)),
+        'qvel': ('float32', (1001, 20)),
     }
     arrays = dataset_files.read(cube_folder / f'{CUBE}.npz')
-    assert np.flatnonzero(arrays['terminals']).tolist() == [1000, 2001]
+    assert np.flatnonzero(arrays['terminals']).tolist() == [1000]
 
 
-@pytest.mark.parametrize('task', range(1, 6))
+@pytest.mark.parametrize(
+    'task', [1, 5, *(pytest.param(task, marks=pytest.mark.long) for task in (2, 3, 4))]
+)
 def test_ogbench_loads_the_set_and_we_agree(cube_folder, task):
     name = f'cube-single-play-singletask-task{task}-v0'
     path = cube_folder / f'{CUBE}.npz'
     env, theirs, _ = ogbench.make_env_and_datasets(name, dataset_path=str(path))
     ours = datasets.build(dataset_files.relabel(dataset_files.read(path), path, name, env))
-    assert len(ours.starts) == len(theirs['rewards']) == 2000
+    assert len(ours.starts) == len(theirs['rewards']) == 1000
     for field in ('observations', 'actions', 'rewards', 'masks'):
         np.testing.assert_array_equal(getattr(ours, field)[ours.starts], theirs[field])
     np.testing.assert_array_equal(ours.observations[ours.starts + 1], theirs['next_observations'])
 
 
-@pytest.mark.parametrize('dataset', sorted(generator.SOURCES))
+# More of what the smaller scenes of their families have.
+LARGE = {f'{name}-play-v0' for name in ('cube-triple', 'cube-quadruple')}
+LARGE |= {f'puzzle-{size}-play-v0' for size in ('4x4', '4x5', '4x6')}
+
+
+@pytest.mark.parametrize(
+    'dataset',
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name in LARGE))
+        for name in sorted(generator.SOURCES)
+    ],
+)
 def test_every_source_records(dataset):
     """A few steps of each: aligned rows, actions in range, ends marked."""
     source = generator.SOURCES[dataset]._replace(steps=12)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import foreign_files
+from tests.commands import run_here
 from utils.data import dataset_files, importing
 from utils.data.importers import formats, locating
 from utils.data.importers.options import Options
@@ -752,7 +753,7 @@ def test_the_command_says_what_it_has_read_and_what_it_lacks(tmp_path, monkeypat
     path, out = robomimic(tmp_path, monkeypatch, WIDE), tmp_path / 'own.npz'
     given = [f'--in={path}', f'--out={out}', '--observations=eef,object']
     given += ['--ends_by_reward=rewards']
-    result = script('scripts/import_data.py', *given)
+    result = run_here('scripts/import_data.py', *given)
     assert result.returncode == 2
     [line] = result.stderr.splitlines()
     assert line.startswith('error: ')
@@ -770,7 +771,7 @@ def test_the_command_says_what_it_has_read_and_what_it_lacks(tmp_path, monkeypat
 def test_training_on_a_foreign_file_costs_one_line(tmp_path, monkeypatch):
     path = d4rl(tmp_path, monkeypatch)
     where = f'--save_dir={tmp_path}/exp', '--agent=configs.py:bc_small'
-    result = script('main.py', f'--dataset_path={path}', *where)
+    result = run_here('main.py', f'--dataset_path={path}', *where)
     assert result.returncode == 2
     [line] = result.stderr.splitlines()
     assert f'python scripts/import_data.py --in={path} --out={tmp_path}/own.npz' in line

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import configs
+from tests.commands import ROOT, run_here
 from tests.recompute import (
     better,
     differences,
@@ -27,7 +28,7 @@ from tests.recompute import (
 from tests.run_folders import write_run
 from utils.storage import runs
 
-ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = 'scripts/make_tables.py'
 TASK = 'cube-single-play-singletask-task{}-v0'
 NAMES = ('tasks', 'environments', 'aggregates', 'profiles', 'start_values')
 NAMES += ('hyperparameters', 'cost')
@@ -42,7 +43,7 @@ def read(path):
 
 def make_tables(*arguments):
     return subprocess.run(
-        [sys.executable, 'scripts/make_tables.py', *arguments],
+        [sys.executable, SCRIPT, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -272,7 +273,7 @@ def test_what_is_missing_is_a_dash_with_a_reason(made):
 
 def test_where_nothing_is_finished_nothing_is_shown(tmp_path):
     write_run(tmp_path / 'exp', evaluated=(100, 200))
-    result = make_tables(f'--runs={tmp_path}/exp', f'--out={tmp_path}/out')
+    result = run_here(SCRIPT, f'--runs={tmp_path}/exp', f'--out={tmp_path}/out')
     assert result.returncode == 0, result.stderr[-3000:]
     for name in ('tasks', 'environments', 'profiles', 'aggregates'):
         header, rows = grid(tmp_path / 'out', name)
@@ -320,7 +321,7 @@ def test_bad_input_gets_one_line(tmp_path, arguments, expected):
     places = dict(RUNS=str(tmp_path), OUT=str(tmp_path / 'o'))
     for name, place in places.items():
         arguments = [text.replace(name, place) for text in arguments]
-    result = make_tables(*arguments)
+    result = run_here(SCRIPT, *arguments)
     assert result.returncode == 2
     assert expected in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

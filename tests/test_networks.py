@@ -19,12 +19,10 @@ FIELDS = {
 @pytest.mark.parametrize('field', FIELDS.values(), ids=FIELDS.keys())
 def test_fields_have_the_stated_shapes(key, field):
     x, t, condition = jnp.ones((4, 5, 2)), jnp.float32(0.5), jnp.ones((4, 5, 3))
-    params = field.init(key, x, t, condition)
-    chex.assert_shape(field.apply(params, x, t, condition), (4, 5, 2))
+    params, apply = jax.jit(field.init)(key, x, t, condition), jax.jit(field.apply)
+    chex.assert_shape(apply(params, x, t, condition), (4, 5, 2))
     spread = jnp.full((4, 5, 1), 0.5)
-    chex.assert_trees_all_equal(
-        field.apply(params, x, t, condition), field.apply(params, x, spread, condition)
-    )
+    chex.assert_trees_all_equal(apply(params, x, t, condition), apply(params, x, spread, condition))
 
 
 @pytest.mark.parametrize('field', FIELDS.values(), ids=FIELDS.keys())
@@ -32,10 +30,11 @@ def test_features_serve_many_points(key, field):
     """One pass over the conditions, as many points as one likes."""
     x_key, condition_key, key = jax.random.split(key, 3)
     x, condition = jax.random.normal(x_key, (4, 7, 2)), jax.random.normal(condition_key, (4, 1, 3))
-    params = field.init(key, x[:, :1], jnp.float32(0.0), condition)
-    features = field.apply(params, condition, method='features')
-    many = field.apply(params, x, jnp.float32(0.3), features, method='velocity')
-    one_by_one = [field.apply(params, x[:, i], jnp.float32(0.3), condition[:, 0]) for i in range(7)]
+    params = jax.jit(field.init)(key, x[:, :1], jnp.float32(0.0), condition)
+    apply = jax.jit(field.apply, static_argnames='method')
+    features = apply(params, condition, method='features')
+    many = apply(params, x, jnp.float32(0.3), features, method='velocity')
+    one_by_one = [apply(params, x[:, i], jnp.float32(0.3), condition[:, 0]) for i in range(7)]
     np.testing.assert_allclose(many, np.stack(one_by_one, axis=1), rtol=1e-5, atol=1e-6)
 
 
@@ -43,19 +42,25 @@ def test_splitting_the_first_layer_leaves_the_function(key):
     """The field is the MLP of everything, with the parameters that the MLP would have."""
     field, mlp = FIELDS['mlp'], MLP((8, 8), 2, True)
     x, t, condition = jax.random.normal(key, (4, 2)), jnp.full((4, 1), 0.3), jnp.ones((4, 3))
-    params = field.init(key, x, t, condition)
+    params = jax.jit(field.init)(key, x, t, condition)
     everything = jnp.concatenate([condition, x, t], axis=-1)
     own = {'params': params['params']['MLP_0']}
-    chex.assert_trees_all_equal_shapes(own, mlp.init(key, everything))
+    chex.assert_trees_all_equal_shapes(own, jax.eval_shape(mlp.init, key, everything))
     np.testing.assert_allclose(
-        field.apply(params, x, t, condition), mlp.apply(own, everything), rtol=1e-5, atol=1e-6
+        jax.jit(field.apply)(params, x, t, condition),
+        jax.jit(mlp.apply)(own, everything),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
 def test_layer_normalisation_is_optional(key):
-    plain = MLP((8,), 1).init(key, jnp.ones((1, 3)))['params']
+    plain, normalised = (
+        jax.eval_shape(MLP((8,), 1, *layer_norm).init, key, jnp.ones((1, 3)))['params']
+        for layer_norm in ((), (True,))
+    )
     assert plain.keys() == {'Dense_0', 'Dense_1'}
-    assert 'LayerNorm_0' in MLP((8,), 1, True).init(key, jnp.ones((1, 3)))['params']
+    assert 'LayerNorm_0' in normalised
 
 
 @pytest.mark.parametrize('shape', [(7, 16), (2, 3, 5, 16)])
@@ -73,7 +78,7 @@ def test_layer_normalisation_and_its_gradient_are_flax_s(key, shape):
             y = module.apply({'params': params}, x)
             return jnp.sum(weights * y), y
 
-        return jax.grad(objective, (0, 1), has_aux=True)(params, x)
+        return jax.jit(jax.grad(objective, (0, 1), has_aux=True))(params, x)
 
     ours, expected = value_and_grads(networks.LayerNorm()), value_and_grads(nn.LayerNorm())
     chex.assert_trees_all_close(ours, expected, rtol=1e-4, atol=1e-4)
@@ -81,7 +86,7 @@ def test_layer_normalisation_and_its_gradient_are_flax_s(key, shape):
 
 def test_float32_is_not_rounded(key):
     """A rounding to all its bits would still copy every weight of a net."""
-    x, params = jnp.ones((2, 3)), MLP((8,), 1).init(key, jnp.ones((1, 3)))
+    x, params = jnp.ones((2, 3)), jax.jit(MLP((8,), 1).init)(key, jnp.ones((1, 3)))
     program = str(jax.make_jaxpr(jax.grad(lambda p: MLP((8,), 1).apply(p, x).sum()))(params))
     assert 'dot_general' in program
     assert 'reduce_precision' not in program
@@ -112,19 +117,18 @@ def test_nets_of_lower_precision_have_the_same_parameters(key):
     """So that a checkpoint serves both."""
     x = jax.random.normal(key, (3, 4, 5))
     exact, coarse = MLP((8,), 2, True), MLP((8,), 2, True, 'bfloat16')
-    params = exact.init(key, x)
-    chex.assert_trees_all_equal(params, coarse.init(key, x))
-    difference = np.abs(exact.apply(params, x) - coarse.apply(params, x)).max()
+    params = jax.jit(exact.init)(key, x)
+    chex.assert_trees_all_equal(params, jax.jit(coarse.init)(key, x))
+    outputs = (jax.jit(net.apply)(params, x) for net in (exact, coarse))
+    difference = np.abs(np.subtract(*outputs)).max()
     assert 1e-5 < difference < 0.1
 
 
 @pytest.mark.parametrize(('kind', 'deviation'), [('fan_average', 0.2), ('lecun', 0.5)])
 def test_a_kernel_begins_with_the_variance_of_its_initialiser(kind, deviation):
     """4 inputs, 46 outputs: 2 / (4 + 46) = 0.2^2, and 1 / 4 = 0.5^2 (which flax truncates)."""
-    kernels = [
-        MLP((46,), 1, kernel_init=kind).init(jax.random.key(seed), jnp.ones((1, 4)))
-        for seed in range(50)
-    ]
+    init = jax.jit(MLP((46,), 1, kernel_init=kind).init)
+    kernels = [init(jax.random.key(seed), jnp.ones((1, 4))) for seed in range(50)]
     first = np.stack([params['params']['Dense_0']['kernel'] for params in kernels])
     assert first.std() == pytest.approx(deviation, rel=0.03)
     if kind == 'fan_average':
@@ -134,7 +138,8 @@ def test_a_kernel_begins_with_the_variance_of_its_initialiser(kind, deviation):
 def test_a_small_output_scale_starts_outputs_near_zero():
     x = jax.random.normal(jax.random.key(0), (16, 4))
     plain, small = (MLP((8,), 2, output_scale=scale) for scale in (1.0, 0.01))
-    params = plain.init(jax.random.key(1), x)
+    params = jax.jit(plain.init)(jax.random.key(1), x)
+    own = jax.jit(small.init)(jax.random.key(1), x)
     chex.assert_trees_all_close(
-        small.apply(small.init(jax.random.key(1), x), x), 0.01 * plain.apply(params, x), rtol=1e-5
+        jax.jit(small.apply)(own, x), 0.01 * jax.jit(plain.apply)(params, x), rtol=1e-5
     )

@@ -1,5 +1,6 @@
 """Base policy, candidates, values: made by one command, found again, open to others' policies."""
 
+import functools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 from agents import frozen, policy_file
 from tests.equality import assert_equal_runs
 from tests.helpers import small_agent, small_config
-from tests.test_cli import ENV, ROOT, data_dir, table, train  # noqa: F401
+from tests.test_cli import ENV, ROOT, data_dir, table, train, train_here  # noqa: F401
 from utils.errors import UserError
 from utils.storage import runs
 from utils.training import populations
@@ -26,11 +27,15 @@ POLICY = ('--agent.hidden_dims=(8,)', '--agent.batch_size=16', '--agent.flow_ste
 POLICY += ('--agent.chunk_length=2',)
 VALUES = ('--agent.backup_candidates=3', '--agent.n_pi=2', '--agent.num_pool=4')
 STEPS = '--agent.policy_steps=12'
+TINY_VALUES = (CONFIG, *POLICY, *VALUES, STEPS)
 DOCS = (ROOT / 'docs/base-policies.md').read_text()
 
 
-def train_values(data_dir, save_dir, *arguments, tiny=(CONFIG, *POLICY, *VALUES, STEPS), **options):  # noqa: F811
-    return train(data_dir, save_dir, *arguments, tiny=tiny, **options)
+def train_values(data_dir, save_dir, *arguments, by=train, tiny=TINY_VALUES, **options):  # noqa: F811
+    return by(data_dir, save_dir, *arguments, tiny=tiny, **options)
+
+
+train_values_here = functools.partial(train_values, by=train_here)
 
 
 def run_of(save_dir, task=1, config='qc5_pool', seeds='0'):
@@ -46,7 +51,7 @@ def base_policy_of(save_dir):
 def trained(data_dir, tmp_path_factory):  # noqa: F811
     """A run that made all three phases."""
     save_dir = tmp_path_factory.mktemp('exp')
-    result = train_values(data_dir, save_dir, '--tasks=1,2', evaluate=12)
+    result = train_values_here(data_dir, save_dir, '--tasks=1,2', evaluate=12)
     assert result.returncode == 0, result.stderr
     return save_dir, result
 
@@ -230,8 +235,6 @@ def test_a_damaged_policy_file_costs_one_line(exported, tmp_path, change, messag
         policy_file.read(path, config, record['observation_dim'], record['action_dim'])
 
 
-# Ten starts of a program, four seconds each.
-@pytest.mark.long
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -259,7 +262,8 @@ def test_what_does_not_fit_is_refused_in_one_line(
     message,
 ):
     places = dict(base=base_policy_of(trained[0]), exported=exported)
-    result = train_values(data_dir, tmp_path, *(item.format(**places) for item in arguments))
+    arguments = (item.format(**places) for item in arguments)
+    result = train_values_here(data_dir, tmp_path, *arguments)
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1
     assert re.search(message, result.stderr), result.stderr
@@ -267,7 +271,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
 
 def test_a_pool_that_nothing_would_read_is_refused(data_dir, tmp_path):  # noqa: F811
     ifql = ('--agent=configs.py:ifql', *POLICY, '--agent.frozen_policy=True')
-    result = train_values(data_dir, tmp_path, '--pool=x.npy', tiny=ifql)
+    result = train_values_here(data_dir, tmp_path, '--pool=x.npy', tiny=ifql)
     assert result.returncode == 2
     assert result.stderr == 'error: --pool: updates of this agent read no candidates\n'
 
@@ -276,7 +280,7 @@ def test_a_run_in_the_way_is_told_before_a_base_policy_is_trained(trained, data_
     save_dir, _ = trained
     run_of(tmp_path).parent.mkdir(parents=True)
     run_of(tmp_path).symlink_to(run_of(save_dir))
-    result = train_values(data_dir, tmp_path, '--agent.lr=0.1')
+    result = train_values_here(data_dir, tmp_path, '--agent.lr=0.1')
     assert result.returncode == 2
     assert 'holds a run of another configuration; these differ: agent.lr' in result.stderr
     assert not (tmp_path / 'base_policies').exists()
@@ -354,6 +358,7 @@ def test_a_pool_that_others_wrote_is_read(data_dir, neighbours, on_neighbours, t
     assert 'was trained on a pool alone and has no base policy' in result.stderr
 
 
+@pytest.mark.long
 def test_a_policy_without_weights_is_no_leaf_of_a_state(on_neighbours):
     folder = run_of(on_neighbours) / 'checkpoints/12/default'
     assert not [path for path in folder.iterdir() if path.name.startswith('policy')]

@@ -98,8 +98,8 @@ def copy(folder, tmp_path):
     ('name', 'settings'),
     [
         ('evor_paper_small', {}),
-        ('evor_c51_small', dict(tau_q=0.0)),
-        ('qc5_small', dict(n_pi=2, flow_steps=2)),
+        pytest.param('evor_c51_small', dict(tau_q=0.0), marks=pytest.mark.long),
+        pytest.param('qc5_small', dict(n_pi=2, flow_steps=2), marks=pytest.mark.long),
         ('bc5_small', {}),
     ],
 )

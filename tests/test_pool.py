@@ -1,6 +1,8 @@
 """Candidates of a frozen base policy: drawn once, kept on disk, read by the backup."""
 
 import errno
+import functools
+import itertools
 import json
 import os
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from agents import evor
-from tests.helpers import compiled, model_of, random_arrays, random_state, small_agent
+from tests.helpers import compiled, model_of, random_arrays, random_state, sample, small_agent
 from utils import files
 from utils.data import datasets
 from utils.data.host_array import HostArray
@@ -171,7 +173,7 @@ def pooled_dataset(size=5):
 @pytest.mark.parametrize(('num', 'n_step'), [(1, 0), (3, 0), (5, 0), (3, 4)])
 def test_a_batch_has_different_candidates_of_each_successor(key, num, n_step):
     dataset = pooled_dataset()
-    batch = datasets.sample(dataset, key, 64, 2, n_step, 0.9, False, num)
+    batch = sample(dataset, key, 64, 2, n_step, 0.9, False, num)
     rows, columns = np.moveaxis(np.asarray(batch.next_candidates), -1, 0)
     for row, successor in zip(rows, np.asarray(batch.next_observations), strict=True):
         np.testing.assert_array_equal(dataset.observations[int(row[0])], successor)
@@ -182,7 +184,7 @@ def test_a_batch_has_different_candidates_of_each_successor(key, num, n_step):
 
 def test_without_a_pool_the_batches_are_those_they_were(key):
     dataset = datasets.build(random_arrays())
-    batch = datasets.sample(dataset, key, 16, 2, 0, 0.9, False)
+    batch = sample(dataset, key, 16, 2, 0, 0.9, False)
     choice = jax.random.randint(key, (16,), 0, len(dataset.starts))
     np.testing.assert_array_equal(
         batch.observations, dataset.observations[dataset.starts[np.asarray(choice)]]
@@ -196,14 +198,20 @@ def pool_batch(key, num, chunk_length=1):
     candidates = np.float16(rng.uniform(-1, 1, (75, 6, 2 * chunk_length)))
     dataset = datasets.build(arrays).replace(candidates=candidates)
     dataset = jax.tree.map(jnp.asarray, dataset)
-    return datasets.sample(dataset, key, 32, chunk_length, 0, 0.9, False, num)
+    return sample(dataset, key, 32, chunk_length, 0, 0.9, False, num)
 
 
-@pytest.mark.parametrize('num', [1, 4])
-@pytest.mark.parametrize('picker', ['online', 'target'])
-@pytest.mark.parametrize(
-    'name', ['qc1', 'evor_c51', 'evor_coupled', 'evor_scalar', 'evor_qr', 'evor_iqn']
-)
+def picking(name, picker, num):
+    """A case; in every lane candidates are tried with each picker, of EVOR by one value model."""
+    always = [('target', 4), *([('online', 1)] if name in ('qc1', 'evor_c51') else [])]
+    return pytest.param(name, picker, num, marks=[pytest.mark.long] * ((picker, num) not in always))
+
+
+MODELS = ['qc1', 'evor_c51', 'evor_coupled', 'evor_scalar', 'evor_qr', 'evor_iqn']
+PICKING = [picking(*case) for case in itertools.product(MODELS, ('online', 'target'), (1, 4))]
+
+
+@pytest.mark.parametrize(('name', 'picker', 'num'), PICKING)
 def test_values_learn_from_the_pool_and_the_policy_stays_as_it_is(key, name, picker, num):
     agent = small_agent(name, frozen_policy=True, backup_candidates=num, backup_picker=picker)
     assert agent.num_candidates == num
@@ -230,7 +238,7 @@ def test_values_that_need_no_candidates_freeze_the_policy_too(key, name, changes
     agent = small_agent(name, frozen_policy=True, **changes)
     assert agent.num_candidates == 0
     state, agent = random_state(agent), compiled(agent)
-    batch = datasets.sample(datasets.build(random_arrays()), key, 32, 1, 0, 0.9, True)
+    batch = sample(datasets.build(random_arrays()), key, 32, 1, 0, 0.9, True)
     after, metrics = agent.update(state, batch, key)
     jax.tree.map(np.testing.assert_array_equal, after.policy, state.policy)
     assert 'policy_loss' not in metrics
@@ -244,15 +252,19 @@ def test_the_backup_of_qc_takes_the_best_of_the_pool(key, picker):
     state, batch = random_state(agent), pool_batch(key, 4)
     model, critic = model_of(agent), state.critic
     params = critic.params if picker == 'online' else critic.target_params
-    values = critics.values_of_candidates(
+    values_of_candidates, values_of = (
+        jax.jit(function, static_argnums=0)
+        for function in (critics.values_of_candidates, critics.values)
+    )
+    values = values_of_candidates(
         model.critic_net, params, batch.next_observations, batch.next_candidates
     )
     index = np.asarray(values.mean(axis=0)).argmax(axis=1)
     best = np.asarray(batch.next_candidates)[np.arange(32), index]
-    target = critics.values(
-        model.critic_net, critic.target_params, batch.next_observations, best
-    ).mean(axis=0)
-    _, metrics = agent.update(state, batch, key)
+    target = values_of(model.critic_net, critic.target_params, batch.next_observations, best).mean(
+        axis=0
+    )
+    _, metrics = jax.jit(agent.update)(state, batch, key)
     expected = np.mean(batch.rewards + batch.discounts * target)
     np.testing.assert_allclose(metrics['return_mean'], expected, rtol=1e-4)
 
@@ -270,8 +282,7 @@ def test_the_backup_of_evor_picks_by_the_rule_that_acts(key, picker):
     )
     state, batch = random_state(agent), pool_batch(key, 4)
     model = model_of(agent)
-    values = evor.value_candidates(
-        model,
+    values = jax.jit(functools.partial(evor.value_candidates, model))(
         state.value.params if picker == 'online' else state.value.target_params,
         state.returns,
         batch.next_observations,
@@ -279,7 +290,7 @@ def test_the_backup_of_evor_picks_by_the_rule_that_acts(key, picker):
         key,
         evor.backup_settings(model.config),
     )
-    picked = evor.choose_next_actions(model, state, batch, key)
+    picked = jax.jit(functools.partial(evor.choose_next_actions, model))(state, batch, key)
     best = extraction.take(batch.next_candidates, jnp.argmax(values, axis=1))
     np.testing.assert_array_equal(picked, best)
 

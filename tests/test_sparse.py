@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.commands import ROOT, run_here
 from tests.run_folders import write_run
 from tests.test_cli import TINY, assert_one_line, run, table
 from utils.data import dataset_files
@@ -18,7 +19,6 @@ from utils.generation import generator
 from utils.reporting import results
 from utils.sweeps import suites
 
-ROOT = Path(__file__).resolve().parents[1]
 SCENE = 'scene-play-singletask-task1-v0'
 SPARSE = 'scene-play-sparse-singletask-task1-v0'
 CUBE, DRAWER, WINDOW = slice(14, 17), 23, 24  # in qpos; two buttons lie between them
@@ -261,13 +261,16 @@ def test_a_script_goes_on_with_the_name_of_a_run(trained):
     ids=['flag', 'name'],
 )
 def test_main_refuses_a_second_name_in_one_line(tmp_path, arguments):
-    assert_one_line(run('main.py', *arguments, *TINY, f'--save_dir={tmp_path}'), '-1 and 0 anyway')
+    refused = run_here('main.py', *arguments, *TINY, f'--save_dir={tmp_path}')
+    assert_one_line(refused, '-1 and 0 anyway')
     assert not list(tmp_path.iterdir())
 
 
 def test_a_sparse_name_makes_no_new_data(tmp_path):
     arguments = ['--dataset=scene-play-sparse-v0', f'--dataset_dir={tmp_path}']
-    assert_one_line(run('scripts/generate_data.py', *arguments), "Did you mean 'scene-play-v0'")
+    assert_one_line(
+        run_here('scripts/generate_data.py', *arguments), "Did you mean 'scene-play-v0'"
+    )
     assert 'scene-play-sparse-v0' not in generator.SOURCES
     # In a process of its own, since importing a script defines its flags.
     code = """
@@ -290,8 +293,8 @@ def test_tables_keep_both_apart_and_beside_their_own_published_numbers(tmp_path)
             write_run(tmp_path / 'exp', name.replace('task1', f'task{task}'), chance=chance)
     found = results.read([tmp_path / 'exp'], 'last')
     assert {result.run.environment for result in found} == {'scene-play', 'scene-play-sparse'}
-    command = [sys.executable, 'scripts/make_tables.py', f'--runs={tmp_path}/exp']
-    subprocess.run([*command, f'--out={tmp_path}/out'], cwd=ROOT, check=True, timeout=300)
+    made = run_here('scripts/make_tables.py', f'--runs={tmp_path}/exp', f'--out={tmp_path}/out')
+    assert made.returncode == 0, made.stderr
     rows = {row['environment']: row for row in table(tmp_path / 'out/environments.csv')}
     assert rows.keys() == {'scene-play', 'scene-play-sparse'}
     means = {name: float(row['bc_small'].split()[0]) for name, row in rows.items()}

@@ -213,8 +213,14 @@ def coverage(mean, deviation, seeds, num=400):
     return [np.mean([low <= mean <= high for low, high in each]) for each in (pools, over)]
 
 
-@pytest.mark.parametrize('seeds', [2, 3, 5])
-@pytest.mark.parametrize(('mean', 'deviation'), [(0.5, 0.15), (0.3, 0.1), (0.8, 0.1)])
+@pytest.mark.parametrize(
+    ('mean', 'deviation', 'seeds'),
+    [
+        pytest.param(mean, deviation, seeds, marks=[pytest.mark.long] * (seeds != usual))
+        for mean, deviation, usual in ((0.5, 0.15, 2), (0.3, 0.1, 3), (0.8, 0.1, 5))
+        for seeds in (2, 3, 5)
+    ],
+)
 def test_the_interval_over_seeds_covers_training_again_and_the_pools_does_not(
     mean, deviation, seeds
 ):

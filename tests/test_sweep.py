@@ -19,6 +19,7 @@ import pytest
 from hypothesis import strategies as st
 
 import configs
+from tests.commands import ROOT, run_here
 from utils.environments import envs, sparse
 from utils.errors import STOPPED, UserError
 from utils.generation import generator
@@ -27,7 +28,6 @@ from utils.sweeps import slurm, suites
 from utils.sweeps.suites import Element, Found, Job, State, Suite
 from utils.system import locks
 
-ROOT = Path(__file__).resolve().parents[1]
 STITCH = 'pointmaze-medium-stitch'
 TINY = (
     '--offline_steps=20',
@@ -390,9 +390,9 @@ def test_a_number_of_updates_that_is_none():
 
 
 def test_one_thing_is_done_at_a_time():
-    [line] = run('scripts/sweep.py', '--suite=smoke', '--list', '--status', code=2).stderr.split(
-        '\n'
-    )[:-1]
+    result = run_here('scripts/sweep.py', '--suite=smoke', '--list', '--status')
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
     assert line.endswith('got --list --status')
 
 
@@ -402,9 +402,8 @@ def test_missing_data_is_told_before_anything_runs(tmp_path):
     options = ('--suite=quick5', '--elements=0-9', f'--dataset_dir={tmp_path}')
     nowhere = f'--dataset_url=file://{tmp_path}/none'
     save_dir = tmp_path / 'exp'
-    result = run(
-        'scripts/sweep.py', *options, nowhere, f'--save_dir={save_dir}', '--local=1', code=2
-    )
+    result = run_here('scripts/sweep.py', *options, nowhere, f'--save_dir={save_dir}', '--local=1')
+    assert result.returncode == 2
     [line] = result.stderr.splitlines()
     assert line.startswith('error: dataset antmaze-large-navigate-v0: not in')
     assert line.endswith('--elements=0-4 runs those whose data is there')

@@ -48,10 +48,15 @@ class StopAfter(StopRequest):
         return super().__call__()
 
 
+MAKE_PROGRAM = populations.make_train_chunk
+
+
 @pytest.fixture(scope='module')
 def run():
-    """Two tasks and two seeds of a tiny agent on random data."""
-    agents = [small_agent(hidden_dims=(8,), return_mean=-float(task)) for task in range(2)]
+    """Two tasks and two seeds of a tiny agent on random data; every start runs one program."""
+    agents = [
+        small_agent('evor_scalar', hidden_dims=(8,), return_mean=-float(task)) for task in range(2)
+    ]
     shards = [datasets.build(random_arrays())] * 2
 
     def sample(dataset, key, batch_size=16):
@@ -59,9 +64,13 @@ def run():
 
     mesh = parallel.make_mesh(len(SEEDS))
     dataset = parallel.place(multitask.stack(shards), mesh, parallel.EVERYWHERE)
-    return trainer.Run(
+    run = trainer.Run(
         agents, ['one', 'two'], SEEDS, mesh, dataset, dataset, multitask.sample(sample)
     )
+    program = MAKE_PROGRAM(run.lifted.update, run.sample, mesh)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(populations, 'make_train_chunk', lambda *_: program)
+        yield run
 
 
 def train(run, folder, stop=None, **changes):
@@ -95,8 +104,9 @@ def assert_equal(whole, folder):
         assert_equal_runs(whole / name, folder / name, STEPS, ('train',))
 
 
-def test_the_program_is_compiled_once(run, tmp_path, caplog):
+def test_the_program_is_compiled_once(run, tmp_path, caplog, monkeypatch):
     """However often a run logs: the window of a new log interval is where the last one was."""
+    monkeypatch.setattr(populations, 'make_train_chunk', MAKE_PROGRAM)
     with jax.log_compiles():
         train(run, tmp_path)
     told = [record.getMessage() for record in caplog.records]

@@ -21,6 +21,12 @@ def make_chunk(agent, **options):
     return populations.make_train_chunk(agent.update, sample, **options)
 
 
+@pytest.fixture(scope='module')
+def evor():
+    agent = small_agent()
+    return agent, make_chunk(agent)
+
+
 def train(train_chunk, agent, dataset, seeds, chunks):
     population = populations.init_states(agent.init, seeds)
     keys = populations.streams(seeds, populations.TRAIN_STREAM)
@@ -32,9 +38,8 @@ def train(train_chunk, agent, dataset, seeds, chunks):
     return population, window
 
 
-def test_where_chunks_are_cut_does_not_change_a_bit(dataset):
-    agent = small_agent()
-    train_chunk = make_chunk(agent)
+def test_where_chunks_are_cut_does_not_change_a_bit(dataset, evor):
+    agent, train_chunk = evor
     whole = train(train_chunk, agent, dataset, [0], [60])
     parts = train(train_chunk, agent, dataset, [0], [1, 0, 36, 23])
     chex.assert_trees_all_equal(whole, parts)  # states and the sums of metrics
@@ -55,14 +60,14 @@ def test_three_seeds_together_equal_three_separate_runs(dataset, batch_seeds):
 
 
 def test_seeds_differ(dataset):
-    agent = small_agent()
+    agent = small_agent('bc')
     population, _ = train(make_chunk(agent), agent, dataset, [0, 1], [5])
     kernels = jax.tree.leaves(population.policy.params)[-1]
     assert not np.allclose(kernels[0], kernels[1])
 
 
 def test_one_program_serves_chunks_of_any_length(dataset):
-    agent = small_agent()
+    agent = small_agent('bc')
     train_chunk = make_chunk(agent)
     train(train_chunk, agent, dataset, [0], [0, 1, 5, 10])
     assert train_chunk._cache_size() == 1
@@ -70,7 +75,7 @@ def test_one_program_serves_chunks_of_any_length(dataset):
 
 def test_the_dataset_is_an_argument_of_the_program(dataset):
     """A captured dataset would be a constant, large and compiled in."""
-    agent = small_agent()
+    agent = small_agent('bc')
     train_chunk = make_chunk(agent)
     population = populations.init_states(agent.init, [0])
     keys = populations.streams([0], populations.TRAIN_STREAM)
@@ -82,9 +87,8 @@ def test_the_dataset_is_an_argument_of_the_program(dataset):
     assert not any(f'tensor<{rows}x' in line for line in constants)
 
 
-def test_a_window_sums_the_metrics_of_single_updates(dataset):
-    agent = small_agent()
-    train_chunk = make_chunk(agent)
+def test_a_window_sums_the_metrics_of_single_updates(dataset, evor):
+    agent, train_chunk = evor
     keys = populations.streams([0], populations.TRAIN_STREAM)
     population, total = populations.init_states(agent.init, [0]), 0.0
     for step in range(4):
