@@ -6,6 +6,7 @@ streams and exit codes is seen in one alone: see `tests.test_cli.run`.
 
 import contextlib
 import io
+import logging
 import runpy
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 from absl import app, flags
+from absl import logging as absl_logging
 from absl.testing import flagsaver
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +32,7 @@ def run_here(script, *arguments, cwd=ROOT):
         mock.patch.object(sys, 'argv', [str(path), *arguments]),
         mock.patch.object(sys, 'path', [str(path.parent), *sys.path]),
         warnings.catch_warnings(),
+        logs_as_before(),
         _flags_of_its_own(),
     ):
         try:
@@ -37,6 +40,18 @@ def run_here(script, *arguments, cwd=ROOT):
         except SystemExit as end:
             code = end.code or 0
     return subprocess.CompletedProcess(sys.argv, code, stdout.getvalue(), stderr.getvalue())
+
+
+@contextlib.contextmanager
+def logs_as_before():
+    """absl takes over Python's logging once a command runs."""
+    root = logging.getLogger()
+    handlers, verbosity = root.handlers[:], absl_logging.get_verbosity()
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        absl_logging.set_verbosity(verbosity)
 
 
 @contextlib.contextmanager

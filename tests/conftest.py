@@ -16,7 +16,10 @@ if 'PYTEST_XDIST_WORKER' in os.environ and hasattr(os, 'sched_setaffinity'):
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 if tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2])) < (0, 11):
     # These have a second code generator for the CPU that takes a third less time.
-    os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
+    os.environ.setdefault(
+        'XLA_FLAGS',
+        '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1',
+    )
 # Commands that tests start compile the same programs; the first leaves them to the others. Test
 # processes inherit the folder of the one that made it.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
@@ -35,6 +38,7 @@ import pytest
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own hook reads the groups
 def pytest_collection_modifyitems(items):
     """One worker runs the short tests of a file, which share fixtures and compiled programs."""
     for item in items:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import agents
 import configs
 import main
+from tests.commands import logs_as_before
 from utils import errors
 from utils.data import dataset_files, fetching
 from utils.system import command
@@ -155,7 +156,8 @@ class Parser:
         self._folder = Path(folder)
         (self._folder / 'configs.py').symlink_to(configs.__file__)
         # Run once, absl has set up what it sets up once per process.
-        assert self(['--agent=configs.py:evor', '--agent.n_pi=3']) == 'valid'
+        outcome = self(['--agent=configs.py:evor', '--agent.n_pi=3'])
+        assert outcome == 'valid', outcome
 
     def __call__(self, arguments):
         stderr, stdout, before = io.StringIO(), io.StringIO(), os.getcwd()
@@ -165,6 +167,7 @@ class Parser:
             with (
                 contextlib.redirect_stderr(stderr),
                 contextlib.redirect_stdout(stdout),
+                logs_as_before(),
                 mock.patch.object(sys, 'argv', ['main.py', *arguments]),
                 # Python may keep the bytecode of configs.py; that is no file of the program's.
                 mock.patch.object(sys, 'dont_write_bytecode', True),
@@ -179,7 +182,7 @@ class Parser:
             outcome = 'valid'
         except SystemExit as end:
             assert_refusal(end.code, stderr.getvalue())
-            outcome = 'refused'
+            outcome = stderr.getvalue()
         finally:
             flagsaver.restore_flag_values(saved)
             os.chdir(before)

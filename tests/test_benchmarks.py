@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from benchmarks import online, phase_tables, profiles, reports, scores, value_training
+from benchmarks import phase_tables, profiles, reports, scores, value_training
 from tests import recompute
-from tests.report_runs import edit
-from tests.run_folders import write_run
-from utils.errors import UserError
 from utils.jobs import flops
 from utils.models import calibration
-from utils.reporting import results
 from utils.statistics import sliced_wasserstein
 from utils.storage.metrics import CsvTable
 
@@ -217,29 +213,3 @@ def test_five_tasks_by_phases_against_five_runs_of_one_loop():
     hours = 1.0, (300 + 3600 + 10_000) / 3600, 5 * 40_000 / 3600
     cells = [f'{hour:.1f}' for hour in hours]
     assert f'| small | qc | 8 | {" | ".join(cells)} | {hours[1] / hours[2]:.2f} |' in text
-
-
-def test_a_gain_online_is_over_the_same_seeds():
-    def rates(*success):
-        return [SimpleNamespace(success=one, episodes=50) for one in success]
-
-    half = stats.t.ppf(0.975, 2) * np.std([10, 20, 60], ddof=1) / 3**0.5
-    assert online.gain(rates(0.5, 0.7, 0.9), rates(0.4, 0.5, 0.3)) == f'+30 +- {half:.0f}'
-    assert online.gain(rates(0.5), rates(0.75)) == '-25'
-    assert online.mean(rates(0.5, 0.7, 0.9)).startswith('70 [')
-
-
-def test_the_row_of_an_online_run_has_both_ends_and_its_control(tmp_path, monkeypatch):
-    for folder, evaluated in dict(collected=(200, 400), offline=(400,)).items():
-        directory = write_run(tmp_path / folder, evaluated=evaluated, draw=len(evaluated))
-        edit(directory / 'config.json', online=dict(after=200, share=0.5))
-    root = tmp_path / 'collected'
-    [run] = results.find_runs([root])
-    monkeypatch.setattr(online, 'FLAGS', SimpleNamespace(control=str(tmp_path / 'offline')))
-    cells = online.row(run, root)
-    before, after = (online.rates(run.directory, run.seeds, step) for step in (200, 400))
-    assert cells[1:5] == ['200', online.mean(before), '200', online.mean(after)]
-    control = online.rates(directory, run.seeds, 400)
-    assert cells[6:] == [online.mean(control), online.gain(after, control)]
-    with pytest.raises(UserError, match='seed 0 was not evaluated at step 200'):
-        online.rates(directory, run.seeds, 200)

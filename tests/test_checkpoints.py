@@ -234,6 +234,7 @@ def test_a_huge_array_is_refused_before_memory_is_taken(copy):
         restore(copy)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings('ignore')  # orbax leaves what it was reading where it failed
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 @hypothesis.given(data=st.data())

@@ -198,6 +198,7 @@ def test_tensorboard_holds_what_the_tables_hold(trained):
     assert ('eval/success', 12) in scalars
 
 
+@pytest.mark.long
 def test_how_often_one_looks_does_not_change_the_weights(data_dir, trained, tmp_path):
     result = train_here(data_dir, tmp_path, '--seeds=0,1', log=5, evaluate=0, save=0)
     assert result.returncode == 0, result.stderr
@@ -212,6 +213,7 @@ def test_a_finished_run_started_again_says_so(data_dir, trained):
     assert_same_weights(weights(trained, 12), before[1])
 
 
+@pytest.mark.long
 def test_a_trained_run_is_evaluated_at_other_settings(trained):
     directory = f'--run={trained}'
     result = run(
@@ -231,6 +233,7 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
     assert told == dict(n_pi='2', env_name=trained.parents[1].name, action_noise='0.0')
 
 
+@pytest.mark.long
 def test_rows_go_to_another_folder_where_the_run_is_not_ours(trained, tmp_path):
     """As of a colleague's run: before anything is played it is known whether rows can be kept."""
     (tmp_path / 'file').touch()
@@ -244,6 +247,7 @@ def test_rows_go_to_another_folder_where_the_run_is_not_ours(trained, tmp_path):
     assert snapshot(trained) == before
 
 
+@pytest.mark.long
 def test_a_trained_run_is_swept_one_setting_at_a_time(trained):
     """The trained setting once and the others of each list; here in a world made noisy."""
     path = trained / 'inference.csv'
@@ -265,6 +269,7 @@ def test_a_trained_run_is_swept_one_setting_at_a_time(trained):
     assert marks[1] == ['tau_q', '---', '0.02 (trained)', 'inf']
 
 
+@pytest.mark.long
 def test_a_baseline_trains_and_says_which_settings_it_lacks(data_dir, tmp_path):
     """Behaviour cloning: no value model, no candidates."""
     flags = [f'--env_name={ENV}', f'--dataset_dir={data_dir}', f'--save_dir={tmp_path}']
@@ -289,6 +294,7 @@ def test_a_noisy_environment_wants_noisy_data(data_dir, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_own_data_trains_through_dataset_path(data_dir, tmp_path):
     """A file with rewards of its own, without states, under any name."""
     with np.load(data_dir / f'{DATASET}.npz') as file:
@@ -391,6 +397,7 @@ def test_a_folder_that_cannot_be_written_costs_one_line(data_dir, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_too_little_memory_costs_one_line(data_dir, tmp_path):
     wide = '--agent=configs.py:bc', '--agent.hidden_dims=(80,)'
     result = train(data_dir, tmp_path, '--agent.batch_size=2000000000', tiny=wide)

@@ -16,9 +16,10 @@ SPEC = agents.Spec(3, 2, ReturnScale(-5.0, 2.0, -100.0, 0.0))
 
 
 def words(name):
-    """The settings of a config that choose between programs; numbers choose between sizes."""
-    config = configs.get_config(name).to_dict() | dict(config_name='')
-    return tuple((key, value) for key, value in config.items() if isinstance(value, (str, bool)))
+    """The settings of a config that choose between models."""
+    config = configs.get_config(name)
+    keys = 'agent_name', 'value_model', 'value_net', 'td_target', 'frozen_policy'
+    return tuple(config.get(key) for key in keys)
 
 
 FIRST_OF_WORDS = {words(name): name for name in reversed(configs.CONFIGS)}.values()

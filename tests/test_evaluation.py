@@ -639,8 +639,11 @@ def test_a_plain_script_may_evaluate_and_generate(tmp_path):
     assert result.stdout.splitlines() == ['begins', '(2, 2)', 'ends']
 
 
+OTHER_ENVS = 'cube-single-play-singletask-v0', 'scene-play-singletask-v0'
+
+
 @pytest.mark.parametrize(
-    'name', [ENV, 'cube-single-play-singletask-v0', 'scene-play-singletask-v0']
+    'name', [ENV, *(pytest.param(x, marks=pytest.mark.long) for x in OTHER_ENVS)]
 )
 def test_resets_repeat_to_the_bit(name):
     env = envs.make_env(name)

@@ -71,6 +71,7 @@ def test_the_expert_at_hand_walks_as_fast_as_its_record_says(env):
     assert speeds.mean() > 0.7 * record['metres_per_second'] > 0.7
 
 
+@pytest.mark.long
 def test_training_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path, env, learner):
     """Three episodes in one go, or one, a checkpoint, and two by another process's objects."""
     config, capacity = small_config(), 150

@@ -152,6 +152,7 @@ def test_every_share_of_a_profile_is_recomputed(made):
         assert row[4] == '—'
 
 
+@pytest.mark.long
 def test_what_was_promised_and_got_is_recomputed_from_the_last_evaluations(made):
     folder, _ = made
     header, rows = grid(folder, 'start_values')

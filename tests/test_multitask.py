@@ -53,10 +53,8 @@ def train(agents, shards, seeds, steps, chunk_length):
     return lifted.split(states), window.sums
 
 
-# One in every lane; each of the others compiles for some five seconds.
-@pytest.mark.parametrize(
-    'name', [pytest.param(x, marks=[pytest.mark.long] * (x != 'qc1')) for x in AGENTS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize('name', AGENTS)
 def test_each_member_equals_its_separate_run(name):
     settings = AGENTS[name]
     chunk_length = settings.get('chunk_length', 1)

@@ -201,6 +201,7 @@ def assert_equal(one, other, tables=TABLES):
     assert arrays(one, last, 'collected') == arrays(other, last, 'collected')
 
 
+@pytest.mark.long
 def test_a_run_goes_on_past_its_offline_steps(whole):
     """It is evaluated at the end of each part, and tells of every episode that it collected."""
     steps = [int(row['step']) for row in rows(whole / 'eval.csv')]
@@ -255,6 +256,7 @@ def test_more_online_steps_go_on_from_the_same_data(folder, whole, tmp_path):
     assert_equal(whole, directory, ('train', 'collected'))
 
 
+@pytest.mark.long
 def test_offline_updates_come_first(folder, tmp_path):
     offline = dict(eval_interval=0, log_interval=0)
     train(folder, tmp_path, share=None, online_steps=0, offline_steps=2, **offline)
@@ -262,6 +264,7 @@ def test_offline_updates_come_first(folder, tmp_path):
         train(folder, tmp_path, offline_steps=1, **offline)
 
 
+@pytest.mark.long
 def test_an_environment_that_does_not_come_back_is_told(folder, tmp_path, monkeypatch):
     changes = dict(eval_interval=0, log_interval=0, online_steps=6)
     train(folder, tmp_path, stop=StopAfter(8), max_wait=0.0, **changes)

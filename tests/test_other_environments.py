@@ -92,11 +92,13 @@ def checked(folder):
     return train(folder, 'none', 'evor', [0, 1])
 
 
+@pytest.mark.long
 def test_a_run_is_found_by_the_name_of_its_environment(played, checked):
     assert played.parts[-3:] == ('tests.toy_envs_Point-v0', 'bc', 'seeds_0')
     assert checked.parts[-3:] == ('none', 'evor', 'seeds_0_1')
 
 
+@pytest.mark.long
 def test_where_success_is_not_defined_tables_show_returns(played):
     rows, episodes = (table(played / f'{name}.csv') for name in ('eval', 'episodes'))
     assert [row['step'] for row in rows] == ['2', '4']
@@ -105,6 +107,7 @@ def test_where_success_is_not_defined_tables_show_returns(played):
     assert float(rows[1]['episode_return']) == pytest.approx(np.mean(returns))
 
 
+@pytest.mark.long
 def test_normalised_returns_are_0_and_100_at_the_references(played):
     for row in table(played / 'eval.csv'):
         expected = 100 * (float(row['episode_return']) + 20.0) / 20.0
@@ -118,6 +121,7 @@ def test_a_summary_says_success_where_it_is_defined():
     assert outcomes.in_words(dict(episode_return=-3.0, normalised_return=85.0)).endswith(' 85.0')
 
 
+@pytest.mark.long
 def test_a_run_brings_its_environment_and_the_map_of_its_actions(played):
     record = runs.read_record(played)
     environment = descriptions.recorded(record, played / runs.RECORD)
@@ -127,6 +131,7 @@ def test_a_run_brings_its_environment_and_the_map_of_its_actions(played):
     assert record['action_map'] == dict(offset=[0.0], scale=[2.0])
 
 
+@pytest.mark.long
 def test_the_command_of_a_run_names_its_environment(played):
     command = commands.train_command(runs.read_record(played))
     for flag in (f'--env_id={POINT}', '--reference_returns=-20.0,0.0', '{"fall":3}', 'mine.npz'):
@@ -134,6 +139,7 @@ def test_the_command_of_a_run_names_its_environment(played):
     assert 'action_map' not in command
 
 
+@pytest.mark.long
 def test_tables_show_returns_where_there_is_no_success(played, checked, folder):
     for found in (folder / 'exp', played):
         [shown] = all_tables.make(all_tables.find([str(found)], [], 'last', returns=True))
@@ -148,6 +154,7 @@ def test_tables_show_returns_where_there_is_no_success(played, checked, folder):
         all_tables.find([str(folder / 'exp')], [], 'last')
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('change', 'differs'),
     [
@@ -164,6 +171,7 @@ def test_a_run_does_not_go_on_in_another_environment(played, change, differs):
     runs.check_records({played: record})
 
 
+@pytest.mark.long
 def test_without_an_environment_an_evaluation_checks_held_out_data(checked):
     assert not (checked / 'eval.csv').exists()
     rows = table(checked / 'checks.csv')
@@ -177,6 +185,7 @@ def test_without_an_environment_an_evaluation_checks_held_out_data(checked):
         assert -1 <= numbers['agreement'] <= 1
 
 
+@pytest.mark.long
 def test_held_out_data_are_found_again_without_an_environment(checked, folder):
     record = runs.read_record(checked)
     restore.restore(checked, record, 'none', None)

@@ -213,6 +213,7 @@ def test_a_policy_as_a_file_is_the_policy(trained, exported, data_dir, tmp_path)
     assert records[0] == records[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('change', 'message'),
     [

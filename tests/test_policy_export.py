@@ -135,6 +135,7 @@ def test_temperatures_are_given_at_loading(evor, folder):
         np.testing.assert_array_equal(chosen, chunks_of_the_run(evor, 0, 1, **temperatures))
 
 
+@pytest.mark.long
 def test_actions_are_in_the_units_of_the_data(evor, policy):
     told = action_maps.recorded(dict(action_map=MAP), Path('record'))
     chunks = chunks_of_the_run(evor, 5, 2)
@@ -168,6 +169,7 @@ def test_the_module_needs_jax_and_numpy_alone():
     assert names == {'jax', 'numpy'}
 
 
+@pytest.mark.long
 def test_a_policy_of_half_the_size_acts_by_rounded_parameters(tmp_path):
     member = member_of('bc5_small')
     whole = export(tmp_path / 'whole', member)
@@ -385,6 +387,7 @@ def of_the_command(walker):
         return evaluation.evaluate(act, vector_env, 2, walker.key, num_groups=1), seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('num_processes', [0, 2])
 def test_an_evaluation_is_that_of_the_command_to_the_bit(
     num_processes, walker, exported_walker, of_the_command

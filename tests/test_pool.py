@@ -202,9 +202,10 @@ def pool_batch(key, num, chunk_length=1):
 
 
 def picking(name, picker, num):
-    """A case; in every lane candidates are tried with each picker, of EVOR by one value model."""
-    always = [('target', 4), *([('online', 1)] if name in ('qc1', 'evor_c51') else [])]
-    return pytest.param(name, picker, num, marks=[pytest.mark.long] * ((picker, num) not in always))
+    """A case; in every lane several candidates are tried with each picker, and a single one."""
+    always = [('qc1', 'target', 4), ('evor_c51', 'online', 4), ('evor_coupled', 'target', 1)]
+    case = name, picker, num
+    return pytest.param(*case, marks=[pytest.mark.long] * (case not in always))
 
 
 MODELS = ['qc1', 'evor_c51', 'evor_coupled', 'evor_scalar', 'evor_qr', 'evor_iqn']

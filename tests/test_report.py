@@ -105,6 +105,7 @@ def test_every_number_is_made_again_from_what_it_cites(report):
                     assert column in checked, (name, column, cell)
 
 
+@pytest.mark.long
 def test_every_number_cites_lines_that_exist(report):
     """But for the names of rows, and what is counted there: a threshold, seeds of a group."""
     counted = NAMES | {'success', 'seeds', 'seed'}
@@ -119,6 +120,7 @@ def test_every_number_cites_lines_that_exist(report):
                         assert max(numbers) <= len(path.read_text().splitlines())
 
 
+@pytest.mark.long
 def test_settings_are_those_of_configs_py(report):
     for row in report.rows('hyperparameters'):
         for name, cell in row.items():
@@ -129,6 +131,7 @@ def test_settings_are_those_of_configs_py(report):
                 assert cell.text == shown
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('kind', ['tables', 'figures'])
 def test_files_beside_the_page_have_the_same_numbers(report, kind):
     for path in (report.folder / kind).glob('*.csv'):
@@ -158,6 +161,7 @@ def distribution_runs(report, name):
     return found
 
 
+@pytest.mark.long
 def test_every_return_distribution_is_read_again_from_its_checkpoint(report):
     for (checkpoint, held_out, seed), rows in distribution_runs(
         report, 'return_distributions'
@@ -190,6 +194,7 @@ def test_every_return_distribution_is_read_again_from_its_checkpoint(report):
             assert bounds['at most'] == pytest.approx(known + missing * high, abs=1e-3)
 
 
+@pytest.mark.long
 def test_states_lie_on_the_way_to_the_first_success(synthetic):
     page = Page((synthetic / 'index.html').read_text(encoding='utf-8'))
     rows = Report(synthetic, page).rows('return_distributions')
@@ -200,6 +205,7 @@ def test_states_lie_on_the_way_to_the_first_success(synthetic):
     }
 
 
+@pytest.mark.long
 def test_every_calibration_is_measured_again(report):
     histograms = distribution_runs(report, 'calibration')
     scores = distribution_runs(report, 'calibration_scores')
@@ -247,6 +253,7 @@ def clustered(of_rows, trajectories):
     return np.quantile(means, [0.025, 0.975])
 
 
+@pytest.mark.long
 def test_the_page_needs_no_network_and_runs_nothing(report):
     for tag, attributes in report.page.elements:
         assert tag not in {'script', 'link', 'iframe', 'object', 'embed', 'form', 'base', 'svg'}
@@ -263,6 +270,7 @@ def test_the_page_needs_no_network_and_runs_nothing(report):
     assert '@import' not in style
 
 
+@pytest.mark.long
 def test_every_link_leads_somewhere_and_no_name_is_there_twice(report):
     names = [attributes['id'] for _, attributes in report.page.elements if 'id' in attributes]
     assert len(names) == len(set(names))
@@ -273,6 +281,7 @@ def test_every_link_leads_somewhere_and_no_name_is_there_twice(report):
             assert attributes['alt']
 
 
+@pytest.mark.long
 def test_names_from_files_are_text(synthetic):
     page = Page((synthetic / 'index.html').read_text(encoding='utf-8'))
     assert {tag for tag, _ in page.elements} <= set(TAGS.split())
@@ -282,6 +291,7 @@ def test_names_from_files_are_text(synthetic):
     assert f'stopped: {HOSTILE} SIGTERM' in page.text
 
 
+@pytest.mark.long
 def test_what_is_missing_is_told(synthetic):
     report = Report(synthetic, Page((synthetic / 'index.html').read_text(encoding='utf-8')))
     found = {
@@ -302,6 +312,7 @@ def test_what_is_missing_is_told(synthetic):
     assert 'Not drawn: no OpenGL draws here (MUJOCO_GL=nothing: ' in report.page.text
 
 
+@pytest.mark.long
 def test_a_sweep_has_everything_else_fixed(synthetic):
     report = Report(synthetic, Page((synthetic / 'index.html').read_text(encoding='utf-8')))
     # Not n_pi=8, played with noise, nor 2, played for the other temperature; 4 was played twice.
@@ -314,6 +325,7 @@ def test_a_sweep_has_everything_else_fixed(synthetic):
     }
 
 
+@pytest.mark.long
 def test_the_commands_make_the_runs_again(synthetic):
     content = (synthetic / 'index.html').read_text(encoding='utf-8')
     commands = re.findall(r'<pre><code>(.*?)</code></pre>', content, flags=re.DOTALL)
@@ -357,6 +369,7 @@ def contrast(one, other):
     return bright / dark
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CHROMIUM is None, reason='no chromium on the path')
 @pytest.mark.parametrize('scheme', [0, 1], ids=['dark', 'light'])
 def test_a_browser_shows_it_on_a_phone(report, scheme, tmp_path):

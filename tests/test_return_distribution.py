@@ -94,10 +94,8 @@ def test_every_target_knows_the_mean(name, model):
 
 
 @group('tied_actions')
-# One in every lane; the others train for half a minute each.
-@pytest.mark.parametrize(
-    'model', [pytest.param(x, marks=[pytest.mark.long] * (x != 'scalar')) for x in OTHERS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize('model', OTHERS)
 def test_every_other_model_knows_the_mean(model):
     for errors in measured('tied_actions', model):
         assert abs(errors['mean_error']) <= 0.03

@@ -132,6 +132,7 @@ def test_rewards_of_data_count_sub_goals_or_are_sparse(scene):
     assert standard.keys() == labelled.keys()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     'name', ['puzzle-3x3-play-singletask-task1-v0', 'cube-double-play-singletask-task1-v0']
 )
@@ -176,7 +177,9 @@ def solve(env):
     inner._target_window_pos = inner._data.joint('window_slide').qpos[0]
 
 
-@pytest.mark.parametrize('noise', [Noise(), Noise(action_noise=0.1)], ids=['clean', 'noisy'])
+@pytest.mark.parametrize(
+    'noise', [Noise(), pytest.param(Noise(action_noise=0.1), marks=pytest.mark.long)], ids=str
+)
 def test_a_step_differs_in_its_reward_alone(noise):
     actions = np.random.default_rng(0).uniform(-1, 1, (7, 5))
     played = {}

@@ -316,6 +316,7 @@ def run(script, *arguments, code=0, **environment):
     return result
 
 
+@pytest.mark.long
 def test_the_status_of_a_suite(tmp_path):
     elements = suites.elements(configs.get_suite('quick5'), 'none')
     folders = [suites.directories(element, str(tmp_path))[0] for element in elements]

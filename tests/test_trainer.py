@@ -126,6 +126,7 @@ def test_a_run_stopped_again_and_again_equals_one_that_was_not(run, whole, tmp_p
     assert_equal(whole, tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('changes', [dict(max_wait=0.0), dict(overlaps=True)])
 def test_how_it_is_watched_changes_nothing(run, whole, tmp_path, changes):
     assert train(run, tmp_path, **changes) == (STEPS, True)

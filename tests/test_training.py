@@ -87,6 +87,7 @@ def test_the_dataset_is_an_argument_of_the_program(dataset):
     assert not any(f'tensor<{rows}x' in line for line in constants)
 
 
+@pytest.mark.long
 def test_a_window_sums_the_metrics_of_single_updates(dataset, evor):
     agent, train_chunk = evor
     keys = populations.streams([0], populations.TRAIN_STREAM)
