@@ -251,6 +251,7 @@ def test_extraction_prefers_the_wider_distribution_where_means_tie(model):
     np.testing.assert_allclose(*_values('tied_actions', model, np.inf), atol=0.03)
 
 
+@pytest.mark.long
 @group('tied_actions')
 def test_a_scalar_model_cannot_tell_tied_actions_apart():
     np.testing.assert_allclose(*_values('tied_actions', 'scalar', 0.2), atol=0.03)
