@@ -153,11 +153,11 @@ class Parser:
     """Starts main.py in this process, up to its data, and says whether that was refused."""
 
     def __init__(self, folder):
-        self._folder = Path(folder)
+        self._folder, self.said = Path(folder), ''
         (self._folder / 'configs.py').symlink_to(configs.__file__)
         # Run once, absl has set up what it sets up once per process.
         outcome = self(['--agent=configs.py:evor', '--agent.n_pi=3'])
-        assert outcome == 'valid', outcome
+        assert outcome == 'valid', self.said
 
     def __call__(self, arguments):
         stderr, stdout, before = io.StringIO(), io.StringIO(), os.getcwd()
@@ -182,7 +182,7 @@ class Parser:
             outcome = 'valid'
         except SystemExit as end:
             assert_refusal(end.code, stderr.getvalue())
-            outcome = stderr.getvalue()
+            outcome, self.said = 'refused', stderr.getvalue()
         finally:
             flagsaver.restore_flag_values(saved)
             os.chdir(before)

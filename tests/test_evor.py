@@ -297,9 +297,9 @@ def test_every_member_learns_from_its_own_target(key):
 @pytest.mark.parametrize(
     ('td_target', 'next_action', 'chunk_length'),
     [  # ('velocity', 'policy', 1) is the config 'evor', which test_baselines trains
-        ('velocity', 'dataset', 3),
+        pytest.param('velocity', 'dataset', 3, marks=pytest.mark.long),
         ('coupled', 'policy', 3),
-        ('coupled', 'dataset', 1),
+        pytest.param('coupled', 'dataset', 1, marks=pytest.mark.long),
     ],
 )
 def test_update_lowers_both_losses(key, td_target, next_action, chunk_length):

@@ -229,7 +229,7 @@ def test_ogbench_loads_the_set_and_we_agree(cube_folder, task):
 
 
 # More of what the smaller scenes of their families have.
-LARGE = {f'{name}-play-v0' for name in ('cube-triple', 'cube-quadruple')}
+LARGE = {f'cube-{number}-play-v0' for number in ('double', 'triple', 'quadruple')}
 LARGE |= {f'puzzle-{size}-play-v0' for size in ('4x4', '4x5', '4x6')}
 
 

@@ -116,6 +116,7 @@ def test_every_success_is_recomputed_from_the_lines_it_cites(made, name):
     assert checked == (2 * 5 + 1 + 5 if name == 'tasks' else 2 + 6)
 
 
+@pytest.mark.long
 def test_every_aggregate_is_recomputed_from_the_lines_it_cites(made):
     folder, _ = made
     header, rows = grid(folder, 'aggregates')
@@ -139,6 +140,7 @@ def test_every_aggregate_is_recomputed_from_the_lines_it_cites(made):
     assert rows[3][1:] == ['—'] * 6
 
 
+@pytest.mark.long
 def test_every_share_of_a_profile_is_recomputed(made):
     folder, _ = made
     header, rows = grid(folder, 'profiles')

@@ -310,6 +310,7 @@ def test_points_and_intervals_are_rliables(name, statistic):
         check_against_rliable(REFERENCE[name][statistic][config], function, scores)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', SETS)
 def test_probabilities_of_improvement_are_rliables(name):
     scores, expected = scores_of(name), REFERENCE[name]['probability_of_improvement']
