@@ -59,12 +59,12 @@ def find_start(
 ) -> Start:
     """Returns the newest state that is whole for every task, or an untrained one.
 
+    Damaged checkpoints are named on stderr.
+
     Args:
         run: what is trained.
         checkpoints: of every task.
         collected: beside them, of what was collected.
-
-    Damaged checkpoints are named on stderr.
 
     Raises:
         UserError: all checkpoints are damaged, or the disk has no room for more.
@@ -123,7 +123,8 @@ def train(
 
     Raises:
         DivergedError: something is not finite.
-        UserError: a file could not be written, or an evaluation process died.
+        UserError: a file could not be written, a process of an environment died, or one that was
+            collected in does not come back to where it was.
     """
     status.tell('running', start.step)
     population, monitor, advance = _begin(run, start)
