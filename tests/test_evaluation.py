@@ -600,7 +600,11 @@ def test_unknown_environments_are_refused(name, message):
         ('visual-cube-single-play-singletask-task2-v0', 'cube-single-play-singletask-task2-v0'),
         ('visual-antmaze-large-navigate-singletask-v0', 'antmaze-large-navigate-singletask-v0'),
         ('cube-single-singletask-v0', 'cube-single-play-singletask-v0'),
-        ('scene-noisy-singletask-task7-v0', 'scene-noisy-singletask-task1-v0'),
+        pytest.param(
+            'scene-noisy-singletask-task7-v0',
+            'scene-noisy-singletask-task1-v0',
+            marks=pytest.mark.long,
+        ),
         ('pointmaze-medum-stitch-singletask-v0', 'pointmaze-medium-stitch-singletask-v0'),
     ],
 )

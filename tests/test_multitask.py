@@ -74,7 +74,7 @@ def test_each_member_equals_its_separate_run(name):
             np.testing.assert_allclose(sums[metric][:, task], total, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize('next_action', ['policy', 'dataset'])
+@pytest.mark.parametrize('next_action', ['policy', pytest.param('dataset', marks=pytest.mark.long)])
 def test_what_no_reward_touches_is_computed_once(next_action):
     """Five tasks cost five value updates, but one policy update and one set of next actions."""
     agent = small_agent(next_action=next_action)

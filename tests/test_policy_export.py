@@ -113,6 +113,7 @@ def test_it_acts_as_the_run_does_to_the_bit(name, settings, tmp_path):
     assert told.items() >= settings.items()
 
 
+@pytest.mark.long
 def test_a_policy_of_a_run_is_the_exported_one(evor, policy):
     seeds, chunks = np.arange(8), np.arange(8) // 3
     of_run = members.policy_of(evor, evor.agent.settings)

@@ -79,8 +79,16 @@ def test_the_chance_of_a_rare_success_is_that_of_its_transitions():
         assert 0.01 < query.distribution.mean < 0.06
 
 
+SHORT = ('uniform', 'noisy_walk', 'steered_walk', 'tied_actions')
+SIMULATED = [
+    pytest.param(name, marks=[pytest.mark.long] * (name not in SHORT))
+    for name in processes.ALL
+    if name != 'rare_success'
+]
+
+
 @pytest.mark.parametrize('n_step', [1, pytest.param(4, marks=pytest.mark.long)])
-@pytest.mark.parametrize('name', [name for name in processes.ALL if name != 'rare_success'])
+@pytest.mark.parametrize('name', SIMULATED)
 def test_the_distribution_of_a_process_is_that_of_its_simulated_returns(name, n_step):
     """However many steps lie before the bootstrap: the policy goes on, so it stays."""
     process = processes.ALL[name]()

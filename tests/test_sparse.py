@@ -177,9 +177,8 @@ def solve(env):
     inner._target_window_pos = inner._data.joint('window_slide').qpos[0]
 
 
-@pytest.mark.parametrize(
-    'noise', [Noise(), pytest.param(Noise(action_noise=0.1), marks=pytest.mark.long)], ids=str
-)
+@pytest.mark.long
+@pytest.mark.parametrize('noise', [Noise(), Noise(action_noise=0.1)], ids=['clean', 'noisy'])
 def test_a_step_differs_in_its_reward_alone(noise):
     actions = np.random.default_rng(0).uniform(-1, 1, (7, 5))
     played = {}
