@@ -139,6 +139,7 @@ def test_every_suite_names_things_that_exist(name):
             assert env_id in gymnasium.registry
 
 
+@pytest.mark.long
 def test_main_accepts_the_arguments():
     """Of joint runs; those of single ones are run below."""
     suite = configs.get_suite('paper25')
