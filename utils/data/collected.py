@@ -158,7 +158,8 @@ def append(collected: Collected, step: Step) -> Collected:
     first_free = np.where(ended, last + 1, len(now.data.starts))
     slots = now.offsets + now.transitions
     data = _append(now.data, now.current, last, now.first, slots, step)
-    data = write_starts(data, first_free, step.starts, step.start_candidates)
+    if ended.any():
+        data = write_starts(data, first_free, step.starts, step.start_candidates)
     return now._replace(
         data=data,
         current=np.where(ended, last + 1, last).astype(np.int32),
