@@ -25,10 +25,10 @@ from utils import errors
 from utils.data import datasets, fetching
 from utils.data.importers import formats
 from utils.environments import descriptions, envs, wrappers
-from utils.environments.descriptions import NONE, Environment, name_of
+from utils.environments.descriptions import Environment, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
-from utils.jobs import agent_flags, assembly, env_flags, phases
+from utils.jobs import agent_flags, assembly, env_flags, online_flags, phases
 from utils.jobs.assembly import Data, Pools
 from utils.rollouts import evaluation
 from utils.storage import runs
@@ -46,16 +46,6 @@ flags.DEFINE_integer('seed', 0, 'Seed of a single run.')
 flags.DEFINE_list('seeds', None, 'Seeds trained together, e.g. 0,1,2; overrides --seed.')
 flags.DEFINE_string('save_dir', 'exp', 'Runs go to SAVE_DIR/ENV/CONFIG/seeds_....')
 flags.DEFINE_integer('offline_steps', 1_000_000, 'Number of updates.')
-flags.DEFINE_integer(
-    'online_steps',
-    0,
-    'Updates after those, each after a step of the environment; what is collected joins the data.',
-)
-flags.DEFINE_float(
-    'online_share',
-    0.5,
-    'Share of a batch that is collected, once there is enough; 0: every transition is as likely.',
-)
 flags.DEFINE_integer('log_interval', 5_000, 'Updates between rows of train.csv; 0: none.')
 flags.DEFINE_integer('eval_interval', 100_000, 'Updates between evaluations; 0: none.')
 flags.DEFINE_integer('eval_episodes', 50, 'Episodes of an evaluation.')
@@ -144,9 +134,8 @@ def _run_phases(stop: StopRequest) -> bool:
     config = _agent_config()
     noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
     environments = env_flags.chosen()
+    online_flags.check(environments)
     tasks = env_flags.make(environments)
-    if FLAGS.online_steps:
-        _check_online(environments)
     data = _load_data(tasks, config, noise)
     evaluates = FLAGS.eval_interval > 0
     env_flags.check_data(environments[0], next(iter(tasks.values())), data, noise, evaluates)
@@ -166,8 +155,9 @@ def _run_phases(stop: StopRequest) -> bool:
     with locks.hold(records):
         runs.check_records(records)  # again: another process may have made one meanwhile
         runs.write_records(records)
-        share = FLAGS.online_share if FLAGS.online_steps else None
-        run = assembly.make_run(config, environments, seeds, data, noise, policy, pools, share)
+        run = assembly.make_run(
+            config, environments, seeds, data, noise, policy, pools, online_flags.share()
+        )
         wandb = config.to_dict() if FLAGS.wandb else None
         return assembly.train(run, list(records), _schedule(), stop, wandb)
 
@@ -257,29 +247,12 @@ def _check_flags() -> list[int]:
     for name in ('offline_steps', 'eval_episodes', 'eval_envs'):
         if FLAGS[name].value < 1:
             raise UserError(f'--{name}: must be at least 1, not {FLAGS[name].value}')
-    for name in ('online_steps', *INTERVALS, 'max_wait', 'max_wall_time'):
+    for name in (*INTERVALS, 'max_wait', 'max_wall_time'):
         if not 0 <= FLAGS[name].value < math.inf:
             raise UserError(f'--{name}: must be at least 0 and finite, not {FLAGS[name].value}')
-    if not 0 <= FLAGS.online_share <= 1:
-        raise UserError(f'--online_share: must be from 0 to 1, not {FLAGS.online_share}')
     for name in ('save_dir', 'dataset_dir', 'dataset_path', 'base_policy', 'pool'):
         _path(name)
     return seeds
-
-
-def _check_online(environments: list[Environment]) -> None:
-    if len(environments) > 1:
-        raise UserError(
-            '--online_steps: tasks collect different transitions; train them one by one, without '
-            '--tasks'
-        )
-    if environments == [NONE]:
-        raise UserError('--online_steps: there is no environment to play in with --env_name=none')
-    if FLAGS.pool and not FLAGS.base_policy:
-        raise UserError(
-            '--online_steps: new states need candidates, too; give --base_policy=MODULE:FUNCTION '
-            'beside --pool'
-        )
 
 
 def _path(flag: str) -> Path:
@@ -315,12 +288,11 @@ def _record(
     dataset: datasets.Dataset,
 ) -> dict[str, Any]:
     names = ('offline_steps', *INTERVALS, 'eval_episodes', *Noise._fields)
-    online = dict(after=FLAGS.offline_steps, share=FLAGS.online_share)
     return runs.describe(
         env_name=name_of(environment),
         **descriptions.describe(environment),
         **{name: FLAGS[name].value for name in names},
-        **(dict(online=online) if FLAGS.online_steps else {}),
+        **online_flags.describe(),
         seeds=seeds,
         agent=config.to_dict(),
         **assembly.describe_data(data, dataset),
