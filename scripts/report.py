@@ -49,7 +49,7 @@ POINT = (
     'Point at a number to see the files and lines that it comes from; TABLE_sources.csv in the '
     'folders tables and figures beside this page has them too.'
 )
-SCORE_TABLES = ('tasks', 'environments', 'aggregates', 'profiles')
+SCORE_TABLES = ('tasks', 'environments', 'published', 'aggregates', 'profiles')
 
 
 def main(_: list[str]) -> None:
@@ -65,9 +65,10 @@ def main(_: list[str]) -> None:
         tables.write(table, out / 'tables')
     all_charts.write(charts, found.scores.configs, out / 'figures')
     reasons = _record_episodes(found, out / 'videos', backend) if backend else [reason]
+    shown = [name for name in SCORE_TABLES if name in made]
     sections = {
         'What is missing': _missing(found, charts, reasons),
-        'Success': [webpage.paragraph(POINT), *(_show(made[name]) for name in SCORE_TABLES)],
+        'Success': [webpage.paragraph(POINT), *(_show(made[name]) for name in shown)],
         'Values': [_show(made['start_values'])],
         'Figures': _figures(charts, out / 'figures'),
         'Episodes': _episodes(found, out / 'videos', reasons),

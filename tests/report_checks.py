@@ -30,15 +30,27 @@ def check_scores(row):
             continue
         cited = rows_of(cell.source)
         if 'published' in column:
-            (files,) = cited.values()
-            ((line,),) = files.values()
-            deviation = f' ± {line["std"]}' if line['std'] else ''
-            seeds = f' ({line["seeds"]})' if line['seeds'] else ''
-            assert cell.text == f'{line["mean"]}{deviation}{seeds}'
+            assert cell.text == as_published(cited)
         else:
             assert cell.text == recompute.success_cell(cited)
         checked.add(column)
     return checked
+
+
+def as_published(cited):
+    (files,) = cited.values()
+    ((line,),) = files.values()
+    deviation = f' ± {line["std"]}' if line['std'] else ''
+    return line['mean'] + deviation + (f' ({line["seeds"]})' if line['seeds'] else '')
+
+
+def check_published(row):
+    names = {'agent', 'source', 'arXiv'}
+    numbers = {name for name, cell in row.items() if name not in names and cell.text != '—'}
+    assert numbers
+    for name in numbers:
+        assert row[name].text == as_published(rows_of(row[name].source))
+    return names | numbers
 
 
 def check_aggregates(row):
@@ -276,6 +288,7 @@ EVALUATED = {'success, evaluated': 'success', 'steps, evaluated': 'episode_lengt
 CHECKS = {
     'tasks': check_scores,
     'environments': check_scores,
+    'published': check_published,
     'aggregates': check_aggregates,
     'profiles': check_shares,
     'start_values': check_start_values,

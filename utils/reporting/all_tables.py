@@ -11,13 +11,13 @@ from utils.reporting import published, results
 from utils.reporting.aggregate_tables import aggregates_table, profiles_table
 from utils.reporting.results import Run
 from utils.reporting.return_tables import returns_table
-from utils.reporting.score_tables import environments_table, tasks_table
+from utils.reporting.score_tables import environments_table, published_table, tasks_table
 from utils.reporting.scores import Scores, gather
 from utils.reporting.setting_tables import cost_table, hyperparameters_table
 from utils.reporting.tables import Table
 from utils.reporting.value_tables import start_values_table
 
-NAMES = ('tasks', 'environments', 'aggregates', 'profiles', 'start_values')
+NAMES = ('tasks', 'environments', 'published', 'aggregates', 'profiles', 'start_values')
 NAMES += ('hyperparameters', 'cost', 'returns')
 
 
@@ -72,9 +72,11 @@ def make(found: Found) -> list[Table]:
     returns = [returns_table(found.others)] if found.others else []
     if not scores.results:
         return returns
+    of_others = published_table(scores.environments(), literature)
     return [
         tasks_table(scores, literature),
-        environments_table(scores, literature),
+        environments_table(scores),
+        *([of_others] if of_others.rows else []),
         aggregates_table(scores),
         profiles_table(scores),
         start_values_table(scores),

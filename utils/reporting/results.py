@@ -139,10 +139,13 @@ def defines_success(run: Run) -> bool:
     return own != NONE and outcomes.defines_success(own)
 
 
-def _by_seed(run: Run) -> dict[int, list[Evaluation]]:
-    """Evaluations of each seed, at the steps where all seeds have one, in the order of steps.
+def evaluations_by_seed(run: Run) -> dict[int, list[Evaluation]]:
+    """Returns each seed's evaluations at the steps where all have one, in the order of steps.
 
     Those of online learning are left out: tables compare what was learned from the data alone.
+
+    Raises:
+        UserError: eval.csv is damaged.
     """
     found: dict[tuple[int, int], Evaluation] = {}
     offline = math.inf if run.online_after is None else run.online_after
@@ -172,7 +175,7 @@ def read_run(run: Run, rule: str) -> list[Result]:
     Raises:
         UserError: a file is damaged.
     """
-    by_seed = _by_seed(run)
+    by_seed = evaluations_by_seed(run)
     steps = [one.step for one in by_seed[run.seeds[0]]]
     if rule == 'final':
         # A checkpoint of the last step was evaluated: nothing else needs to have been.

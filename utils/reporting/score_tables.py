@@ -16,7 +16,7 @@ from utils.reporting.scores import (
     seed_scores,
     with_interval,
 )
-from utils.reporting.tables import Cell, Table, missing
+from utils.reporting.tables import MISSING, Cell, Table, missing
 
 FIVE_TASKS = ('1', '2', '3', '4', '5')
 SCALE = (
@@ -26,8 +26,8 @@ SCALE = (
     'this agent, not of training it again.'
 )
 PUBLISHED = (
-    "Columns called published are their authors' numbers, from other code, data and numbers of "
-    'updates: they are a scale to read the others by, not a comparison.'
+    "Published numbers are their authors', from other code, data and numbers of updates: a scale "
+    'to read the others by, not a comparison.'
 )
 
 
@@ -47,20 +47,42 @@ def tasks_table(scores: Scores, literature: list[Published]) -> Table:
     return _scores_table('tasks', 'Success per task', ('task',), rows, scores, columns)
 
 
-def environments_table(scores: Scores, literature: list[Published]) -> Table:
+def environments_table(scores: Scores) -> Table:
     """Means over the five tasks of an environment; none where one of them is missing."""
-    names = list(dict.fromkeys(environment for environment, _ in scores.tasks()))
-    columns = _published_columns(literature, [(name, published.ALL_TASKS) for name in names])
     rows = [
         (
             Cell(name),
             *(_mean_cell(scores, name, FIVE_TASKS, config) for config in scores.configs),
-            *(_published_cell(c.get((name, published.ALL_TASKS))) for c in columns.values()),
         )
-        for name in names
+        for name in scores.environments()
     ]
     title = 'Success per environment, mean over its five tasks'
-    return _scores_table('environments', title, (), rows, scores, columns)
+    return _scores_table('environments', title, (), rows, scores, {})
+
+
+def published_table(environments: Sequence[str], literature: list[Published]) -> Table:
+    """What was published of such means: a method in a row, an environment in a column."""
+    shown = [
+        item
+        for item in literature
+        if item.environment in environments and item.task == published.ALL_TASKS
+    ]
+    names = list(dict.fromkeys(item.environment for item in shown))
+    methods: dict[tuple[str, str, str], dict[str, Published]] = {}
+    for item in shown:
+        methods.setdefault((item.agent, item.source, item.arxiv), {})[item.environment] = item
+    rows = tuple(
+        (*map(Cell, method), *(_of_method(found.get(name)) for name in names))
+        for method, found in methods.items()
+    )
+    title = 'Published success per environment, mean over its five tasks'
+    return Table('published', title, ('agent', 'source', 'arXiv', *names), rows, (PUBLISHED,))
+
+
+def _of_method(item: Published | None) -> Cell:
+    if item is None:
+        return Cell(MISSING)
+    return _published_cell(item)._replace(note='; '.join(filter(None, (item.table, item.note))))
 
 
 def _scores_table(

@@ -26,6 +26,10 @@ class Scores(NamedTuple):
         """Returns all (environment, task) that some config was run on."""
         return sorted({key[:2] for key in self.results})
 
+    def environments(self) -> list[str]:
+        """Returns all environments that some config was run on."""
+        return list(dict.fromkeys(environment for environment, _ in self.tasks()))
+
     def finished(self, environment: str, task: str, config: str) -> list[Result]:
         """Returns the seeds that have a score."""
         seeds = self.results.get((environment, task, config), [])

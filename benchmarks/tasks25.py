@@ -1,0 +1,40 @@
+"""The table of the 25 tasks, from the rows of runs: what docs/results/25-tasks.md shows.
+
+    python -m benchmarks.tasks25
+
+Prints success per task with an agent in a row, and the published means over the five tasks of the
+same environments, as Markdown.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from utils.reporting import published, results, tables, task_grids
+from utils.reporting.score_tables import published_table
+from utils.system import command
+
+FLAGS = flags.FLAGS
+ROWS = (
+    'antmaze_inference',
+    'atoms/antmaze-large-navigate-singletask-task1-v0/at1000',
+    'atoms/pointmaze-medium-navigate-singletask-task1-v0/at1000',
+    'cube_double_parts/cube-double-play-singletask-task1-v0/c51_b3',
+    'cube_double_parts/cube-double-play-singletask-task1-v0/qc5_b3',
+    'tasks25',
+    'tasks25_gpu',
+    'tasks25_small',
+)
+flags.DEFINE_list('runs', [f'results/{name}' for name in ROWS], 'Folders of runs.')
+
+
+def main(_: list[str]) -> None:
+    """Prints both tables."""
+    runs = results.find_runs([Path(root) for root in FLAGS.runs])
+    environments = list(dict.fromkeys(run.environment for run in runs))
+    print(tables.markdown(task_grids.task_grid(runs)))
+    print(tables.markdown(published_table(environments, published.read())), end='')
+
+
+if __name__ == '__main__':
+    command.run(main)
