@@ -262,7 +262,29 @@ def test_scripts_need_no_flags_of_the_environment(played, checked, folder, monke
     result = run('scripts/evaluate.py', f'--run={checked}', cwd=folder)
     assert result.returncode == 2
     [line] = result.stderr.splitlines()
-    assert 'trained without an environment, so there is nothing to play' in line
+    assert 'trained without an environment; name one to play it in by --env_id or' in line
+
+
+@pytest.mark.long
+def test_what_was_trained_without_an_environment_plays_where_one_is_named(
+    checked, folder, monkeypatch
+):
+    """A simulator may come later: the rows say of which environment they are."""
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    out = folder / 'later'
+    asked = f'--run={checked}', f'--out={out}', '--eval_episodes=2', f'--env_id={POINT}'
+    result = run('scripts/evaluate.py', *asked, '--success=is_success', cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert {row['env_name'] for row in table(out / 'inference.csv')} == {describe_env(POINT).name}
+    assert {row['success'] for row in table(out / 'inference.csv')} <= {'0.0', '0.5', '1.0'}
+    for wrong, told in (
+        ('--success=never', "--success: 'never' was in no info"),
+        ('--env_name=cube-single-play-singletask-task1-v0', '--env_name: names another'),
+    ):
+        result = run('scripts/evaluate.py', *asked, wrong, cwd=folder)
+        assert result.returncode == 2
+        assert told in result.stderr
+        assert len(result.stderr.splitlines()) == 1
 
 
 def test_an_environment_is_described_once():

@@ -5,10 +5,11 @@ from typing import Any
 import gymnasium
 from absl import flags
 
-from utils.environments import descriptions, envs, gym_envs, sparse
+from utils.environments import envs, gym_envs, sparse
 from utils.environments.descriptions import NONE, Environment, GymEnv, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
+from utils.jobs import env_id_flags
 from utils.jobs.assembly import Data
 
 FLAGS = flags.FLAGS
@@ -29,28 +30,6 @@ flags.DEFINE_bool(
     "Rewards of -1 until the task is solved, then 0, in place of OGBench's count of unsolved "
     'sub-goals; short for a name such as scene-play-sparse-singletask-task1-v0.',
 )
-flags.DEFINE_string(
-    'env_id',
-    None,
-    'Instead of --env_name: a registered Gymnasium environment, as Pendulum-v1 or MODULE:NAME-v0; '
-    'with --dataset_path.',
-)
-flags.DEFINE_string(
-    'env_kwargs', None, 'Of --env_id: what it is made with, a JSON object as {"g": 9.81}.'
-)
-flags.DEFINE_string(
-    'success',
-    None,
-    "Of --env_id: what a success is told by: a key of the last step's info, as is_success; "
-    'return:X, a return of at least X; or none (default): tables show returns.',
-)
-flags.DEFINE_list(
-    'reference_returns',
-    None,
-    'Of --env_id: LOW,HIGH, the returns that are 0 and 100 in the column normalised_return.',
-)
-# Flags that say something of an environment that --env_id names.
-OF_ENV_ID = ('env_kwargs', 'success', 'reference_returns')
 OF_OGBENCH = ('env_name', 'tasks', 'sparse')
 
 
@@ -60,26 +39,20 @@ def chosen() -> list[Environment]:
     Raises:
         UserError: they contradict each other.
     """
-    if FLAGS.env_id is not None:
-        _refuse(OF_OGBENCH, 'goes with OGBench; leave it out, or leave out --env_id')
+    other = env_id_flags.described()
+    if other is not None:
+        env_id_flags.refuse(OF_OGBENCH, 'goes with OGBench; leave it out, or leave out --env_id')
         _need_data(f'--env_id={FLAGS.env_id}')
-        given = [FLAGS[name].value for name in OF_ENV_ID]
-        return [descriptions.describe_env(FLAGS.env_id, given[0] or '', given[1] or '', given[2])]
-    _refuse(OF_ENV_ID, 'goes with --env_id; name an environment by it, or leave this out')
+        return [other]
     if FLAGS.env_name == NONE:
-        _refuse(OF_OGBENCH[1:], 'there is no environment whose task it could be; leave it out')
+        remedy = 'there is no environment whose task it could be; leave it out'
+        env_id_flags.refuse(OF_OGBENCH[1:], remedy)
         _need_data('--env_name=none')
         return [NONE]
     env_name = sparse.sparse_name(FLAGS.env_name) if FLAGS.sparse else FLAGS.env_name
     if FLAGS.tasks is None:
         return [env_name]
     return envs.task_names(env_name, whole_numbers('tasks', FLAGS.tasks))
-
-
-def _refuse(names: tuple[str, ...], remedy: str) -> None:
-    for name in names:
-        if FLAGS[name].present and FLAGS[name].value not in (None, False):
-            raise UserError(f'--{name}: {remedy}')
 
 
 def _need_data(what: str) -> None:

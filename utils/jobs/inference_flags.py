@@ -8,11 +8,19 @@ from absl import flags
 
 from agents import Agent
 from utils import files
-from utils.environments import action_maps, descriptions, env_processes, wrappers
+from utils.environments import (
+    action_maps,
+    descriptions,
+    env_processes,
+    envs,
+    gym_envs,
+    wrappers,
+)
 from utils.environments.action_maps import ActionMap
 from utils.environments.descriptions import NONE, Environment, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
+from utils.jobs import env_id_flags
 from utils.jobs.restore import restore
 from utils.models.settings import plain
 from utils.rollouts import acting, evaluation, outcomes
@@ -71,18 +79,33 @@ def load(directory: Path) -> Trained:
     record = runs.read_record(directory)
     out = Path(FLAGS.out).expanduser() if FLAGS.out else directory
     files.check_writable(out, TABLES, 'give another folder with --out')
-    environment = FLAGS.env_name or descriptions.recorded(record, directory / runs.RECORD)
-    if environment == NONE:
-        raise UserError(
-            f'--run: {directory} was trained without an environment, so there is nothing to play; '
-            'scripts/check_policy.py and scripts/check_values.py look at held-out data'
-        )
+    action_map = action_maps.recorded(record, directory / runs.RECORD)
+    environment = _environment(directory, record, action_map)
     noise = wrappers.recorded_noise(record)._asdict()
     given = {name: FLAGS[name].value for name in noise if FLAGS[name].value is not None}
     noise = wrappers.make_noise(**(noise | given))
     agent, population, step = restore(directory, record, environment, FLAGS.step)
-    action_map = action_maps.recorded(record, directory / runs.RECORD)
     return Trained(directory, out, record, agent, population, step, environment, noise, action_map)
+
+
+def _environment(
+    directory: Path, record: dict[str, Any], action_map: ActionMap | None
+) -> Environment:
+    other = env_id_flags.described()
+    if other is not None:
+        env_id_flags.refuse(('env_name',), 'names another environment than --env_id; leave one out')
+        env = envs.make_env(other)
+        gym_envs.check_bounds(env, other, action_map, directory / runs.RECORD)
+        gym_envs.check_success(env, other)
+        return other
+    environment = FLAGS.env_name or descriptions.recorded(record, directory / runs.RECORD)
+    if environment == NONE:
+        raise UserError(
+            f'--run: {directory} was trained without an environment; name one to play it in by '
+            '--env_id or --env_name, or look at held-out data by scripts/check_policy.py and '
+            'scripts/check_values.py'
+        )
+    return environment
 
 
 def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
