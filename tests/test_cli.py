@@ -471,3 +471,11 @@ def test_a_checkpoint_of_another_network_size_is_refused(trained, tmp_path):
 def test_a_folder_without_a_run_costs_one_line(tmp_path):
     for name in ('--run', '--checkpoint'):  # the second is its name of an earlier release
         assert_one_line(run_here('scripts/evaluate.py', f'{name}={tmp_path}'), 'no run here')
+
+
+def test_help_lists_the_flags_of_every_module_of_ours():
+    told = run_here('main.py', '--help').stdout
+    for name in ('offline_steps', 'env_name', 'env_id', 'tasks', 'online_steps'):
+        assert f'--{name}:' in told
+    assert '--verbosity' not in told
+    assert 'orbax' not in told

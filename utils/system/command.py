@@ -1,5 +1,6 @@
 """A command: its flags, its streams, and what a person reads where it fails."""
 
+import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
@@ -24,6 +25,14 @@ def _check_empty() -> None:
                 )
 
 
+def _show_in_help() -> None:
+    """Makes --help list the flags of the modules that a command is made of, as its own."""
+    for module, own in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith('utils.'):
+            for flag in own:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | None = None) -> None:
     """Runs `main` under absl; a `UserError` or a bad flag prints one line and exits with code 2.
 
@@ -39,6 +48,7 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | No
             streams.check_names(argv)
             if define_flags is not None:
                 define_flags()
+            _show_in_help()
             rest = flags.FLAGS(argv)
             _check_empty()
         # ml_collections reports a bad override with whichever of these its parser met.
