@@ -86,6 +86,7 @@ class Agent(NamedTuple):
         configure: (**changes) -> settings, with some of them changed.
         needs_next_actions: whether updates use the recorded next actions.
         shared: fields of the state that no reward touches; the tasks of a seed have them in common.
+        trains_shared: whether updates change these; not those of a frozen base policy.
         discount: per step, of the returns that its values are of.
         num_candidates: samples of a frozen base policy's pool that an update needs at each
             successor; 0: none.
@@ -102,6 +103,7 @@ class Agent(NamedTuple):
     configure: Callable
     needs_next_actions: bool
     shared: tuple[str, ...]
+    trains_shared: bool
     discount: float
     num_candidates: int = 0
     sampler: Callable | None = None
@@ -135,6 +137,7 @@ def bind(module: ModuleType, model: Any) -> Agent:
             hasattr(module, 'needs_next_actions') and module.needs_next_actions(config)
         ),
         shared=module.SHARED,
+        trains_shared=bool(module.SHARED) and not config.get('frozen_policy', False),
         discount=config.discount,
         num_candidates=num_candidates(config),
         chunk_length=config.chunk_length,

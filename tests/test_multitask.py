@@ -42,9 +42,10 @@ def sampler(agent, chunk_length):
     return sample
 
 
-def train(agents, shards, seeds, steps, chunk_length):
+def train(agents, shards, seeds, steps, chunk_length, batch_tasks=None):
     """The states of `agents`, one per task, after some updates together."""
-    lifted, sample = multitask.lift(agents), multitask.sample(sampler(agents[0], chunk_length))
+    lifted = multitask.lift(agents, batch_tasks)
+    sample = multitask.sample(sampler(agents[0], chunk_length))
     train_chunk = populations.make_train_chunk(lifted.update, sample)
     dataset = jax.device_put(multitask.stack(shards))
     keys = populations.streams(seeds, populations.TRAIN_STREAM)
@@ -54,13 +55,15 @@ def train(agents, shards, seeds, steps, chunk_length):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('name', AGENTS)
-def test_each_member_equals_its_separate_run(name):
+@pytest.mark.parametrize(
+    ('name', 'batch_tasks'), [*((name, True) for name in AGENTS), ('iql', False)]
+)
+def test_each_member_equals_its_separate_run(name, batch_tasks):
     settings = AGENTS[name]
     chunk_length = settings.get('chunk_length', 1)
     shards = [datasets.build(task_arrays(task)) for task in range(2)]
     agents = [small_agent(name, return_mean=-float(task), **settings) for task in range(2)]
-    together, sums = train(agents, shards, SEEDS, 10, chunk_length)
+    together, sums = train(agents, shards, SEEDS, 10, chunk_length, batch_tasks)
     train_chunk = populations.make_train_chunk(agents[0].update, sampler(agents[0], chunk_length))
     keys = populations.streams(SEEDS, populations.TRAIN_STREAM)
     for task, agent in enumerate(agents):
@@ -104,6 +107,22 @@ def test_what_no_reward_touches_is_computed_once(next_action):
     products = 2 * (observation + moving) + 3 * rest
     products += (observation + 3 * (moving + rest)) if next_action == 'policy' else 0
     assert single - own == pytest.approx(2.0 * 16 * products)
+
+
+@pytest.mark.parametrize('name', ['iql', 'evor'])
+def test_tasks_take_turns_where_they_share_no_training(name):
+    """And so a frozen policy is still the one that it was."""
+    shards = [datasets.build(task_arrays(task)) for task in range(2)]
+    frozen = dict(frozen_policy=True, next_action='dataset') if name == 'evor' else {}
+    agents = [small_agent(name, return_mean=-float(task), **frozen) for task in range(2)]
+    assert not agents[0].trains_shared
+    batched, in_turn = (train(agents, shards, SEEDS, 3, 1, way) for way in (True, False))
+    chex.assert_trees_all_close(batched, in_turn, rtol=1e-4, atol=1e-5)
+
+
+def test_a_policy_in_training_is_trained_once_for_all_tasks():
+    with pytest.raises(AssertionError, match='policy'):
+        multitask.lift([small_agent()] * 2, batch_tasks=False)
 
 
 def test_merging_undoes_splitting():

@@ -2,9 +2,10 @@
 
 Observations, actions, the base policy and its samples are the same for every task of a seed;
 rewards and value models are a task's own. An update of one task is lifted over tasks by `vmap`,
-which leaves what does not depend on a task outside the mapped axis: it is computed once. The state
-of several tasks is an agent's state whose fields named in `Agent.shared` are as ever and whose
-other leaves are led by the tasks.
+which leaves what does not depend on a task outside the mapped axis: it is computed once. Where
+there is no such training, a CPU takes one task after the other, which costs it less. The state of
+several tasks is an agent's state whose fields named in `Agent.shared` are as ever and whose other
+leaves are led by the tasks.
 """
 
 from collections.abc import Callable, Sequence
@@ -72,9 +73,18 @@ class Lifted(NamedTuple):
     merge: Callable[[list[State]], State]
 
 
-def lift(agents: Sequence[Any]) -> Lifted:
-    """Lifts agents, one of every task, over tasks; they differ in what they start with alone."""
+def lift(agents: Sequence[Any], batch_tasks: bool | None = None) -> Lifted:
+    """Lifts agents over tasks.
+
+    Args:
+        agents: one of every task; they differ in what they start with alone.
+        batch_tasks: whether tasks step together, as one batched program, or one after the other.
+            None: what suits the agents and the device. Those that train what they share must.
+    """
     first, num_tasks, shared = agents[0], len(agents), agents[0].shared
+    if batch_tasks is None:
+        batch_tasks = first.trains_shared or jax.default_backend() != 'cpu'
+    assert batch_tasks or not first.trains_shared, shared
 
     def init(key: jax.Array) -> State:
         states = [agent.init(key) for agent in agents]
@@ -82,6 +92,8 @@ def lift(agents: Sequence[Any]) -> Lifted:
         return stacked.replace(**{name: getattr(states[0], name) for name in shared})
 
     def update(state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
+        if not batch_tasks:
+            return _in_turn(first.update, shared, state, batch, key)
         axes = _state_axes(state, shared)
         mapped = jax.vmap(first.update, (axes, _axes(Batch, OWN_BATCH), None), (axes, 0))
         return mapped(state, batch, key)
@@ -101,6 +113,25 @@ def lift(agents: Sequence[Any]) -> Lifted:
         return stacked.replace(**{name: getattr(of_tasks[0], name) for name in shared})
 
     return Lifted(init, update, diagnose, split, merge)
+
+
+def _in_turn(
+    update: Callable, shared: tuple[str, ...], state: State, batch: Batch, key: jax.Array
+) -> tuple[State, Metrics]:
+    """Updates one task after the other; nothing that they share changes."""
+
+    def update_task(own: tuple[dict[str, Any], dict[str, Any]]) -> tuple[dict[str, Any], Metrics]:
+        own_state, own_batch = own
+        updated, metrics = update(state.replace(**own_state), batch.replace(**own_batch), key)
+        return {name: getattr(updated, name) for name in own_state}, metrics
+
+    names = [name for name in state.__dataclass_fields__ if name not in shared]
+    own = tuple(
+        {name: getattr(whole, name) for name in of}
+        for whole, of in ((state, names), (batch, OWN_BATCH))
+    )
+    updated, metrics = jax.lax.map(update_task, own)
+    return state.replace(**updated), metrics
 
 
 def _take(part: Any, task: int) -> Any:
