@@ -139,12 +139,35 @@ def check_shares(row):
 def check_curve(row):
     cited = rows_of(row['success'].source)
     assert set(values(cited, 'eval.csv', 'step')) == {float(row['updates'].text)}
+    return {'updates'} | check_success(row, cited)
+
+
+def check_success(row, cited):
     seeds = {(d, line['seed']) for d, files in cited.items() for line in files['eval.csv']}
     assert row['seeds'].text == str(len(seeds))
     rates = [np.array(values(cited, 'eval.csv', 'success'))]
     assert row['success'].text == f'{100 * np.mean(rates):.2f}'
-    checked = {'updates', 'seeds', 'success'}
-    return checked | check_bounds(row, recompute.mean_of_means, rates, 100.0, 2)
+    return {'seeds', 'success'} | check_bounds(row, recompute.mean_of_means, rates, 100.0, 2)
+
+
+def check_curve_over_time(row):
+    cited, lines = rows_of(row['success'].source), rows_of(row['minutes'].source)
+    (reached,) = set(values(cited, 'eval.csv', 'step'))
+    for files in lines.values():
+        assert float(files['train.csv'][-1]['step']) == reached
+    assert lines.keys() == cited.keys()
+    assert row['minutes'].text == f'{minutes_of(lines):.2f}'
+    return {'minutes'} | check_success(row, cited)
+
+
+def minutes_of(cited):
+    """Median over directories of what the updates of the cited lines of train.csv took."""
+    taken = []
+    for files in cited.values():
+        steps = [0, *(int(line['step']) for line in files['train.csv'])]
+        speeds = [float(line['updates_per_second']) for line in files['train.csv']]
+        taken.append(sum(np.diff(steps) / speeds) / 60)
+    return stdlib_statistics.median(taken)
 
 
 def check_bounds(row, statistic, tasks, scale, digits):
@@ -246,12 +269,8 @@ def check_cost(row):
     assert row['updates/s'].text == f'{stdlib_statistics.median(rates):.1f}'
     checked = {'updates/s', 'seeds'}
     if row['training, min'].text != '—':
-        minutes = []
-        for files in rows_of(row['training, min'].source).values():
-            steps = [0, *(int(line['step']) for line in files['train.csv'])]
-            speeds = [float(line['updates_per_second']) for line in files['train.csv']]
-            minutes.append(sum(np.diff(steps) / speeds) / 60)
-        assert row['training, min'].text == f'{stdlib_statistics.median(minutes):.1f}'
+        shown = minutes_of(rows_of(row['training, min'].source))
+        assert row['training, min'].text == f'{shown:.1f}'
         checked.add('training, min')
     return checked | check_size(row)
 
@@ -293,6 +312,7 @@ CHECKS = {
     'profiles': check_shares,
     'start_values': check_start_values,
     'learning_curves': check_curve,
+    'learning_curves_over_time': check_curve_over_time,
     'performance_profiles': check_profile,
     'inference_scaling': check_sweep('n_pi'),
     'tau_q': check_sweep('tau_q'),

@@ -61,6 +61,9 @@ FIGURES = {
     'learning curves': lambda: charts.learning_curves(
         success_rows('updates', ['1000', '2000', '3000'], lacking=['3000']), CONFIGS
     ),
+    'learning curves over time': lambda: charts.learning_curves(
+        success_rows('minutes', ['0.50', '1.25']), CONFIGS, over='minutes'
+    ),
     'inference scaling': lambda: charts.sweep(
         success_rows('n_pi', ['1', '4', '32']), CONFIGS, 'n_pi'
     ),
@@ -260,7 +263,7 @@ def test_a_figure_is_a_picture_its_numbers_and_their_lines(tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    made = {'learning_curves', 'performance_profiles'}
+    made = {'learning_curves', 'learning_curves_over_time', 'performance_profiles'}
     suffixes = ('.csv', '.pdf', '.png', '_sources.csv')
     assert {path.name for path in out.iterdir()} == {n + s for n in made for s in suffixes}
     assert 'tau_q: no run was evaluated at several tau_q' in result.stdout

@@ -92,6 +92,7 @@ def test_every_number_is_made_again_from_what_it_cites(report):
         'tasks',
         'aggregates',
         'learning_curves',
+        'learning_curves_over_time',
         'performance_profiles',
         'runs',
         'cost',

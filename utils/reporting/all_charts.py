@@ -8,12 +8,12 @@ from utils.reporting import figures, tables
 from utils.reporting.all_tables import Found
 from utils.reporting.inference_charts import sweep
 from utils.reporting.return_distributions import distribution_charts
-from utils.reporting.score_charts import Chart, learning_curves, profiles
+from utils.reporting.score_charts import Chart, curves_over_time, learning_curves, profiles
 from utils.reporting.tables import Table
 from utils.storage.metrics import CsvTable
 
-NAMES = ('learning_curves', 'inference_scaling', 'tau_q', 'tau_r', 'performance_profiles')
-NAMES += ('return_distributions', 'calibration', 'calibration_scores')
+NAMES = ('learning_curves', 'learning_curves_over_time', 'inference_scaling', 'tau_q', 'tau_r')
+NAMES += ('performance_profiles', 'return_distributions', 'calibration', 'calibration_scores')
 SUFFIXES = (*figures.SUFFIXES, '.csv', '_sources.csv')
 
 
@@ -33,6 +33,7 @@ def make(found: Found, dataset_dir: Path) -> Charts:
     """
     of_csv = [
         learning_curves(found),
+        curves_over_time(found),
         *(sweep(found, setting) for setting in ('n_pi', 'tau_q', 'tau_r')),
         profiles(found.scores),
     ]

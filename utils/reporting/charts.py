@@ -18,23 +18,24 @@ Row = dict[str, str]
 
 TITLE_WIDTH = 30  # letters over a third of a page
 NAMES = {
+    'minutes': 'minutes of training',
     'n_pi': 'candidates $N_\\pi$',
     'tau_q': 'softmax $\\tau_Q$ (evenly spaced)',
     'tau_r': 'log-sum-exp $\\tau_R$ (evenly spaced)',
 }
 
 
-def learning_curves(rows: list[Row], configs: Sequence[str]) -> Figure:
-    """Success against updates: a panel per task, a line per config."""
+def learning_curves(rows: list[Row], configs: Sequence[str], over: str = 'updates') -> Figure:
+    """Success against updates or minutes: a panel per task, a line per config."""
 
     def draw(axes: Axes, of_config: list[Row], style: Style) -> None:
-        _line(axes, _numbers(of_config, 'updates'), of_config, 'success', style)
+        _line(axes, _numbers(of_config, over), of_config, 'success', style)
 
     figure = _by_task(rows, configs, draw)
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-        axes.set(xlim=(0, None), xlabel='updates')
+        axes.set(xlim=(0, None), xlabel=NAMES.get(over, over))
     return figure
 
 

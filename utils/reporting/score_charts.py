@@ -1,6 +1,8 @@
 """The numbers of every figure that CSV files are enough for, as tables that cite their lines."""
 
+import statistics as stdlib_statistics
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,15 +10,22 @@ from matplotlib.figure import Figure
 
 from utils import statistics
 from utils.csv_lines import Source
-from utils.reporting import charts, evaluations
+from utils.reporting import charts, durations, evaluations
 from utils.reporting.all_tables import Found
 from utils.reporting.evaluations import Evaluation, sources_of
-from utils.reporting.results import Result
+from utils.reporting.results import Result, Run
 from utils.reporting.scores import Scores, protocols, score_lines, seed_scores
 from utils.reporting.tables import Cell, Table
 
 ONE_SEED = 'one seed has no interval over seeds'
 BOOTSTRAP = '95% interval of a stratified bootstrap over seeds'
+BANDS = (
+    f'Mean over seeds; band: {BOOTSTRAP}; a single seed has none. A hollow point lacks some of the '
+    'seeds, whose runs are not as far.'
+)
+TIMES = f'{durations.REMARK} They are of the device of each run; where runs differ, their median.'
+CURVE = ('environment', 'task', 'config')
+SUCCESS = ('seeds', 'success', 'low', 'high')
 
 
 class Chart(NamedTuple):
@@ -36,32 +45,61 @@ class Chart(NamedTuple):
 def learning_curves(found: Found) -> Chart:
     """Success against updates, an agent a line, a task a panel."""
     rows = [
-        row
-        for place in found.scores.tasks()
-        for config in found.scores.configs
-        for row in _curve(found.scores.results.get((*place, config), []), (*place, config))
+        (*map(Cell, names), Cell(str(step), sources_of(of_seeds)), *_success(of_seeds))
+        for names, step, of_seeds, _ in _evaluated(found)
     ]
-    remarks = (
-        f'Mean over seeds; band: {BOOTSTRAP}; a single seed has none. A hollow point lacks '
-        'some of the seeds, whose runs are not as far.',
-    )
-    columns = ('environment', 'task', 'config', 'updates', 'seeds', 'success', 'low', 'high')
     title = 'Success in percent during training'
-    table = Table('learning_curves', title, columns, tuple(rows), remarks)
+    table = Table('learning_curves', title, (*CURVE, 'updates', *SUCCESS), tuple(rows), (BANDS,))
     return Chart(table, charts.learning_curves, '' if rows else 'no run was evaluated')
 
 
-def _curve(seeds: list[Result], names: tuple[str, ...]) -> Iterable[tuple[Cell, ...]]:
-    by_step: dict[int, list[Evaluation]] = {}
-    for result in seeds:
-        for one in evaluations.read(result.run.directory, evaluations.IN_TRAINING):
-            if one.seed == result.seed:
-                by_step.setdefault(one.step, []).append(one)
-    for step, of_seeds in sorted(by_step.items()):
-        rates, sources = np.array([one.success for one in of_seeds]), sources_of(of_seeds)
-        numbers = _with_interval(statistics.mean, [rates], sources, scale=100.0)
-        counts = (str(step), str(len(of_seeds)))
-        yield *map(Cell, names), *(Cell(text, sources) for text in counts), *numbers
+def curves_over_time(found: Found) -> Chart:
+    """The same against the minutes that the updates took, where train.csv tells."""
+    rows = [
+        (*map(Cell, names), taken, *_success(of_seeds))
+        for names, step, of_seeds, runs in _evaluated(found)
+        if (taken := _minutes(runs, step)) is not None
+    ]
+    title = 'Success in percent against minutes of training'
+    columns = (*CURVE, 'minutes', *SUCCESS)
+    table = Table('learning_curves_over_time', title, columns, tuple(rows), (BANDS, TIMES))
+    draw = partial(charts.learning_curves, over='minutes')
+    return Chart(table, draw, '' if rows else 'no train.csv goes as far as an evaluation')
+
+
+def _evaluated(
+    found: Found,
+) -> Iterable[tuple[tuple[str, ...], int, list[Evaluation], list[Run]]]:
+    """Environment, task and config; updates; evaluations after them; the runs that they are of."""
+    for place in found.scores.tasks():
+        for config in found.scores.configs:
+            by_step: dict[int, list[tuple[Evaluation, Run]]] = {}
+            for result in found.scores.results.get((*place, config), []):
+                for one in evaluations.read(result.run.directory, evaluations.IN_TRAINING):
+                    if one.seed == result.seed:
+                        by_step.setdefault(one.step, []).append((one, result.run))
+            for step, pairs in sorted(by_step.items()):
+                runs = {run.directory: run for _, run in pairs}
+                yield (*place, config), step, [one for one, _ in pairs], list(runs.values())
+
+
+def _success(of_seeds: list[Evaluation]) -> tuple[Cell, ...]:
+    rates, sources = np.array([one.success for one in of_seeds]), sources_of(of_seeds)
+    interval = _with_interval(statistics.mean, [rates], sources, scale=100.0)
+    return Cell(str(len(of_seeds)), sources), *interval
+
+
+def _minutes(runs: list[Run], step: int) -> Cell | None:
+    """The median over runs of what their updates up to a step took; None where one lacks it."""
+    by_run = [
+        [line for line in durations.lines_of(run) if line.parse('step', int) <= step]
+        for run in runs
+    ]
+    if not all(durations.reach(lines, step) for lines in by_run):
+        return None
+    taken = stdlib_statistics.median(map(durations.minutes, by_run))
+    sources = [Source(of[0].path, tuple(line.number for line in of)) for of in by_run]
+    return Cell(f'{taken:.2f}', tuple(sources))
 
 
 def _with_interval(

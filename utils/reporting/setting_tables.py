@@ -1,6 +1,5 @@
 """Tables of what was set and what it costs: hyperparameters, and an update's price."""
 
-import itertools
 import statistics as stdlib_statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,9 +8,10 @@ from ml_collections import ConfigDict
 
 import configs
 from utils import files
-from utils.csv_lines import Line, Source, read_lines
+from utils.csv_lines import Source
 from utils.errors import UserError
 from utils.jobs import workload
+from utils.reporting import durations
 from utils.reporting.results import Run
 from utils.reporting.tables import Cell, Table, missing
 from utils.storage import runs
@@ -79,9 +79,8 @@ def cost_table(found: Iterable[Run]) -> Table:
     remarks = (
         'parameters (without targets) and GFLOP (of matrix products, counted in the jaxpr) are of '
         'one seed and task.',
-        'updates/s is the median over the lines of train.csv; the time is what its updates took at '
-        'the speed of each line, without start and evaluation, the median over runs. Both are the '
-        "whole program's, with all seeds and tasks that were trained together.",
+        'updates/s is the median over the lines of train.csv, minutes that over runs.',
+        durations.REMARK,
     )
     return Table('cost', 'Cost of training', header, tuple(rows), remarks)
 
@@ -113,7 +112,7 @@ def _sizes(group: list[Run]) -> tuple[Cell, Cell]:
 
 def _speed(group: list[Run]) -> tuple[Cell, Cell]:
     """Updates per second and minutes of training."""
-    by_run = [_rates(run) for run in group]
+    by_run = [durations.lines_of(run) for run in group]
     lines = [line for of_run in by_run for line in of_run]
     if not lines:
         reason = missing('train.csv has no lines (--log_interval=0?)')
@@ -122,27 +121,13 @@ def _speed(group: list[Run]) -> tuple[Cell, Cell]:
         Source(of_run[0].path, tuple(line.number for line in of_run)) for of_run in by_run if of_run
     )
     rate = stdlib_statistics.median(line.parse('updates_per_second') for line in lines)
-    short = [run for run, of_run in zip(group, by_run, strict=True) if not _complete(run, of_run)]
+    short = [
+        run
+        for run, of_run in zip(group, by_run, strict=True)
+        if not durations.reach(of_run, run.offline_steps)
+    ]
     if short:
         minutes = missing(f'{short[0].directory}: train.csv ends before the last step')
     else:
-        minutes = Cell(f'{stdlib_statistics.median(map(_minutes, by_run)):.1f}', sources)
+        minutes = Cell(f'{stdlib_statistics.median(map(durations.minutes, by_run)):.1f}', sources)
     return Cell(f'{rate:.1f}', sources), minutes
-
-
-def _rates(run: Run) -> list[Line]:
-    """The lines of the run's first seed; those of the others say the same."""
-    columns = 'step', 'seed', 'updates_per_second'
-    lines = read_lines(run.directory / 'train.csv', columns)
-    return [line for line in lines if line.parse('seed', int) == run.seeds[0]]
-
-
-def _complete(run: Run, lines: list[Line]) -> bool:
-    return bool(lines) and lines[-1].parse('step', int) >= run.offline_steps
-
-
-def _minutes(lines: list[Line]) -> float:
-    steps = [0, *(line.parse('step', int) for line in lines)]
-    rates = [line.parse('updates_per_second') for line in lines]
-    taken = [new - old for old, new in itertools.pairwise(steps)]
-    return sum(num / rate for num, rate in zip(taken, rates, strict=True)) / 60.0
