@@ -16,6 +16,7 @@ from utils.storage import runs
 
 # Names of rows: not measured, and so not cited.
 NAMES = {'environment', 'task', 'config', 'setting', 'package', 'run', 'device', 'dataset', 'why'}
+NAMES |= {'agent', 'source', 'arXiv'}
 
 
 def values(directories, file, column):
