@@ -10,6 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
+from utils import files
 from utils.reporting import published, results, tables, task_grids
 from utils.reporting.score_tables import published_table
 from utils.system import command
@@ -25,7 +26,7 @@ ROWS = (
     'tasks25_gpu',
     'tasks25_small',
 )
-flags.DEFINE_list('runs', [f'results/{name}' for name in ROWS], 'Folders of runs.')
+flags.DEFINE_list('runs', [str(files.ROOT / 'results' / name) for name in ROWS], 'Folders of runs.')
 
 
 def main(_: list[str]) -> None:

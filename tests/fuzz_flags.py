@@ -27,7 +27,7 @@ from utils import errors
 from utils.data import dataset_files, fetching
 from utils.system import command
 
-MODULES = ('main', 'utils.jobs.env_flags', 'utils.jobs.online_flags')
+MODULES = ('main', 'utils.jobs.env_flags', 'utils.jobs.env_id_flags', 'utils.jobs.online_flags')
 OWN_FLAGS = sorted(
     flag.name for module in MODULES for flag in flags.FLAGS.flags_by_module_dict()[module]
 )

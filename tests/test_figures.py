@@ -16,7 +16,7 @@ from tests.run_folders import write_run
 from utils.data import datasets
 from utils.errors import UserError
 from utils.models import calibration
-from utils.reporting import charts, figures
+from utils.reporting import all_tables, charts, figures, score_charts
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ('one', 'two', r'$\frac{three')
@@ -246,6 +246,22 @@ def test_returns_that_are_never_complete_are_refused(discount, message):
     dataset = datasets.build(arrays_with_cuts())
     with pytest.raises(UserError, match=message):
         calibration.held_out(dataset, 1, discount, 0.0, np.random.default_rng(0))
+
+
+def test_a_curve_over_time_never_goes_back(tmp_path):
+    """The median over the runs that went on could be an earlier minute than that over all."""
+    write_run(tmp_path, seeds=(0,), evaluated=(200, 400))
+    write_run(tmp_path, seeds=(1,), evaluated=(200,), draw=1)
+    chart = score_charts.curves_over_time(all_tables.find([str(tmp_path)], [], 'last'))
+    [row] = chart.table.rows
+    shown = dict(zip(chart.table.columns, (cell.text for cell in row), strict=True))
+    taken = []
+    for number in (0, 1):
+        lines = next(tmp_path.glob(f'*/*/seeds_{number}/train.csv')).read_text().splitlines()[1:3]
+        rates = [float(line.split(',')[-1]) for line in lines]
+        taken.append(sum(100 / rate for rate in rates) / 60)
+    assert shown['minutes'] == f'{np.median(taken):.2f}'
+    assert shown['seeds'] == '2'
 
 
 @pytest.mark.long

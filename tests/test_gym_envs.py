@@ -133,35 +133,31 @@ def test_a_key_of_success_that_is_never_told_is_refused_with_those_that_are():
         gym_envs.check_success(envs.make_env(environment), environment)
 
 
-def written(tmp_path, has_record=True):
-    if has_record:
-        (tmp_path / 'mine.json').write_text('{}')
-    return tmp_path / 'mine.npz'
+DATA = Path('mine.npz')
 
 
-def check_bounds(action_map, data):
+def check_bounds(action_map, told=True):
     environment = describe_env(POINT)
-    gym_envs.check_bounds(envs.make_env(environment), environment, action_map, data)
+    gym_envs.check_bounds(envs.make_env(environment), environment, action_map, DATA, told)
 
 
-def test_actions_of_data_may_span_the_bounds_or_less(tmp_path):
+def test_actions_of_data_may_span_the_bounds_or_less():
     for action_map in (PUSH, None, action_maps.from_range(np.array([-1.0]), np.array([2.0]))):
-        check_bounds(action_map, written(tmp_path))
+        check_bounds(action_map)
 
 
-def test_actions_that_reach_beyond_the_bounds_are_refused(tmp_path):
+def test_actions_that_reach_beyond_the_bounds_are_refused():
     wide = action_maps.from_range(np.array([-2.0]), np.array([3.0]))
     with refused('actions are in -2:3, those of .* in -2:2; import it with --action_range=-2:2'):
-        check_bounds(wide, written(tmp_path))
+        check_bounds(wide)
 
 
-def test_nobody_guesses_what_actions_without_a_record_stand_for(tmp_path):
+def test_nobody_guesses_what_actions_without_a_record_stand_for():
     with refused('in -2:2, and no record .*import_data.py --action_range=-2:2'):
-        check_bounds(None, written(tmp_path, has_record=False))
+        check_bounds(None, told=False)
 
 
-def test_actions_in_the_units_of_ogbench_need_no_record(tmp_path):
-    data = written(tmp_path, has_record=False)
+def test_actions_in_the_units_of_ogbench_need_no_record():
     gymnasium.register(
         'Unit-v0',
         toy_envs.Point,
@@ -169,7 +165,7 @@ def test_actions_in_the_units_of_ogbench_need_no_record(tmp_path):
         kwargs=dict(action_space=gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)),
     )
     environment = describe_env('Unit-v0')
-    gym_envs.check_bounds(envs.make_env(environment), environment, None, data)
+    gym_envs.check_bounds(envs.make_env(environment), environment, None, DATA, told=False)
 
 
 def test_agents_act_in_their_units_and_the_environment_in_its_own():

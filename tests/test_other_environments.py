@@ -280,6 +280,8 @@ def test_what_was_trained_without_an_environment_plays_where_one_is_named(
     for wrong, told in (
         ('--success=never', "--success: 'never' was in no info"),
         ('--env_name=cube-single-play-singletask-task1-v0', '--env_name: names another'),
+        ('--success=none', 'its rows tell success, unlike those of'),
+        (f'--out={checked}', 'is not what'),
     ):
         result = run('scripts/evaluate.py', *asked, wrong, cwd=folder)
         assert result.returncode == 2

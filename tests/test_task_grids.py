@@ -30,10 +30,10 @@ def test_an_agent_has_a_row_and_a_task_a_column(tmp_path):
     assert row == {
         'environment': 'scene-play',
         'agent': '`bc_small`',
-        'nets': '1 x 8',
+        'value nets': '1 x 8',
         'candidates': '',
         'transitions': '1,000',
-        'device': 'CPU',
+        'device': 'cpu',
         'updates': '400',
         'seeds': '1',
         'task 1': '100 [93, 100]',
@@ -69,6 +69,20 @@ def test_one_seed_is_there_once(tmp_path):
         write_run(tmp_path / folder, seeds=(0,))
     with pytest.raises(UserError, match='are runs of one agent, task and seed'):
         grid(tmp_path)
+
+
+def test_runs_of_a_row_differ_in_task_and_seed_alone(tmp_path):
+    write_run(tmp_path, TASK.format(1), seeds=(0,), lr=0.1)
+    write_run(tmp_path, TASK.format(2), seeds=(0,), lr=0.2)
+    with pytest.raises(UserError, match=r'have one name, but lr is 0.1 there and 0.2 here'):
+        grid(tmp_path)
+
+
+def test_widths_that_differ_are_all_told(tmp_path):
+    write_run(tmp_path, TASK.format(1), hidden_dims=(8, 4))
+    write_run(tmp_path, 'scene-play-singletask-v0')  # the default task, which has no column
+    [row] = shown(grid(tmp_path))
+    assert row['value nets'] == '8, 4'
 
 
 def test_the_page_shows_what_the_command_prints():

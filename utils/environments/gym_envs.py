@@ -126,7 +126,11 @@ def check_success(env: Judged, environment: GymEnv) -> None:
 
 
 def check_bounds(
-    env: gymnasium.Env, environment: GymEnv, action_map: ActionMap | None, data: Path
+    env: gymnasium.Env,
+    environment: GymEnv,
+    action_map: ActionMap | None,
+    data: Path,
+    told: bool,
 ) -> None:
     """Checks that the actions that [-1, 1] stands for in the data are those of the environment.
 
@@ -135,6 +139,7 @@ def check_bounds(
         environment: its description.
         action_map: of the data; None: their actions are in [-1, 1] as they were recorded.
         data: where they are.
+        told: whether somebody has told that they are, as a record beside the data does.
 
     Raises:
         UserError: they reach beyond the bounds; or nobody has told what they stand for where the
@@ -142,11 +147,10 @@ def check_bounds(
     """
     low, high = np.float64(env.action_space.low), np.float64(env.action_space.high)
     bounds = f'{_shown(low)}:{_shown(high)}'
-    told = data.with_suffix('.json').is_file()
     if action_map is None and not told and not ((low == -1) & (high == 1)).all():
         raise UserError(
-            f'{data}: actions of {environment.env_id} are in {bounds}, and no record beside the '
-            'file tells what its [-1, 1] stands for; bring in the recorded actions by '
+            f'{data}: actions of {environment.env_id} are in {bounds}, and no record of the file '
+            'tells what its [-1, 1] stands for; bring in the recorded actions by '
             f'scripts/import_data.py --action_range={_range(low, high, bounds)}'
         )
     offset, scale = map(np.asarray, action_map or action_maps.identity(len(low)))

@@ -17,7 +17,7 @@ from utils.environments import (
     wrappers,
 )
 from utils.environments.action_maps import ActionMap
-from utils.environments.descriptions import NONE, Environment, name_of
+from utils.environments.descriptions import NONE, Environment, GymEnv, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.jobs import env_id_flags
@@ -77,35 +77,65 @@ def load(directory: Path) -> Trained:
             be written.
     """
     record = runs.read_record(directory)
+    own = descriptions.recorded(record, directory / runs.RECORD)
+    environment = _environment(directory, own)
     out = Path(FLAGS.out).expanduser() if FLAGS.out else directory
+    another = isinstance(environment, GymEnv) and environment != own
+    if another and out.resolve() == directory.resolve():
+        raise UserError(
+            f'--env_id: is not what {directory} was trained for, and rows beside it are of that; '
+            'give another folder with --out'
+        )
     files.check_writable(out, TABLES, 'give another folder with --out')
-    action_map = action_maps.recorded(record, directory / runs.RECORD)
-    environment = _environment(directory, record, action_map)
+    _check_rows(out / TABLES[0], environment)
     noise = wrappers.recorded_noise(record)._asdict()
     given = {name: FLAGS[name].value for name in noise if FLAGS[name].value is not None}
     noise = wrappers.make_noise(**(noise | given))
     agent, population, step = restore(directory, record, environment, FLAGS.step)
+    action_map = action_maps.recorded(record, directory / runs.RECORD)
+    if another:
+        _check_fits(environment, record, action_map, told=own != NONE)
     return Trained(directory, out, record, agent, population, step, environment, noise, action_map)
 
 
-def _environment(
-    directory: Path, record: dict[str, Any], action_map: ActionMap | None
-) -> Environment:
+def _environment(directory: Path, own: Environment) -> Environment:
+    """Returns where a run is played: what the flags name, or its own environment."""
     other = env_id_flags.described()
     if other is not None:
         env_id_flags.refuse(('env_name',), 'names another environment than --env_id; leave one out')
-        env = envs.make_env(other)
-        gym_envs.check_bounds(env, other, action_map, directory / runs.RECORD)
-        gym_envs.check_success(env, other)
         return other
-    environment = FLAGS.env_name or descriptions.recorded(record, directory / runs.RECORD)
-    if environment == NONE:
+    if FLAGS.env_name == NONE:
+        raise UserError('--env_name=none: there is nothing to play in; name an environment')
+    if FLAGS.env_name is None and own == NONE:
         raise UserError(
             f'--run: {directory} was trained without an environment; name one to play it in by '
             '--env_id or --env_name, or look at held-out data by scripts/check_policy.py and '
             'scripts/check_values.py'
         )
-    return environment
+    return FLAGS.env_name or own
+
+
+def _check_rows(path: Path, environment: Environment) -> None:
+    """Checks that a file of rows, if there is one, tells success where episodes will."""
+    if not path.exists():
+        return
+    with path.open(encoding='utf-8') as file:
+        tells = 'success' in file.readline().strip().split(',')
+    if tells != outcomes.defines_success(environment):
+        raise UserError(
+            f'{path}: its rows {"tell" if tells else "do not tell"} success, unlike those of '
+            f'{name_of(environment)} by these flags; give another folder with --out'
+        )
+
+
+def _check_fits(
+    environment: GymEnv, record: dict[str, Any], action_map: ActionMap | None, told: bool
+) -> None:
+    """Checks actions and rule of success of what a run was not trained for."""
+    env = envs.make_env(environment)
+    gym_envs.check_bounds(env, environment, action_map, Path(record['dataset']['file']), told)
+    gym_envs.check_success(env, environment)
+    env.close()
 
 
 def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:

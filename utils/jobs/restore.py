@@ -68,7 +68,7 @@ def _check_sizes(
         if space.shape != (size,):
             raise UserError(
                 f'{directory}: trained with {name} {size}, but {name_of(environment)} has '
-                f'{space.shape[0]}; choose an --env_name of the same family'
+                f'{space.shape[0]}; choose an environment of these sizes'
             )
 
 

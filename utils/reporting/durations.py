@@ -27,7 +27,7 @@ def reach(lines: list[Line], step: int) -> bool:
 
 
 def minutes(lines: list[Line]) -> float:
-    """Returns what the updates up to the last of some lines took."""
+    """Returns what the updates up to the last of one line or more took, in minutes."""
     steps = [0, *(line.parse('step', int) for line in lines)]
     rates = [line.parse('updates_per_second') for line in lines]
     taken = [new - old for old, new in itertools.pairwise(steps)]

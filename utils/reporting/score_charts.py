@@ -23,7 +23,10 @@ BANDS = (
     f'Mean over seeds; band: {BOOTSTRAP}; a single seed has none. A hollow point lacks some of the '
     'seeds, whose runs are not as far.'
 )
-TIMES = f'{durations.REMARK} They are of the device of each run; where runs differ, their median.'
+TIMES = (
+    f'{durations.REMARK} They are of the device of each run; where runs differ, their median. '
+    'Evaluations of all runs are shown at whose step train.csv has a line.'
+)
 CURVE = ('environment', 'task', 'config')
 SUCCESS = ('seeds', 'success', 'low', 'high')
 
@@ -54,17 +57,20 @@ def learning_curves(found: Found) -> Chart:
 
 
 def curves_over_time(found: Found) -> Chart:
-    """The same against the minutes that the updates took, where train.csv tells."""
-    rows = [
-        (*map(Cell, names), taken, *_success(of_seeds))
-        for names, step, of_seeds, runs in _evaluated(found)
-        if (taken := _minutes(runs, step)) is not None
-    ]
+    """Success against the minutes that updates took, an agent a line, a task a panel."""
+    rows, all_runs = [], {}
+    for names, step, of_seeds, runs in _evaluated(found):
+        # The median over fewer runs may be an earlier minute.
+        complete = len(runs) == all_runs.setdefault(names, len(runs))
+        if complete and (taken := _minutes(runs, step)) is not None:
+            rows.append((*map(Cell, names), taken, *_success(of_seeds)))
     title = 'Success in percent against minutes of training'
     columns = (*CURVE, 'minutes', *SUCCESS)
     table = Table('learning_curves_over_time', title, columns, tuple(rows), (BANDS, TIMES))
     draw = partial(charts.learning_curves, over='minutes')
-    return Chart(table, draw, '' if rows else 'no train.csv goes as far as an evaluation')
+    return Chart(
+        table, draw, '' if rows else 'no line of train.csv is at the step of an evaluation'
+    )
 
 
 def _evaluated(

@@ -30,6 +30,11 @@ PUBLISHED = (
     'to read the others by, not a comparison.'
 )
 
+MEANS = (
+    'In percent, with the deviation over seeds and (their number) where they are known. A dash, or '
+    'no column: results/published has no number.'
+)
+
 
 def tasks_table(scores: Scores, literature: list[Published]) -> Table:
     """Every task in a row, every agent in a column, published numbers last."""
@@ -61,7 +66,7 @@ def environments_table(scores: Scores) -> Table:
 
 
 def published_table(environments: Sequence[str], literature: list[Published]) -> Table:
-    """What was published of such means: a method in a row, an environment in a column."""
+    """Published means over the five tasks of environments, which are the columns."""
     shown = [
         item
         for item in literature
@@ -76,7 +81,8 @@ def published_table(environments: Sequence[str], literature: list[Published]) ->
         for method, found in methods.items()
     )
     title = 'Published success per environment, mean over its five tasks'
-    return Table('published', title, ('agent', 'source', 'arXiv', *names), rows, (PUBLISHED,))
+    remarks = PUBLISHED, MEANS
+    return Table('published', title, ('agent', 'source', 'arXiv', *names), rows, remarks)
 
 
 def _of_method(item: Published | None) -> Cell:

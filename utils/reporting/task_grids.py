@@ -6,6 +6,7 @@ earlier, has a row of its own.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,75 +18,105 @@ from utils.reporting.results import Run
 from utils.reporting.score_tables import FIVE_TASKS
 from utils.reporting.tables import MISSING, Cell, Table
 
-AGENT = ('environment', 'agent', 'nets', 'candidates', 'transitions', 'device', 'updates', 'seeds')
+AGENT = ('environment', 'agent', 'value nets', 'candidates', 'transitions', 'device', 'updates')
 REMARKS = (
     'The last evaluation of each run, in percent. One seed has the 95% Wilson interval over its '
     'episodes: of this agent, not of training it again. More seeds have the t interval over seeds, '
-    "at least as wide as Wilson's over all episodes. A dash: not run.",
+    "at least as wide as Wilson's over all episodes. A dash: no evaluation here.",
     'Candidates: how many of the base policy are weighed at each decision, by how many Euler steps '
-    'each is drawn.',
+    'each is drawn. Transitions: of the data.',
 )
-Grid = dict[tuple[str, ...], dict[str, list[Evaluation]]]
+
+
+class Entry(NamedTuple):
+    """The last evaluation of a seed, and the run that it is a member of."""
+
+    run: Run
+    evaluation: Evaluation
 
 
 def task_grid(runs: Iterable[Run]) -> Table:
-    """Returns the table; environments and agents are in the order of the runs.
+    """Returns the table of runs on tasks 1 to 5 whose success is defined, in their order.
 
     Raises:
-        UserError: a file is damaged, or there are two runs of one agent, task and seed.
+        UserError: a file is damaged, there are two runs of one agent, task and seed, or runs of one
+            agent differ in other settings or data.
     """
-    grid: Grid = {}
+    agents: dict[tuple[str, ...], list[Entry]] = {}
     for run in runs:
-        _add(run, grid)
-    environments = list(dict.fromkeys(name[0] for name in grid))
-    names = sorted(grid, key=lambda name: environments.index(name[0]))
-    rows = [(*map(Cell, name), _seeds(grid[name]), *_successes(grid[name])) for name in names]
-    header = (*AGENT, *(f'task {task}' for task in FIVE_TASKS), 'mean')
-    return Table('task_grid', 'Success per task', header, tuple(rows), REMARKS)
-
-
-def _add(run: Run, grid: Grid) -> None:
-    last = [rows[-1] for rows in results.evaluations_by_seed(run).values() if rows]
-    for one in last:
-        of_task = grid.setdefault(_agent(run, one.step), {}).setdefault(run.task, [])
-        for other in of_task:
-            if other.seed == one.seed:
-                raise UserError(
-                    f'{other.line.path.parent} and {run.directory} are runs of one agent, task and '
-                    'seed; leave one out of --runs'
-                )
-        of_task.append(one)
+        if run.task in FIVE_TASKS and results.defines_success(run):
+            for rows in results.evaluations_by_seed(run).values():
+                for last in rows[-1:]:
+                    agents.setdefault(_agent(run, last.step), []).append(Entry(run, last))
+    environments = list(dict.fromkeys(name[0] for name in agents))
+    names = sorted(agents, key=lambda name: environments.index(name[0]))
+    rows = tuple((*map(Cell, name), *_numbers(agents[name])) for name in names)
+    header = (*AGENT, 'seeds', *(f'task {task}' for task in FIVE_TASKS), 'mean')
+    return Table('task_grid', 'Success per task', header, rows, REMARKS)
 
 
 def _agent(run: Run, step: int) -> tuple[str, ...]:
-    """Returns what a row is called: the columns AGENT but the seeds."""
-    config, sizes = run.record['agent'], run.record['agent']['hidden_dims']
+    """Returns what a row is called: the columns AGENT."""
+    config, widths = run.record['agent'], run.record['agent']['hidden_dims']
+    same = len(set(widths)) == 1
+    nets = f'{len(widths)} x {widths[0]}' if same else ', '.join(map(str, widths))
     weighed = f'{config["n_pi"]} x {config["flow_steps"]}' if 'n_pi' in config else ''
-    device = 'CPU' if run.record['devices'] == ['cpu'] else 'GPU'
-    data = f'{run.record["dataset"]["transitions"]:,}'
-    name = run.environment, f'`{run.config_name}`', f'{len(sizes)} x {sizes[0]}', weighed
-    return *name, data, device, f'{step:,}'
+    data = run.record.get('dataset', {}).get('transitions')
+    return (
+        run.environment,
+        f'`{run.config_name}`',
+        nets,
+        weighed,
+        'unknown' if data is None else f'{data:,}',
+        ', '.join(dict.fromkeys(run.record.get('devices', ['unknown']))),
+        f'{step:,}',
+    )
 
 
-def _seeds(of_tasks: dict[str, list[Evaluation]]) -> Cell:
-    numbers = sorted({len(found) for found in of_tasks.values()})
-    return Cell('-'.join(map(str, dict.fromkeys((numbers[0], numbers[-1])))))
+def _numbers(entries: list[Entry]) -> list[Cell]:
+    """Returns the seeds of a row, its tasks and their mean."""
+    of_tasks: dict[str, dict[int, Entry]] = {task: {} for task in FIVE_TASKS}
+    for entry in entries:
+        _check_alike(entries[0].run, entry.run)
+        of_task, seed = of_tasks[entry.run.task], entry.evaluation.seed
+        if seed in of_task:
+            raise UserError(
+                f'{of_task[seed].run.directory} and {entry.run.directory} are runs of one agent, '
+                'task and seed; leave one out of --runs'
+            )
+        of_task[seed] = entry
+    found = [[one.evaluation for one in seeds.values()] for seeds in of_tasks.values()]
+    counts = sorted({len(seeds) for seeds in found if seeds})
+    shown = '-'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    return [Cell(shown), *map(_success, found), _mean(found)]
 
 
-def _successes(of_tasks: dict[str, list[Evaluation]]) -> list[Cell]:
-    cells = [_cell(of_tasks.get(task, [])) for task in FIVE_TASKS]
-    if any(task not in of_tasks for task in FIVE_TASKS):
-        return [*cells, Cell(MISSING)]
-    everything = [one for task in FIVE_TASKS for one in of_tasks[task]]
-    means = [np.mean([one.success for one in of_tasks[task]]) for task in FIVE_TASKS]
-    return [*cells, Cell(f'{100 * np.mean(means):.1f}', evaluations.sources_of(everything))]
+def _check_alike(one: Run, other: Run) -> None:
+    """Runs of one row must differ in task and seed alone."""
+    first, second = (
+        run.record['agent'] | dict(data=run.record.get('dataset', {}).get('checksum'))
+        for run in (one, other)
+    )
+    for name in first.keys() | second.keys():
+        if first.get(name) != second.get(name):
+            raise UserError(
+                f'{one.directory} and {other.directory} have one name, but {name} is '
+                f'{first.get(name)} there and {second.get(name)} here; leave one out of --runs'
+            )
 
 
-def _cell(found: list[Evaluation]) -> Cell:
-    if not found:
+def _mean(found: list[list[Evaluation]]) -> Cell:
+    if not all(found):
         return Cell(MISSING)
-    rates = [one.success for one in found]
-    interval = statistics.success_interval_over_seeds(rates, [one.episodes for one in found])
+    means = [np.mean([one.success for one in seeds]) for seeds in found]
+    everything = [one for seeds in found for one in seeds]
+    return Cell(f'{100 * np.mean(means):.1f}', evaluations.sources_of(everything))
+
+
+def _success(seeds: list[Evaluation]) -> Cell:
+    if not seeds:
+        return Cell(MISSING)
+    rates = [one.success for one in seeds]
+    interval = statistics.success_interval_over_seeds(rates, [one.episodes for one in seeds])
     low, high = (f'{100 * bound:.0f}' for bound in interval)
-    sources = evaluations.sources_of(found)
-    return Cell(f'{100 * np.mean(rates):.0f} [{low}, {high}]', sources)
+    return Cell(f'{100 * np.mean(rates):.0f} [{low}, {high}]', evaluations.sources_of(seeds))

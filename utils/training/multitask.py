@@ -3,7 +3,8 @@
 Observations, actions, the base policy and its samples are the same for every task of a seed;
 rewards and value models are a task's own. An update of one task is lifted over tasks by `vmap`,
 which leaves what does not depend on a task outside the mapped axis: it is computed once. Where
-there is no such training, a CPU takes one task after the other, which costs it less. The state of
+there is no such training, a CPU takes one task after the other, whose parameters then stay in
+its cache. The state of
 several tasks is an agent's state whose fields named in `Agent.shared` are as ever and whose other
 leaves are led by the tasks.
 """
@@ -80,6 +81,9 @@ def lift(agents: Sequence[Any], batch_tasks: bool | None = None) -> Lifted:
         agents: one of every task; they differ in what they start with alone.
         batch_tasks: whether tasks step together, as one batched program, or one after the other.
             None: what suits the agents and the device. Those that train what they share must.
+
+    Raises:
+        AssertionError: agents that train what they share are to take turns.
     """
     first, num_tasks, shared = agents[0], len(agents), agents[0].shared
     if batch_tasks is None:
@@ -123,6 +127,7 @@ def _in_turn(
     def update_task(own: tuple[dict[str, Any], dict[str, Any]]) -> tuple[dict[str, Any], Metrics]:
         own_state, own_batch = own
         updated, metrics = update(state.replace(**own_state), batch.replace(**own_batch), key)
+        assert all(getattr(updated, name) is getattr(state, name) for name in shared), shared
         return {name: getattr(updated, name) for name in own_state}, metrics
 
     names = [name for name in state.__dataclass_fields__ if name not in shared]
