@@ -39,19 +39,26 @@ class Workload(NamedTuple):
     parameters: int
 
 
-def make(config: ConfigDict, sizes: tuple[int, int], num_seeds: int, num_tasks: int) -> Workload:
+def make(
+    config: ConfigDict,
+    sizes: tuple[int, int],
+    num_seeds: int,
+    num_tasks: int,
+    batch_tasks: bool | None = None,
+) -> Workload:
     """Makes an untrained population.
 
     Args:
         config: of the agent.
         sizes: observation_dim, action_dim.
         num_seeds, num_tasks: its members are all pairs.
+        batch_tasks: of `multitask.lift`.
     """
     seeds = list(range(num_seeds))
     mesh = parallel.make_mesh(num_seeds)
     padded = parallel.pad(seeds, mesh)
     agent = _agent(config, sizes)
-    lifted, sample = multitask.lift([agent] * num_tasks), _sampler(agent, config)
+    lifted, sample = multitask.lift([agent] * num_tasks, batch_tasks), _sampler(agent, config)
     keys = parallel.place(
         populations.streams(padded, populations.TRAIN_STREAM), mesh, parallel.SEEDS
     )
