@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils import statistics
 from utils.errors import UserError
-from utils.reporting import evaluations, results
+from utils.reporting import evaluations, online_gains, results
 from utils.reporting.evaluations import Evaluation
 from utils.reporting.results import Run
 from utils.reporting.score_tables import FIVE_TASKS
@@ -116,7 +115,4 @@ def _mean(found: list[list[Evaluation]]) -> Cell:
 def _success(seeds: list[Evaluation]) -> Cell:
     if not seeds:
         return Cell(MISSING)
-    rates = [one.success for one in seeds]
-    interval = statistics.success_interval_over_seeds(rates, [one.episodes for one in seeds])
-    low, high = (f'{100 * bound:.0f}' for bound in interval)
-    return Cell(f'{100 * np.mean(rates):.0f} [{low}, {high}]', evaluations.sources_of(seeds))
+    return Cell(online_gains.mean(seeds), evaluations.sources_of(seeds))

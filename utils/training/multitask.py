@@ -4,9 +4,8 @@ Observations, actions, the base policy and its samples are the same for every ta
 rewards and value models are a task's own. An update of one task is lifted over tasks by `vmap`,
 which leaves what does not depend on a task outside the mapped axis: it is computed once. Where
 the base policy is frozen, a CPU takes one task after the other, which costs it no more and some
-agents a quarter less (`benchmarks/turns.py`). The state of
-several tasks is an agent's state whose fields named in `Agent.shared` are as ever and whose other
-leaves are led by the tasks.
+agents a quarter less (`benchmarks/turns.py`). The state of several tasks is an agent's state whose
+fields named in `Agent.shared` are as ever and whose other leaves are led by the tasks.
 """
 
 from collections.abc import Callable, Sequence
