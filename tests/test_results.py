@@ -215,6 +215,12 @@ def test_different_experiments_of_one_name_are_refused(tmp_path, change, named):
         read(tmp_path)
 
 
+def test_each_seed_may_have_a_base_policy_of_its_own(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path, seeds=(seed,), policy_seed=seed)
+    assert [result.seed for result in read(tmp_path)] == [0, 1]
+
+
 def test_different_data_under_one_name_are_refused(tmp_path):
     write_run(tmp_path, seeds=(0,))
     path = write_run(tmp_path, seeds=(1,)) / 'config.json'

@@ -23,6 +23,8 @@ from utils.reporting.evaluations import Evaluation
 from utils.rollouts import outcomes
 from utils.storage import runs
 
+# Settings of an agent that are seeds.
+SEEDS = ('policy_seed',)
 ENV_NAME = re.compile(r'(?P<environment>.+)-singletask(-task(?P<task>\d+))?-v\d+')
 
 
@@ -245,27 +247,40 @@ def read(roots: Iterable[Path], rule: str) -> list[Result]:
                     f'{run.config_name}, with different scores; leave one out of --runs'
                 )
     results = list(found.values())
-    _check_alike(results)
+    check_alike(
+        ((result.run.environment, result.run.config_name), result.run, _settings(result))
+        for result in results
+    )
     return results
 
 
-def _check_alike(results: list[Result]) -> None:
-    """Seeds and tasks under one name must differ in nothing else."""
-    found: dict[tuple[str, str, str], tuple[Any, Path]] = {}
-    for result in results:
-        run = result.run
-        for name, value in _settings(result).items():
-            key = run.environment, run.config_name, name
-            former, where = found.setdefault(key, (value, run.directory))
+def check_alike(members: Iterable[tuple[tuple[str, ...], Run, dict[str, Any]]]) -> None:
+    """Checks that runs of one name differ in no setting that both of them record.
+
+    Args:
+        members: of each, the name, the run and its settings.
+
+    Raises:
+        UserError: two of them do.
+    """
+    found: dict[tuple[tuple[str, ...], str], tuple[Any, Path]] = {}
+    for owner, run, own in members:
+        for setting, value in own.items():
+            former, where = found.setdefault((owner, setting), (value, run.directory))
             if former != value:
                 raise UserError(
-                    f'{where} and {run.directory} have one name, but {name} is {former} there and '
-                    f'{value} here; leave one out of --runs'
+                    f'{where} and {run.directory} have one name, but {setting} is {former} there '
+                    f'and {value} here; leave one out of --runs'
                 )
 
 
-def _settings(result: Result) -> dict[str, Any]:
-    data = result.run.record.get('dataset', {})
+def settings(run: Run) -> dict[str, Any]:
+    """Returns what seeds and tasks of one name share: the agent's settings but seeds, the data."""
+    data = run.record.get('dataset', {})
     data = {f'dataset {name}': data[name] for name in ('transitions', 'checksum') if name in data}
+    return {key: value for key, value in run.record['agent'].items() if key not in SEEDS} | data
+
+
+def _settings(result: Result) -> dict[str, Any]:
     updates = {} if result.score is None else dict(updates=result.step)
-    return result.run.record['agent'] | _noise(result.run) | data | updates
+    return settings(result.run) | _noise(result.run) | updates

@@ -47,6 +47,11 @@ def task_grid(runs: Iterable[Run]) -> Table:
             for rows in results.evaluations_by_seed(run).values():
                 for last in rows[-1:]:
                     agents.setdefault(_agent(run, last.step), []).append(Entry(run, last))
+    results.check_alike(
+        (name, entry.run, results.settings(entry.run))
+        for name, entries in agents.items()
+        for entry in entries
+    )
     environments = list(dict.fromkeys(name[0] for name in agents))
     names = sorted(agents, key=lambda name: environments.index(name[0]))
     rows = tuple((*map(Cell, name), *_numbers(agents[name])) for name in names)
@@ -76,7 +81,6 @@ def _numbers(entries: list[Entry]) -> list[Cell]:
     """Returns the seeds of a row, its tasks and their mean."""
     of_tasks: dict[str, dict[int, Entry]] = {task: {} for task in FIVE_TASKS}
     for entry in entries:
-        _check_alike(entries[0].run, entry.run)
         of_task, seed = of_tasks[entry.run.task], entry.evaluation.seed
         if seed in of_task:
             raise UserError(
@@ -88,20 +92,6 @@ def _numbers(entries: list[Entry]) -> list[Cell]:
     counts = sorted({len(seeds) for seeds in found if seeds})
     shown = '-'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     return [Cell(shown), *map(_success, found), _mean(found)]
-
-
-def _check_alike(one: Run, other: Run) -> None:
-    """Runs of one row must differ in task and seed alone."""
-    first, second = (
-        run.record['agent'] | dict(data=run.record.get('dataset', {}).get('checksum'))
-        for run in (one, other)
-    )
-    for name in first.keys() | second.keys():
-        if first.get(name) != second.get(name):
-            raise UserError(
-                f'{one.directory} and {other.directory} have one name, but {name} is '
-                f'{first.get(name)} there and {second.get(name)} here; leave one out of --runs'
-            )
 
 
 def _mean(found: list[list[Evaluation]]) -> Cell:
