@@ -39,7 +39,7 @@ from utils.training.schedule import Schedule
 FLAGS = flags.FLAGS
 CONFIGS_FILE = Path(__file__).with_name('configs.py')
 # Keys of a record that the phases before training make.
-PHASES = ('base_policy', 'pool')
+PHASE_KEYS = ('base_policy', 'pool')
 INTERVALS = ('log_interval', 'eval_interval', 'save_interval')
 
 flags.DEFINE_integer('seed', 0, 'Seed of a single run.')
@@ -67,8 +67,9 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     'base_policy',
     None,
-    'Of agents with frozen_policy: the directory of a bc run, or MODULE:FUNCTION, somebody '
-    "else's; default: the one under SAVE_DIR, which is trained if it is not there.",
+    'Of agents with frozen_policy: the directory of a bc run, FILE.npz of '
+    "scripts/export_base_policy.py, or MODULE:FUNCTION, somebody else's; default: the one under "
+    'SAVE_DIR, which is trained if it is not there.',
 )
 flags.DEFINE_string(
     'pool', None, "An .npy with somebody else's candidates; PATH-val.npy is used if it is there."
@@ -148,7 +149,7 @@ def _run_phases(stop: StopRequest) -> bool:
     policy, pools = None, None
     if agents.freezes_policy(config):
         # Before anything is trained; what the phases before make is not known yet.
-        runs.check_records(records, without=PHASES)
+        runs.check_records(records, without=PHASE_KEYS)
         policy, pools, made = _phases_before(config, data, noise, environments[0], stop)
         records = {directory: record | made for directory, record in records.items()}
     runs.check_records(records)
@@ -172,6 +173,7 @@ def _phases_before(
         return policy, None, made
     if FLAGS.pool:
         pools = phases.read_pools(_path('pool'), config, data, num_candidates)
+        env_flags.check_pools(environment, pools, _path('pool'), FLAGS.eval_interval > 0)
         made['pool'] = dict(file=_path('pool').name, checksum=zlib.crc32(pools.train))
     else:
         pools = phases.make_pools(policy, directory / 'pool', config, data, stop)

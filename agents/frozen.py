@@ -58,6 +58,10 @@ class FrozenPolicy(NamedTuple):
         env, seed = self.record['env_name'], self.record['seeds'][0]
         return dict(env_name=env, seed=seed, step=self.step, digest=self.digest)
 
+    def pool_provenance(self, flow_steps: int) -> dict[str, Any]:
+        """What the note beside a pool, drawn by so many Euler steps, says of it."""
+        return self.provenance | dict(flow_steps=flow_steps)
+
     def pool_name(self, num: int, flow_steps: int) -> str:
         """Returns what a pool of so many candidates, by so many Euler steps, is called."""
         return f'{num}_by_{flow_steps}_steps'
@@ -114,15 +118,30 @@ class ForeignPolicy(NamedTuple):
             )
         return candidates
 
+    def pool_provenance(self, _: int) -> dict[str, Any]:
+        """What the note beside a pool says of it; whose function it is knows of no Euler steps."""
+        return self.provenance
+
     def pool_name(self, num: int, _: int) -> str:
         """Returns what a pool of so many candidates is called."""
         return str(num)
 
     def draw(self, key: jax.Array, num: int, _: int) -> pool.Draw:
-        """Returns how rows of a pool are drawn: a tile has the key of its first row."""
-        return lambda observations, rows: self.sample(
-            observations, jax.random.fold_in(key, rows[0]), num
-        )
+        """Returns how rows of a pool are drawn: some at a time, with the key of the first."""
+
+        def draw_rows(observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            # As many at a time on every device, so that a pool begun on one goes on on another.
+            parts = range(pool.CPU_TILE, len(rows), pool.CPU_TILE)
+            return np.concatenate(
+                [
+                    self.sample(part, jax.random.fold_in(key, numbers[0]), num)
+                    for part, numbers in zip(
+                        np.split(observations, parts), np.split(rows, parts), strict=True
+                    )
+                ]
+            )
+
+        return draw_rows
 
     def give_to(self, agent: Agent) -> Agent:
         """Returns an agent without a policy in its state, which `act` is given the samples of."""

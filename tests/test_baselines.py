@@ -381,7 +381,7 @@ def test_expectile_value_loss_by_hand(mask, expected):
     """The least critics are 2, -3, the values 1, -1, and the errors 1, -2."""
     batch = batch_by_hand(td_mask=jnp.array(mask))
     config = small_config('iql', expectile=0.9)
-    loss, _ = implicit_values.value_loss(NETS, config, 1.0, TWO_CRITICS, batch)
+    loss, _ = implicit_values.expectile_value_loss(NETS, config, 1.0, TWO_CRITICS, batch)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
@@ -392,7 +392,7 @@ def test_implicit_critics_can_be_kept_within_what_returns_can_be():
     """Where no return is above 1, the successor's 2 counts as 1: the first target is 1.5."""
     bounded = IDENTITY.replace(low=jnp.float32(-9.0), high=jnp.float32(1.0))
     nets = NETS, CLIPPED, bounded
-    _, metrics = implicit_values.critic_loss(*nets, TWO_CRITICS, 1.0, batch_by_hand())
+    _, metrics = implicit_values.td_loss(*nets, TWO_CRITICS, 1.0, batch_by_hand())
     assert metrics['return_mean'] == 0.75
 
 
@@ -423,7 +423,7 @@ def test_critics_can_be_kept_within_what_returns_can_be(key, name):
 def test_implicit_critics_bootstrap_from_the_value_by_hand():
     """The targets are 1 + 0.5 * 2 = 2 and 0, the critics 2, -2 and 3, -3."""
     nets = NETS, UNCLIPPED, IDENTITY
-    loss, metrics = implicit_values.critic_loss(*nets, TWO_CRITICS, 1.0, batch_by_hand())
+    loss, metrics = implicit_values.td_loss(*nets, TWO_CRITICS, 1.0, batch_by_hand())
     assert loss == (0 + 4 + 1 + 9) / 4
     assert metrics['return_mean'] == 1.0
 
@@ -432,7 +432,7 @@ def test_implicit_critics_see_returns_in_their_units():
     """With mean -4 and deviation 2 the rewards are (1 - 2 + 4) / 2 and 4 / 2."""
     units = IDENTITY.replace(mean=jnp.float32(-4.0), std=jnp.float32(2.0))
     nets = NETS, UNCLIPPED, units
-    loss, metrics = implicit_values.critic_loss(*nets, TWO_CRITICS, 1.0, batch_by_hand())
+    loss, metrics = implicit_values.td_loss(*nets, TWO_CRITICS, 1.0, batch_by_hand())
     assert loss == (0.5**2 + 4**2 + 0.5**2 + 5**2) / 4  # the targets are 2.5 and 2
     assert metrics['return_mean'] == -4.0 + 2.0 * 2.25
 

@@ -53,6 +53,13 @@ def own_key(key, episode, chunk):
     return jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
 
 
+@struct.dataclass
+class Size:
+    """As much of settings of inference as a sampler asks for."""
+
+    n_pi: int = struct.field(pytree_node=False)
+
+
 class CountingEnvs:
     """Stands in for `VectorEnv`: knows who was sent what, and writes down what happens.
 
@@ -376,6 +383,23 @@ def test_rows_with_nothing_to_do_cost_nothing(num_rows):
     assert len(sizes) == -(-num_rows // acting.BATCH_ROWS) * acting.BATCH_ROWS
     assert np.all(actions[:num_rows] != 0)
     assert np.all(actions[num_rows:] == 0)
+
+
+def test_somebody_else_s_policy_is_asked_where_something_is_played():
+    """Elsewhere the observation is made up, and a policy may refuse it."""
+
+    def sampler(observations, key, num):
+        assert np.all(observations == 1.0)
+        return np.ones((len(observations), num, 1, 2), np.float32)
+
+    def first(state, observations, key, settings, candidates):
+        return Chosen(candidates[:, 0], observations.sum(axis=1))
+
+    act = acting.bind(first, 0.5, Size(2), sampler)
+    episodes = np.array([acting.IDLE, 0, acting.IDLE, 1])
+    observations = np.float32(episodes >= 0)[:, None]
+    actions = act(observations, KEY, episodes, np.zeros(4, int)).actions
+    np.testing.assert_array_equal(actions, np.repeat(observations, 2, axis=1))
 
 
 def test_settings_of_one_static_part_share_a_program():

@@ -131,6 +131,14 @@ def test_a_batch_has_its_share_of_the_members_own(offline, start, key, num_steps
         assert not is_collected(batch, kept, 1 - member).any()
 
 
+def test_the_first_rows_of_a_batch_are_of_both_kinds(offline, start, key):
+    """Flow values learn the mean return on them alone."""
+    rng = np.random.default_rng(0)
+    kept = collect([random_step(rng) for _ in range(40)], start)
+    first = is_collected(batch_of(offline, kept, 0, 0.5, key), kept, 0)[:16]
+    assert 0 < first.sum() < 16
+
+
 def test_without_a_share_every_transition_is_as_likely(offline, start, key):
     rng = np.random.default_rng(0)
     kept = collect([random_step(rng) for _ in range(25)], start)

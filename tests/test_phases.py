@@ -103,6 +103,14 @@ def test_a_finished_run_of_bc_is_the_base_policy(trained, data_dir, tmp_path):  
         for folder in (tmp_path, save_dir)
     ]
     assert records[0] == records[1]
+    # Had it learned from other actions at the same observations, it would be another policy.
+    path = run_of(tmp_path, config='bc') / 'config.json'
+    record = json.loads(path.read_text())
+    record['contents']['actions'] += 1
+    path.write_text(json.dumps(record))
+    changes = '--agent.config_name=other', '--max_wall_time=0.001'
+    result = train_values(data_dir, tmp_path, *changes)
+    assert 'updates, goes to: ' in result.stdout
 
 
 @pytest.mark.long
@@ -211,6 +219,14 @@ def test_a_policy_as_a_file_is_the_policy(trained, exported, data_dir, tmp_path)
         for folder in (tmp_path, save_dir)
     ]
     assert records[0] == records[1]
+    # Had it learned from other actions at the same observations, it would be another policy.
+    path = run_of(tmp_path, config='bc') / 'config.json'
+    record = json.loads(path.read_text())
+    record['contents']['actions'] += 1
+    path.write_text(json.dumps(record))
+    changes = '--agent.config_name=other', '--max_wall_time=0.001'
+    result = train_values(data_dir, tmp_path, *changes)
+    assert 'updates, goes to: ' in result.stdout
 
 
 @pytest.mark.long
@@ -374,6 +390,11 @@ def test_what_a_function_returns_is_checked(candidates):
     policy = frozen.ForeignPolicy('mine:sample', lambda *_: candidates, '', (2, 2))
     with pytest.raises(UserError, match=r'mine:sample returned shape .* expected \(3, 4, 2, 2\)'):
         policy.sample(np.zeros((3, 5)), jax.random.key(0), 4)
+
+
+def test_a_pool_of_a_function_knows_of_no_euler_steps():
+    policy = frozen.ForeignPolicy('mine:sample', print, 'its digest', (2, 2))
+    assert policy.pool_provenance(4) == policy.pool_provenance(10)
 
 
 def test_a_function_that_has_changed_is_not_acted_by(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import evor
+from agents import evor, frozen
 from tests.helpers import compiled, model_of, random_arrays, random_state, sample, small_agent
 from utils import files
 from utils.data import datasets
@@ -56,6 +56,19 @@ def test_candidates_of_a_row_depend_on_the_key_and_the_row_alone():
     assert some.shape == (2, NUM, 4)
     np.testing.assert_allclose(some, all_of_them[[60, 3]], atol=2e-3)
     assert np.abs(some[0] - some[1]).max() > 0.1
+
+
+def test_a_function_draws_the_same_on_every_device():
+    """Whatever number of rows a device computes together."""
+
+    def noise(observations, key, num):
+        return jax.random.uniform(key, (len(observations), num, 1, 2))
+
+    draw = frozen.ForeignPolicy('mine:noise', noise, '', (1, 2)).draw(KEY, NUM, STEPS)
+    rows = np.arange(2 * pool.CPU_TILE)
+    observations = np.zeros((len(rows), 3))
+    halves = [draw(observations[part], part) for part in np.split(rows, 2)]
+    np.testing.assert_array_equal(draw(observations, rows), np.concatenate(halves))
 
 
 def test_the_first_of_many_candidates_are_those_of_few():

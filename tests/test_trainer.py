@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -245,6 +246,15 @@ def test_a_full_disk_is_noticed_before_it_is_needed(run, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=1000))
     with pytest.raises(UserError, match=r'checkpoints need .* MB and 0 MB are free'):
         train(run, tmp_path)
+
+
+def test_room_is_asked_for_the_checkpoints_of_all_tasks(run, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(guards, 'check_space', lambda _, num_bytes: asked.append(num_bytes))
+    saved = [SimpleNamespace(directory=tmp_path, steps=set, forget_after=abs) for _ in range(2)]
+    trainer.find_start(run, saved[:1])
+    trainer.find_start(run, saved)
+    assert asked[1] == 2 * asked[0] > 0
 
 
 def test_a_disk_that_does_not_know_its_size_is_written_to(tmp_path, monkeypatch):

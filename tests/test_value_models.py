@@ -113,16 +113,17 @@ def slow_flow_loss(config, velocity, params, target_params, batch, next_actions,
         next_z_1 = z
         z_1 = z if from_here else r + g * z
         z_t = (1 - t) * z_0 + t * z_1
-        if config.td_target == 'velocity_successor':
-            target = r + g * velocity(target_params, z_t, t, *there)
-        elif from_here:
+        if config.td_target != 'coupled':
             value = velocity(target_params, z_t, t, *there)
             target = r + g * (min(max(value, low), high) if config.clip_returns else value)
+        elif t == 0.0:
+            mean = z_0 + velocity(target_params, z_0, t, *there)
+            mean = min(max(mean, low), high) if config.clip_returns else mean
+            target = r + g * mean - z_0
         else:
             next_z_t = (1 - t) * z_0 + t * next_z_1
             control = velocity(target_params, next_z_t, t, *there) - (next_z_1 - z_0)
-            lam = 1.0 if t == 0.0 else config.lam
-            target = (z_1 - z_0) + lam * g * control
+            target = (z_1 - z_0) + config.lam * g * control
         losses.append((velocity(params, z_t, t, *here) - target) ** 2)
     return np.mean(losses)
 

@@ -255,7 +255,8 @@ def sample(
     new = datasets.sample(data, own_key, batch_size, **options, own=own)
     if share:
         num_new = jnp.minimum(round(share * batch_size), own.transitions)
-        is_new = jnp.arange(batch_size) < num_new
+        # In any order: what trains on the first rows of a batch is to see both kinds.
+        is_new = jax.random.permutation(choice_key, jnp.arange(batch_size) < num_new)
     else:
         total = len(offline.starts) + own.transitions
         is_new = jax.random.randint(choice_key, (batch_size,), 0, total) < own.transitions

@@ -33,7 +33,11 @@ from utils.training.trainer import Run
 
 
 class Pools(NamedTuple):
-    """Candidates at the training and at the held-out states, (rows, num, h * action_dim) each."""
+    """Candidates at the training and at the held-out states.
+
+    (rows, num, h, action_dim) in a file, (rows, num, h * action_dim) where training reads them
+    (`phases.place_pools`).
+    """
 
     train: np.ndarray | HostArray
     val: np.ndarray | HostArray | None

@@ -1,5 +1,6 @@
 """Where a run is trained for: OGBench's environments, any of Gymnasium, or none."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -10,7 +11,7 @@ from utils.environments.descriptions import NONE, Environment, GymEnv, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.jobs import env_id_flags
-from utils.jobs.assembly import Data
+from utils.jobs.assembly import Data, Pools
 
 FLAGS = flags.FLAGS
 DEFAULT = 'cube-single-play-singletask-task1-v0'
@@ -61,10 +62,10 @@ def _need_data(what: str) -> None:
 
 
 def whole_numbers(flag: str, items: list[str]) -> list[int]:
-    """Returns the different whole numbers that a flag lists.
+    """Returns the integers that a flag lists.
 
     Raises:
-        UserError: they are others.
+        UserError: one is no integer in [0, 2**32), or is there twice.
     """
     try:
         numbers = [int(item) for item in items]
@@ -126,3 +127,22 @@ def check_data(
         'success cannot be known without playing',
         flush=True,
     )
+
+
+def check_pools(environment: Environment, pools: Pools, path: Path, evaluates: bool) -> None:
+    """Checks that held-out data have candidates where they are all that can be checked.
+
+    Args:
+        environment: of the first task.
+        pools: that were read.
+        path: of the one at the training states.
+        evaluates: whether there are evaluations.
+
+    Raises:
+        UserError: there is no environment and no pool at the held-out states.
+    """
+    if environment == NONE and evaluates and pools.val is None:
+        raise UserError(
+            f'--pool: there is no {path.stem}-val.npy beside {path}, and without an environment '
+            'values are checked on it alone; put it there, or give --eval_interval=0'
+        )

@@ -20,7 +20,7 @@ from agents import frozen
 from agents.frozen import ForeignPolicy, FrozenPolicy
 from utils.data.datasets import Dataset
 from utils.data.host_array import HostArray
-from utils.environments import descriptions, envs, sparse
+from utils.environments import action_maps, descriptions, envs, sparse
 from utils.environments.descriptions import Environment, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
@@ -119,7 +119,7 @@ def ensure_base_policy(
     sizes = record['observation_dim'], record['action_dim']
     directory = base_policy_dir(save_dir, record, data)
     for place in (directory, *_runs_of_bc(save_dir, record)):
-        if _is_trained(place, record):
+        if _is_trained(place, record, data):
             print(f'base policy: {steps} updates, is there: {place}', flush=True)
             return frozen.load(place, config, *sizes, steps)
     print(f'base policy: {steps} updates, goes to: {directory}', flush=True)
@@ -154,8 +154,8 @@ def _runs_of_bc(save_dir: Path, record: dict[str, Any]) -> list[Path]:
     return sorted(path for path in found if (path / runs.RECORD).is_file())
 
 
-def _is_trained(directory: Path, record: dict[str, Any]) -> bool:
-    """Whether a directory holds the base policy of a record, trained to the end."""
+def _is_trained(directory: Path, record: dict[str, Any], data: Data) -> bool:
+    """Whether a directory holds the base policy of a record and its data, trained to the end."""
     if not (directory / runs.RECORD).is_file():
         return False
     found = runs.read_record(directory)
@@ -165,11 +165,21 @@ def _is_trained(directory: Path, record: dict[str, Any]) -> bool:
         # An older version may have done otherwise what its record does not say.
         and found['agent'].keys() >= {*frozen.TRAINING_SETTINGS}
         and _identity(found) == _identity(record)
+        and _same_actions(found, directory, data)
     )
     if not same or not (directory / 'checkpoints').is_dir():
         return False
     with Checkpoints(directory / 'checkpoints', read_only=True) as checkpoints:
         return record['offline_steps'] in checkpoints.steps()
+
+
+def _same_actions(found: dict[str, Any], directory: Path, data: Data) -> bool:
+    """Whether a run learned from the actions of the data, mapped as these are."""
+    if action_maps.recorded(found, directory / runs.RECORD) != data.action_map:
+        return False
+    # A base policy's own record has no digest of its actions: its directory is called by them.
+    actions = zlib.crc32(data.train[0].actions)
+    return found.get('contents', {}).get('actions', actions) == actions
 
 
 # Phase 2.
@@ -198,10 +208,8 @@ def make_pools(
     numbers = config.num_pool, config.flow_steps
 
     def make(name: str, stream: int, dataset: Dataset) -> np.ndarray:
-        provenance = policy.provenance | dict(
-            observations=zlib.crc32(dataset.observations),
-            seed=config.policy_seed,
-            flow_steps=config.flow_steps,
+        provenance = policy.pool_provenance(config.flow_steps) | dict(
+            observations=zlib.crc32(dataset.observations), seed=config.policy_seed
         )
         return pool.ensure(
             directory / f'{name}_{policy.pool_name(*numbers)}.npy',

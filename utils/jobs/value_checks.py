@@ -96,8 +96,9 @@ def calibrate(
 ) -> dict[str, float]:
     """Returns how values compare with what came of recorded actions, with 95% intervals.
 
-    `bias` is the mean of value minus return; of an agent that learns return distributions also
-    `coverage` and `crps`, see `calibration.score`.
+    `bias` is the mean of value minus return. Of an agent that learns return distributions it is
+    that of its first net, with `coverage` and `crps` (`calibration.score`); of another it is that
+    of the value by which it acts.
 
     Args:
         agent: of the run; its `act` takes candidates.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+import scipy  # its stats are loaded where they are first used: half a second
 
 from utils.data import datasets, recorded_returns
 from utils.data.datasets import Dataset
@@ -116,7 +116,7 @@ def read_distributions(
         Points in units of reward, ascending, and their probabilities, both (rows, num).
     """
     levels = (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS
-    z_0 = jnp.asarray(stats.norm.ppf(levels), jnp.float32)
+    z_0 = jnp.asarray(scipy.stats.norm.ppf(levels), jnp.float32)
     weights = jnp.full(NUM_POINTS, 1.0 / NUM_POINTS)
 
     @jax.jit

@@ -1,7 +1,7 @@
 """How clearly the values of candidates tell them apart, without knowing which is the best."""
 
 import numpy as np
-from scipy import stats
+import scipy  # its stats are loaded where they are first used: half a second
 
 
 def effective_number(logits: np.ndarray) -> np.ndarray:
@@ -13,7 +13,7 @@ def effective_number(logits: np.ndarray) -> np.ndarray:
     Returns:
         (n,), from 1, a greedy pick, to n_pi, where the values do not matter.
     """
-    return np.exp(stats.entropy(np.exp(logits), axis=1))
+    return np.exp(scipy.stats.entropy(np.exp(logits), axis=1))
 
 
 def rank_agreement(values: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -21,7 +21,7 @@ def rank_agreement(values: np.ndarray, others: np.ndarray) -> np.ndarray:
 
     Nan where all candidates of a row have the same value.
     """
-    ranks, other_ranks = (stats.rankdata(x, axis=1) for x in (values, others))
+    ranks, other_ranks = (scipy.stats.rankdata(x, axis=1) for x in (values, others))
     ranks, other_ranks = (x - x.mean(axis=1, keepdims=True) for x in (ranks, other_ranks))
     norms = np.sqrt((ranks**2).sum(axis=1) * (other_ranks**2).sum(axis=1))
     with np.errstate(invalid='ignore'):

@@ -81,7 +81,7 @@ def least_critic(
     return critics.values(nets.critic, params, observations, actions).min(axis=0)
 
 
-def value_loss(
+def expectile_value_loss(
     nets: Nets, config: ConfigDict, params: Params, target_critic: Params, batch: Batch
 ) -> tuple[jax.Array, Metrics]:
     """Expectile regression of V(x) on the least target critic at the data's actions."""
@@ -91,7 +91,7 @@ def value_loss(
     return loss, {'expectile_loss': loss}
 
 
-def critic_loss(
+def td_loss(
     nets: Nets,
     config: ConfigDict,
     return_map: ReturnMap,
@@ -99,7 +99,7 @@ def critic_loss(
     value_params: Params,
     batch: Batch,
 ) -> tuple[jax.Array, Metrics]:
-    """Mean squared difference of all critics to r + g V(x')."""
+    """Mean squared difference of all critics to r + g V(x'); logged as `value_loss`, as others'."""
     scaled = returns.scale_rewards(return_map, batch)
     next_values = state_values(nets, value_params, batch.next_observations)
     next_values = returns.bound(next_values, returns.support(return_map), config.clip_returns)
@@ -121,12 +121,14 @@ def update(
     """One optimiser step of V and of the critics."""
     value, value_metrics, _ = train_state.descend(
         models.value,
-        lambda params: value_loss(nets, config, params, models.critic.target_params, batch),
+        lambda params: expectile_value_loss(
+            nets, config, params, models.critic.target_params, batch
+        ),
         tx,
     )
     critic, critic_metrics, grad_norm = train_state.descend(
         models.critic,
-        lambda params: critic_loss(nets, config, return_map, params, models.value.params, batch),
+        lambda params: td_loss(nets, config, return_map, params, models.value.params, batch),
         tx,
         config.tau,
     )
@@ -139,6 +141,6 @@ def diagnose(
 ) -> Metrics:
     """Both losses on a held-out batch, without a step."""
     critic, value = models.critic, models.value
-    _, value_metrics = value_loss(nets, config, value.params, critic.target_params, batch)
-    _, critic_metrics = critic_loss(nets, config, return_map, critic.params, value.params, batch)
+    _, value_metrics = expectile_value_loss(nets, config, value.params, critic.target_params, batch)
+    _, critic_metrics = td_loss(nets, config, return_map, critic.params, value.params, batch)
     return value_metrics | critic_metrics

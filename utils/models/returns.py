@@ -30,8 +30,8 @@ class ReturnMap:
 
     Attributes:
         mean, std: scalars, in units of reward.
-        low, high: scalars, bounds of every return, in units of reward; only a value model with a
-            fixed support needs them.
+        low, high: scalars, bounds of every return, in units of reward: read by C51's atoms and by
+            `clip_returns`.
     """
 
     mean: jax.Array

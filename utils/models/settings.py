@@ -36,8 +36,8 @@ class Setting(NamedTuple):
         default: its value where a config says nothing else; its type is the setting's.
         rule: what values it can have.
         words: what it is, without a full stop.
-        of_inference: whether a trained agent can act with another value. A fraction is then traced:
-            another value does not compile another program, as one of any other type does.
+        of_inference: whether a trained agent can act with another value. A float is then traced,
+            so that a new value needs no new program; values of other types are static.
     """
 
     default: object

@@ -34,7 +34,7 @@ Act = Callable[[np.ndarray, jax.Array, np.ndarray, np.ndarray], Acts]
 def bind(act: Callable, state: Any, settings: Any, sampler: Callable | None = None) -> Act:
     """Returns an agent's `act` as `evaluate` calls it: compiled, with state and settings filled in.
 
-    Chunk `c` of episode `e` is drawn with the key `fold_in(fold_in(key, e), c)`.
+    A chunk of an episode is drawn with its own key, `chunk_key`.
 
     Args:
         act: an agent's, (state, observations, key, settings) -> Decision. It is compiled once for
@@ -49,6 +49,11 @@ def bind(act: Callable, state: Any, settings: Any, sampler: Callable | None = No
         return act_for_each(act, state, *where, settings, _sampled_alone(sampler, *where, settings))
 
     return act_on
+
+
+def chunk_key(key: jax.Array, episode: jax.Array | int, chunk: jax.Array | int) -> jax.Array:
+    """The key of a chunk of an episode, so that all agents meet the same noise there."""
+    return jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
 
 
 def sampled(
@@ -69,14 +74,20 @@ def _sampled_alone(
     chunks: np.ndarray,
     settings: Any,
 ) -> np.ndarray | None:
-    """Candidates (n, n_pi, h * action_dim) of a sampler, row by row: an outcome is its own."""
+    """Candidates (n, n_pi, h * action_dim) of a sampler, row by row: an outcome is its own.
+
+    Where no rollout is, they are 0: the observation there is none that a policy knows.
+    """
     if sampler is None:
         return None
-    rows = []
-    for observation, episode, chunk in zip(observations, episodes, chunks, strict=True):
-        own_key = jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
-        rows.append(sampled(sampler, observation[None], own_key, settings))
-    return np.concatenate(rows)
+    played = np.flatnonzero(episodes != IDLE)
+    own = [
+        sampled(sampler, observations[[row]], chunk_key(key, episodes[row], chunks[row]), settings)
+        for row in played
+    ]
+    candidates = np.zeros((len(observations), *own[0].shape[1:]), np.float32)
+    candidates[played] = np.concatenate(own)
+    return candidates
 
 
 def bind_each(
@@ -111,8 +122,8 @@ def bind_each(
                 own = [settings[number] for number in numbers[padded]]
                 own = jax.tree.map(lambda *leaves: np.stack(leaves), *own)
                 what = observations[padded], key, episodes[padded], chunks[padded]
-                sampled = _sampled_alone(sampler, *what, own)
-                parts.append((batch, act_for_each(act, state, *what, own, sampled)))
+                candidates = _sampled_alone(sampler, *what, own)
+                parts.append((batch, act_for_each(act, state, *what, own, candidates)))
         actions = np.zeros((len(rollouts), *parts[0][1].actions.shape[1:]), np.float32)
         promised = np.full(len(rollouts), np.nan, np.float32)
         for batch, acts in parts:
@@ -149,7 +160,7 @@ def act_for_each(
     settings = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, observations.shape[0]), settings)
 
     def act_alone(observation, episode, chunk, own_settings, candidates) -> Acts:
-        own_key = jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
+        own_key = chunk_key(key, episode, chunk)
         given = () if candidates is None else (candidates[None],)
         decision = act(state, observation[None], own_key, own_settings, *given)
         return Acts(decision.actions[0], decision.promised[0])

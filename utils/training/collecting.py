@@ -132,7 +132,7 @@ class Collector:
         agent = self._run.agent
         if agent.sampler is None:
             return None
-        keys = [_key(*place) for place in zip(*places, strict=True)]
+        keys = [acting.chunk_key(*place) for place in zip(*places, strict=True)]
         return np.stack(
             [
                 acting.sampled(agent.sampler, observation[None], key, agent.settings)
@@ -225,10 +225,6 @@ def episode_number(seed: int, episode: int) -> int:
     return FIRST_EPISODE | int(sequence.generate_state(1, np.uint64)[0])
 
 
-def _key(key: jax.Array, episode: jax.Array, chunk: jax.Array) -> jax.Array:
-    return jax.random.fold_in(jax.random.fold_in(key, episode), chunk)
-
-
 def _compiled_act(run: Run) -> Callable:
     """Returns (states, observations, keys, episodes, chunks, candidates) -> chunks of all seeds.
 
@@ -239,7 +235,8 @@ def _compiled_act(run: Run) -> Callable:
     def act_alone(member: tuple) -> jax.Array:
         state, observation, *place, candidates = member
         given = () if candidates is None else (candidates,)
-        decision = agent.act(state, observation[None], _key(*place), agent.settings, *given)
+        key = acting.chunk_key(*place)
+        decision = agent.act(state, observation[None], key, agent.settings, *given)
         return decision.actions[0]
 
     @jax.jit

@@ -37,7 +37,8 @@ CPU_TILE, ACCELERATOR_TILE = 256, 8192
 BLOCK_BYTES = 64 * 2**20
 
 # (observations (n, observation_dim), rows (n,), their numbers) -> (n, num, h * action_dim) or
-# (n, num, h, action_dim); a row's candidates depend on nothing but the row.
+# (n, num, h, action_dim). A row's candidates depend on nothing but the row and, of a policy that is
+# somebody else's, the first of the CPU_TILE rows that it is drawn with.
 Draw = Callable[[np.ndarray, np.ndarray], Any]
 
 

@@ -46,7 +46,7 @@ class Start(NamedTuple):
     collected: Collected | None = None
 
     def evaluated(self, task: int) -> bool:
-        """Returns whether no evaluation was given up at this step."""
+        """Returns whether the evaluation of this step is complete, or there is to be none."""
         return not self.progress or self.progress[task]['evaluated']
 
     def finished(self, total_steps: int) -> bool:
@@ -72,8 +72,8 @@ def find_start(
     shapes = populations.shapes(run.agent.init, run.seeds)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     steps = set.intersection(*(saved.steps() for saved in checkpoints))
-    for saved in checkpoints:
-        guards.check_space(saved.directory, size * max(1, KEEP + 2 - len(steps)))
+    new = len(checkpoints) * max(1, KEEP + 2 - len(steps))
+    guards.check_space(checkpoints[0].directory, size * new)
     for step in sorted(steps, reverse=True):
         try:
             stored = [saved.restore(step, shapes) for saved in checkpoints]

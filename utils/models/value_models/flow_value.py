@@ -137,7 +137,8 @@ def loss(
     elif config.td_target == 'velocity_successor':
         z_1 = rewards + discounts * integrate(next_velocity)
         z_t = flow.interpolate(z_0, z_1, t)
-        target = velocity_target(rewards, discounts, next_velocity(z_t, t))
+        next_value = returns.bound(next_velocity(z_t, t), support, config.clip_returns)
+        target = velocity_target(rewards, discounts, next_value)
     else:
         next_z_1 = returns.bound(integrate(next_velocity), support, config.clip_returns)
         z_1 = rewards + discounts * next_z_1
@@ -146,6 +147,9 @@ def loss(
         if config.lam > 0.0 or config.mean_share > 0.0:
             next_z_t = flow.interpolate(z_0, next_z_1, t)
             control = next_velocity(next_z_t, t)
+            if config.clip_returns:  # at t = 0 the successor's mean return is z_0 + s_bar
+                next_mean = returns.bound(z_0 + control, support, clips=True)
+                control = jnp.where(at_start, next_mean - z_0, control)
             lam = jnp.where(at_start, 1.0, config.lam)
             target = coupled_target(rewards, discounts, z_0, next_z_1, control, lam)
     z_t, target = jax.lax.stop_gradient((z_t, target))
