@@ -7,7 +7,7 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from agents import settings
-from agents.interface import Agent, Decision, Spec, bind, num_candidates
+from agents.interface import Agent, Decision, Spec, bind, num_candidates, sampling
 from utils.data import recorded_returns
 from utils.data.datasets import Dataset
 from utils.errors import UserError, did_you_mean
@@ -24,6 +24,7 @@ __all__ = [
     'defaults',
     'freezes_policy',
     'num_candidates',
+    'sampling',
     'spec_of',
 ]
 

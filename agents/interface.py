@@ -34,6 +34,17 @@ def num_candidates(config: ConfigDict) -> int:
     return config.get('backup_candidates', 0) if reads_pool else 0
 
 
+def sampling(agent: 'Agent', config: ConfigDict) -> dict[str, Any]:
+    """Returns what batches of an agent are, as arguments of `datasets.sample`."""
+    return dict(
+        chunk_length=config.chunk_length,
+        n_step=config.n_step,
+        discount=config.discount,
+        needs_next_actions=agent.needs_next_actions,
+        num_candidates=agent.num_candidates,
+    )
+
+
 @struct.dataclass
 class Decision:
     """What an agent chose and what it weighed, for `n` observations.

@@ -151,13 +151,7 @@ def make_run(
     num_devices = None if online_share is None else 1
     agent, mesh = task_agents[0], parallel.make_mesh(len(seeds), num_devices)
 
-    what = dict(
-        chunk_length=config.chunk_length,
-        n_step=config.n_step,
-        discount=config.discount,
-        needs_next_actions=agent.needs_next_actions,
-        num_candidates=agent.num_candidates,
-    )
+    what = agents.sampling(agent, config)
 
     def sample(dataset: Dataset, key: jax.Array, batch_size: int = config.batch_size):
         return datasets.sample(dataset, key, batch_size, **what)

@@ -12,10 +12,9 @@ from agents import Agent
 from utils.data import datasets
 from utils.data.datasets import Dataset
 from utils.jobs import policy_checks, value_checks
-from utils.training import populations
+from utils.training import monitor, populations
 
 POLICY_STATES, VALUE_STATES = 4096, 1024
-DIAGNOSE_STATES = 1024
 
 Row = dict[str, float]
 
@@ -59,16 +58,8 @@ def make(
 
 def _losses(agent: Agent, state: Any, config: ConfigDict, val: Dataset, seed: int) -> Row:
     batch_key, key = jax.random.split(populations.stream(seed, populations.DIAGNOSE_STREAM))
-    batch = datasets.sample(
-        val,
-        batch_key,
-        DIAGNOSE_STATES,
-        config.chunk_length,
-        config.n_step,
-        config.discount,
-        agent.needs_next_actions,
-        agent.num_candidates,
-    )
+    what = agents.sampling(agent, config)
+    batch = datasets.sample(val, batch_key, monitor.DIAGNOSE_BATCH, **what)
     metrics = jax.jit(agent.diagnose)(state, batch, key)
     return {name: float(value) for name, value in metrics.items() if name.endswith('loss')}
 

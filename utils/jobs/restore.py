@@ -39,18 +39,18 @@ def restore(
     if environment != NONE:
         sizes = {name: record[name] for name in ('observation_dim', 'action_dim')}
         _check_sizes(directory, sizes, environment, draws)
+    compilation.keep_programs()
     return restore_alone(directory, record, step)
 
 
 def restore_alone(
     directory: Path, record: dict[str, Any], step: int | None
 ) -> tuple[Agent, Any, int]:
-    """Does what `restore` does, without an environment to act in.
+    """Does what `restore` does, without an environment to act in, and changes no setting of JAX.
 
     Raises:
         UserError: JAX finds no device, or there is no such checkpoint.
     """
-    compilation.keep_programs()
     guards.check_platform(None)
     config = records.config_of(record, directory)
     spec = agents.Spec(record['observation_dim'], record['action_dim'])

@@ -134,8 +134,8 @@ def _sampler(agent: Agent, config: ConfigDict) -> Callable:
     """Returns (dataset, key) -> a batch of all tasks."""
 
     def sample_one(dataset: datasets.Dataset, key: jax.Array) -> datasets.Batch:
-        chunks = config.chunk_length, config.n_step, config.discount, agent.needs_next_actions
-        return datasets.sample(dataset, key, config.batch_size, *chunks, agent.num_candidates)
+        what = agents.sampling(agent, config)
+        return datasets.sample(dataset, key, config.batch_size, **what)
 
     return multitask.sample(sample_one)
 

@@ -65,7 +65,7 @@ class _Group(NamedTuple):
     chunks: np.ndarray
 
 
-class _Pool(NamedTuple):
+class _Progress(NamedTuple):
     """The environments, what they have yet to play, and what came of it.
 
     Attributes:
@@ -130,7 +130,7 @@ def sweep(
     should_stop: Callable[[], bool] = lambda: False,
     discount: float = 1.0,
 ) -> Iterator[Episodes]:
-    """Plays `evaluate`'s episodes with each of several settings, all in one pool of environments.
+    """Plays `evaluate`'s episodes with each of several settings, all in one set of environments.
 
     Args:
         act: as `bind_each` returns it.
@@ -148,16 +148,16 @@ def sweep(
     counts, promised = np.zeros(num, np.int64), np.full(num, np.nan)
     outcomes = Episodes(np.zeros(num, bool), np.zeros(num), counts, promised, np.zeros(num))
     left = np.full(num_settings, num_episodes)
-    pool = _Pool(vector_env, num_episodes, iter(range(num)), outcomes, left, discount)
+    progress = _Progress(vector_env, num_episodes, iter(range(num)), outcomes, left, discount)
     groups = _split(vector_env.num_envs, num, num_groups)
     for group in groups:
-        _start_next(pool, group, np.arange(len(group.environments)))
+        _start_next(progress, group, np.arange(len(group.environments)))
     for setting in range(num_settings):
         while left[setting]:
             for group in groups:
                 if should_stop():
                     raise StoppedError
-                _take_turn(act, pool, group, key)
+                _take_turn(act, progress, group, key)
         own = slice(setting * num_episodes, (setting + 1) * num_episodes)
         yield Episodes(*(field[own] for field in outcomes))
 
@@ -173,24 +173,24 @@ def _split(num_envs: int, num_rollouts: int, num_groups: int) -> list[_Group]:
     ]
 
 
-def _start_next(pool: _Pool, group: _Group, rows: np.ndarray) -> None:
+def _start_next(progress: _Progress, group: _Group, rows: np.ndarray) -> None:
     """Starts the next waiting rollouts in these rows; leaves them idle when there are no more."""
-    group.rollouts[rows] = [next(pool.waiting, IDLE) for _ in rows]
+    group.rollouts[rows] = [next(progress.waiting, IDLE) for _ in rows]
     group.chunks[rows] = 0
     started = rows[group.rollouts[rows] != IDLE]
-    episodes = group.rollouts[started] % pool.num_episodes
-    pool.vector_env.start(group.environments[started], episodes)
+    episodes = group.rollouts[started] % progress.num_episodes
+    progress.vector_env.start(group.environments[started], episodes)
 
 
-def _take_turn(act: Act, pool: _Pool, group: _Group, key: jax.Array) -> None:
+def _take_turn(act: Act, progress: _Progress, group: _Group, key: jax.Array) -> None:
     """Collects what a group played, if anything, and sends it on, without waiting for it."""
     rows = np.flatnonzero(group.rollouts != IDLE)
     if not len(rows):
         return
-    played = pool.vector_env.collect(group.environments[rows])
-    _add(pool, group.rollouts[rows], played)
+    played = progress.vector_env.collect(group.environments[rows])
+    _add(progress, group.rollouts[rows], played)
     # A start is sent before actions are computed, so that it takes place meanwhile.
-    _start_next(pool, group, rows[played.done])
+    _start_next(progress, group, rows[played.done])
     rows, observations = rows[~played.done], played.observations[~played.done]
     if not len(rows):
         return
@@ -200,15 +200,15 @@ def _take_turn(act: Act, pool: _Pool, group: _Group, key: jax.Array) -> None:
     asking[rows] = group.rollouts[rows]
     acts = act(batch, key, asking, group.chunks)
     actions = np.asarray(acts.actions)
-    pool.vector_env.play(group.environments[rows], actions[rows])
+    progress.vector_env.play(group.environments[rows], actions[rows])
     begun = rows[group.chunks[rows] == 0]
     if len(begun):
-        pool.outcomes.start_values[group.rollouts[begun]] = np.asarray(acts.promised)[begun]
+        progress.outcomes.start_values[group.rollouts[begun]] = np.asarray(acts.promised)[begun]
     group.chunks[rows] += 1
 
 
-def _add(pool: _Pool, rollouts: np.ndarray, played: Played) -> None:
-    outcomes, discount = pool.outcomes, pool.discount
+def _add(progress: _Progress, rollouts: np.ndarray, played: Played) -> None:
+    outcomes, discount = progress.outcomes, progress.discount
     outcomes.success[rollouts] = played.success
     outcomes.returns[rollouts] += played.rewards
     before = outcomes.lengths[rollouts]
@@ -220,7 +220,7 @@ def _add(pool: _Pool, rollouts: np.ndarray, played: Played) -> None:
         last = played.step_rewards[cut, played.steps[cut] - 1]
         weights = discount ** outcomes.lengths[rollouts[cut]] / (1.0 - discount)
         outcomes.discounted_returns[rollouts[cut]] += weights * last
-    np.subtract.at(pool.left, rollouts[played.done] // pool.num_episodes, 1)
+    np.subtract.at(progress.left, rollouts[played.done] // progress.num_episodes, 1)
 
 
 def summary(episodes: Episodes) -> dict[str, float]:
