@@ -91,11 +91,8 @@ def critic_targets(model: Model, state: State, batch: Batch, key: jax.Array) -> 
         batch.next_observations,
         jnp.clip(next_actions, -1.0, 1.0),
     )
-    config, support = model.config, returns.support(state.returns)
-    next_value = critics.aggregate(next_values, config.value_aggregation)
-    next_value = returns.bound(next_value, support, config.clip_returns)
-    scaled = returns.scale_rewards(state.returns, batch)
-    return scaled.rewards + batch.discounts * next_value
+    next_value = critics.aggregate(next_values, model.config.value_aggregation)
+    return critics.td_targets(state.returns, batch, next_value, model.config.clip_returns)
 
 
 def student_loss(

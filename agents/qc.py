@@ -117,9 +117,7 @@ def critic_targets(model: Model, state: State, batch: Batch, key: jax.Array) -> 
         extraction.take(candidates, index),
     )
     next_value = critics.aggregate(next_values, config.value_aggregation)
-    next_value = returns.bound(next_value, returns.support(state.returns), config.clip_returns)
-    scaled = returns.scale_rewards(state.returns, batch)
-    return scaled.rewards + batch.discounts * next_value
+    return critics.td_targets(state.returns, batch, next_value, config.clip_returns)
 
 
 def init(model: Model, key: jax.Array) -> State:

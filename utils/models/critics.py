@@ -50,6 +50,20 @@ def aggregate(ensemble_values: jax.Array, how: str) -> jax.Array:
     return ensemble_values.min(axis=0) if how == 'min' else ensemble_values.mean(axis=0)
 
 
+def td_targets(
+    return_map: ReturnMap, batch: Batch, next_values: jax.Array, clips: bool
+) -> jax.Array:
+    """R + g Q_bar, (batch,), in the net's units.
+
+    Args:
+        return_map, batch: of the transitions.
+        next_values: (batch,) Q_bar at the successors, in the net's units.
+        clips: whether they are kept within what a return can be, `config.clip_returns`.
+    """
+    next_values = returns.bound(next_values, returns.support(return_map), clips)
+    return returns.scale_rewards(return_map, batch).rewards + batch.discounts * next_values
+
+
 def squared_error(ensemble_values: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean squared error of (members, batch) values against (batch,) targets where mask is 1."""
     shape = ensemble_values.shape

@@ -13,7 +13,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from utils.data.datasets import Batch, flatten
-from utils.models import critics, returns, train_state
+from utils.models import critics, train_state
 from utils.models.losses import expectile_loss, masked_mean
 from utils.models.networks import MLP, critic
 from utils.models.returns import ReturnMap
@@ -100,14 +100,9 @@ def td_loss(
     batch: Batch,
 ) -> tuple[jax.Array, Metrics]:
     """Mean squared difference of all critics to r + g V(x'); logged as `value_loss`, as others'."""
-    scaled = returns.scale_rewards(return_map, batch)
     next_values = state_values(nets, value_params, batch.next_observations)
-    next_values = returns.bound(next_values, returns.support(return_map), config.clip_returns)
-    targets = scaled.rewards + batch.discounts * next_values
-    q = critics.values(nets.critic, params, batch.observations, flatten(batch.actions))
-    loss = critics.squared_error(q, targets, batch.td_mask)
-    mean = returns.to_reward_units(return_map, jnp.mean(targets))
-    return loss, {'value_loss': loss, 'return_mean': mean}
+    targets = critics.td_targets(return_map, batch, next_values, config.clip_returns)
+    return critics.loss(nets.critic, return_map, params, batch, targets)
 
 
 def update(
