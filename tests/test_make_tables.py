@@ -138,10 +138,14 @@ def test_every_aggregate_is_recomputed_from_the_lines_it_cites(made):
                 for config in (cells['config'], 'bc_small')
             )
             assert cells['better than bc_small'] == printed(better, one, other, scale=1, digits=2)
+            over_seeds = cells['difference from bc_small, over seeds']
+            assert (
+                over_seeds.split()[0] == f'{100 * (mean_of_means(one) - mean_of_means(other)):.1f}'
+            )
             found = differences(of_row['difference from bc_small'], cells['config'])
             assert cells['difference from bc_small'] == printed(mean_of_means, found)
     assert [row[1] for row in rows] == ['cube-single-play 1-5'] * 2 + ['cube-single-play 1', '—']
-    assert rows[3][1:] == ['—'] * 6
+    assert rows[3][1:] == ['—'] * 7
 
 
 @pytest.mark.long

@@ -54,6 +54,23 @@ def test_the_mean_weighs_tasks_the_interquartile_mean_seeds():
     assert statistics.interquartile_mean([np.array([0.0, 0.3]), np.array([0.5, 9.0])]) == 0.4
 
 
+def test_the_interval_of_a_difference_is_welchs():
+    one, other = np.array([0.7, 0.9, 0.5, 0.8]), np.array([0.2, 0.6])
+    expected = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    assert statistics.difference_interval([one], [other]) == pytest.approx(tuple(expected))
+    # Of two tasks that are alike the mean is surer: half the variance, twice the freedom.
+    low, high = statistics.difference_interval([one, one], [other, other])
+    freedom = 2 * stats.ttest_ind(one, other, equal_var=False).df
+    shrunk = stats.t.ppf(0.975, freedom) / stats.t.ppf(0.975, freedom / 2) / 2**0.5
+    assert high - low == pytest.approx((expected.high - expected.low) * shrunk)
+
+
+def test_seeds_that_agree_or_stand_alone_have_no_interval_of_a_difference():
+    spread = np.array([0.5, 0.7])
+    assert statistics.difference_interval([spread], [np.array([0.5])]) is None
+    assert statistics.difference_interval([np.ones(3)], [np.ones(2)]) is None
+
+
 def test_the_probability_of_improvement_by_hand():
     one, other = [np.array([1.0, 2.0])], [np.array([1.0, 0.0, 3.0])]
     # 1: a tie, a win, a loss; 2: two wins, a loss.

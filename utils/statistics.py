@@ -117,6 +117,37 @@ def stratified_interval(
     return percentile_interval(statistic(*drawn), confidence)
 
 
+def difference_interval(
+    one: Scores, other: Scores, confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Interval of the difference of means that training both agents again has, over seeds.
+
+    Welch's (1947), with the degrees of freedom of Satterthwaite: seeds are not paired, and tasks
+    and agents may spread differently. Rates that agree by chance make it too short.
+
+    Args:
+        one, other: scores on the same tasks, in the same order.
+        confidence: of the interval.
+
+    Returns:
+        Lower and upper bound of mean(one) - mean(other); None if a task has a single seed, or if no
+        seed differs from the others.
+    """
+    samples = [*one, *other]
+    if min(map(len, samples)) < 2:
+        return None
+    variances = np.array([task.var(ddof=1) / len(task) for task in samples]) / len(one) ** 2
+    total = variances.sum()
+    if total == 0.0:
+        return None
+    freedom = total**2 / sum(
+        variance**2 / (len(task) - 1) for variance, task in zip(variances, samples, strict=True)
+    )
+    half = float(scipy.stats.t.ppf((1.0 + confidence) / 2.0, freedom) * np.sqrt(total))
+    middle = float(mean(one) - mean(other))
+    return middle - half, middle + half
+
+
 def draw_indices(scores: Scores, num_resamples: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Draws seeds with replacement, per task (num_resamples, seeds)."""
     return [rng.integers(0, len(task), (num_resamples, len(task))) for task in scores]

@@ -25,6 +25,7 @@ def aggregates_table(scores: Scores) -> Table:
     first = scores.configs[0]
     header = ('config', 'tasks', 'seeds', 'mean', 'interquartile mean')
     header += (f'better than {first}', f'difference from {first}')
+    header += (f'difference from {first}, over seeds',)
     rows = [_aggregate_row(scores, config) for config in scores.configs]
     remarks = (
         'Mean and interquartile mean: success in percent over all seeds of all tasks [95% interval '
@@ -32,7 +33,8 @@ def aggregates_table(scores: Scores) -> Table:
         f'better than {first}: probability that a seed beats one of {first} on the same task, ties '
         'counted half [the same bootstrap, of both agents].',
         f'difference from {first}: points of success on the same start states [95% interval of a '
-        'bootstrap over start states: of these agents, not of training them again].',
+        'bootstrap over start states: of these agents, not of training them again]; over seeds: '
+        "[95% interval of Welch's t over seeds: of training both again].",
     )
     title = 'Over all seeds and tasks'
     return Table('aggregates', title, header, tuple(rows), (*remarks, *protocols(scores)))
@@ -66,7 +68,7 @@ def _aggregate_row(scores: Scores, config: str) -> tuple[Cell, ...]:
     by_task = scores.of_config(config)
     if not by_task:
         reason = missing(f'no finished run of {config}')
-        return Cell(config), *[reason] * 6
+        return Cell(config), *[reason] * 7
     seeds = [seed_scores(task) for task in by_task.values()]
     sources = score_lines(by_task.values())
     return (
@@ -79,26 +81,38 @@ def _aggregate_row(scores: Scores, config: str) -> tuple[Cell, ...]:
     )
 
 
-def _compared(scores: Scores, by_task: dict, config: str) -> tuple[Cell, Cell]:
-    """Probability of improvement over the first config, and the difference on shared starts."""
+def _compared(scores: Scores, by_task: dict, config: str) -> tuple[Cell, Cell, Cell]:
+    """Probability of improvement over the first config; difference on shared starts, over seeds."""
     first = scores.configs[0]
     if config == first:
-        return Cell(''), Cell('')
+        return Cell(''), Cell(''), Cell('')
     theirs = scores.of_config(first)
     shared = [task for task in by_task if task in theirs]
     if not shared:
         reason = missing(f'{config} and {first} have no finished task in common')
-        return reason, reason
+        return reason, reason, reason
     mine, theirs = [by_task[task] for task in shared], [theirs[task] for task in shared]
     note = '' if len(shared) == len(by_task) else f'on {task_names(shared)}'
     values = [[seed_scores(seeds) for seeds in agent] for agent in (mine, theirs)]
     better = with_interval(statistics.probability_of_improvement, *values, scale=1, digits=2)
     differences, sources = _differences(mine, theirs)
     difference = with_interval(statistics.mean, differences)
+    used = score_lines([*mine, *theirs])
     return (
-        Cell(better, score_lines([*mine, *theirs]), note),
+        Cell(better, used, note),
         Cell(difference, sources, note),
+        Cell(_over_seeds(*values), used, note),
     )
+
+
+def _over_seeds(one: statistics.Scores, other: statistics.Scores) -> str:
+    """The difference of means in percent, with its interval over seeds if there is one."""
+    point = f'{100 * float(statistics.mean(one) - statistics.mean(other)):.1f}'
+    interval = statistics.difference_interval(one, other)
+    if interval is None:
+        return point
+    low, high = (f'{100 * bound:.1f}' for bound in interval)
+    return f'{point} [{low}, {high}]'
 
 
 def _differences(
