@@ -119,7 +119,7 @@ class ForeignPolicy(NamedTuple):
         return candidates
 
     def pool_provenance(self, _: int) -> dict[str, Any]:
-        """What the note beside a pool says of it; whose function it is knows of no Euler steps."""
+        """What the note beside a pool says of it; the function knows no Euler steps."""
         return self.provenance
 
     def pool_name(self, num: int, _: int) -> str:

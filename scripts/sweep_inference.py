@@ -2,7 +2,7 @@
 
     python scripts/sweep_inference.py --run=exp/ENV/CONFIG/seeds_0 --n_pi=1,4,16,64 --tau_q=0,0.1
 
-Each list is a curve: that setting varies, the others stay as trained. All are played in one pool of
+Each list is a curve: that setting varies, the others stay as trained. All are played in one set of
 environments, from the same start states and with the same random numbers: the candidates of
 `n_pi=4` are the first four of `n_pi=64`, and every setting meets the same noise in the same chunk
 of an episode. Rows are appended to inference.csv and inference_episodes.csv in the run's directory,

@@ -320,7 +320,7 @@ def test_an_agent_is_compiled_once_for_all_states_and_episodes():
     assert len(traced) == 1
 
 
-# Many settings in one pool.
+# Many settings at once.
 
 
 @struct.dataclass

@@ -185,7 +185,6 @@ def test_without_an_environment_an_evaluation_checks_held_out_data(checked):
         assert -1 <= numbers['agreement'] <= 1
 
 
-@pytest.mark.long
 def test_without_an_environment_a_pool_has_held_out_candidates():
     pools, path = assembly.Pools(np.zeros((1, 1, 1, 1)), None), Path('theirs.npy')
     env_flags.check_pools('pointmaze', pools, path, evaluates=True)
@@ -194,6 +193,7 @@ def test_without_an_environment_a_pool_has_held_out_candidates():
         env_flags.check_pools(descriptions.NONE, pools, path, evaluates=True)
 
 
+@pytest.mark.long
 def test_held_out_data_are_found_again_without_an_environment(checked, folder):
     record = runs.read_record(checked)
     restore.restore(checked, record, 'none', None)

@@ -219,14 +219,6 @@ def test_a_policy_as_a_file_is_the_policy(trained, exported, data_dir, tmp_path)
         for folder in (tmp_path, save_dir)
     ]
     assert records[0] == records[1]
-    # Had it learned from other actions at the same observations, it would be another policy.
-    path = run_of(tmp_path, config='bc') / 'config.json'
-    record = json.loads(path.read_text())
-    record['contents']['actions'] += 1
-    path.write_text(json.dumps(record))
-    changes = '--agent.config_name=other', '--max_wall_time=0.001'
-    result = train_values(data_dir, tmp_path, *changes)
-    assert 'updates, goes to: ' in result.stdout
 
 
 @pytest.mark.long

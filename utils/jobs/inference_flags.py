@@ -139,7 +139,7 @@ def _check_fits(
 
 
 def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
-    """Plays the same episodes with each of different settings, all in one pool of environments.
+    """Plays the same episodes with each of different settings, all in one set of environments.
 
     Tells of each when it is there: a line, a row of inference.csv where rows go, and a row per
     episode of inference_episodes.csv.

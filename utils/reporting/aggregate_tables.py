@@ -34,7 +34,8 @@ def aggregates_table(scores: Scores) -> Table:
         'counted half [the same bootstrap, of both agents].',
         f'difference from {first}: points of success on the same start states [95% interval of a '
         'bootstrap over start states: of these agents, not of training them again]; over seeds: '
-        "[95% interval of Welch's t over seeds: of training both again].",
+        "[95% interval of Welch's t over seeds: of training both again, of the values alone where "
+        'seeds share a frozen base policy; none where a task has one seed, or no seed differs].',
     )
     title = 'Over all seeds and tasks'
     return Table('aggregates', title, header, tuple(rows), (*remarks, *protocols(scores)))

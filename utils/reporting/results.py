@@ -257,6 +257,8 @@ def read(roots: Iterable[Path], rule: str) -> list[Result]:
 def check_alike(members: Iterable[tuple[tuple[str, ...], Run, dict[str, Any]]]) -> None:
     """Checks that runs of one name differ in no setting that both of them record.
 
+    An older record lacks settings that came later; what it lacks is not compared.
+
     Args:
         members: of each, the name, the run and its settings.
 

@@ -117,7 +117,7 @@ def loss(
         array[:, None] for array in (batch.rewards, batch.discounts, batch.td_mask)
     )
     z_0 = jax.random.normal(noise_key, rewards.shape)
-    # Every transition is drawn independently: the first ones are a random share.
+    # Rows of a batch are in random order: the first ones are a random share.
     at_start = (jnp.arange(size) < round(config.mean_share * size))[:, None]
     t = jnp.where(at_start, 0.0, jax.random.uniform(time_key, rewards.shape))
 
