@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-TIMED = ('updates_per_second',)
+TIMED = ('updates_per_second', 'cpu_seconds_per_update')
 
 
 def arrays(directory: Path, step: int, kind: str = 'checkpoints') -> dict[str, bytes]:

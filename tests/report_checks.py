@@ -6,6 +6,7 @@ A check takes a row of a table, cells by column, and returns the columns whose n
 import json
 import re
 import statistics as stdlib_statistics
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -151,23 +152,25 @@ def check_success(row, cited):
     return {'seeds', 'success'} | check_bounds(row, recompute.mean_of_means, rates, 100.0, 2)
 
 
-def check_curve_over_time(row):
-    cited, lines = rows_of(row['success'].source), rows_of(row['minutes'].source)
+def check_curve_over_time(row, unit='minutes'):
+    cited, lines = rows_of(row['success'].source), rows_of(row[unit].source)
     (reached,) = set(values(cited, 'eval.csv', 'step'))
     for files in lines.values():
         assert float(files['train.csv'][-1]['step']) == reached
     assert lines.keys() == cited.keys()
-    assert row['minutes'].text == f'{minutes_of(lines):.2f}'
-    return {'minutes'} | check_success(row, cited)
+    assert row[unit].text == f'{minutes_of(lines, unit):.2f}'
+    return {unit} | check_success(row, cited)
 
 
-def minutes_of(cited):
+def minutes_of(cited, unit='minutes'):
     """Median over directories of what the updates of the cited lines of train.csv took."""
     taken = []
     for files in cited.values():
         steps = [0, *(int(line['step']) for line in files['train.csv'])]
-        speeds = [float(line['updates_per_second']) for line in files['train.csv']]
-        taken.append(sum(np.diff(steps) / speeds) / 60)
+        of_clock = [1 / float(line['updates_per_second']) for line in files['train.csv']]
+        of_cpu = [float(line.get('cpu_seconds_per_update', 'nan')) for line in files['train.csv']]
+        seconds = of_clock if unit == 'minutes' else of_cpu
+        taken.append(sum(np.diff(steps) * seconds) / 60)
     return stdlib_statistics.median(taken)
 
 
@@ -314,6 +317,7 @@ CHECKS = {
     'start_values': check_start_values,
     'learning_curves': check_curve,
     'learning_curves_over_time': check_curve_over_time,
+    'learning_curves_over_cpu_time': partial(check_curve_over_time, unit='CPU minutes'),
     'performance_profiles': check_profile,
     'inference_scaling': check_sweep('n_pi'),
     'tau_q': check_sweep('tau_q'),

@@ -58,7 +58,8 @@ def write_run(
     rng, promises = np.random.default_rng(draw), np.random.default_rng(draw)
     for step in range(100, max([*evaluated, 0]) + 1, 100):
         rate = rng.uniform(0.5, 0.6)
-        rows = [dict(step=step, seed=seed, loss=0.1, updates_per_second=rate) for seed in seeds]
+        speed = dict(updates_per_second=rate, cpu_seconds_per_update=1.5 / rate)
+        rows = [dict(step=step, seed=seed, loss=0.1) | speed for seed in seeds]
         CsvTable(directory / 'train.csv').append(rows)
     for step in evaluated:
         for seed in seeds:

@@ -16,6 +16,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from tests.commands import ROOT, run_here
+from tests.equality import TIMED
 from utils.generation import generator
 
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
@@ -83,7 +84,7 @@ def assert_same_weights(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def table(path, without=('updates_per_second',)):
+def table(path, without=TIMED):
     with path.open(newline='') as file:
         return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(file)]
 

@@ -17,6 +17,7 @@ from utils.data import datasets
 from utils.errors import UserError
 from utils.models import calibration
 from utils.reporting import all_tables, charts, figures, score_charts
+from utils.storage.metrics import CsvTable
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ('one', 'two', r'$\frac{three')
@@ -252,16 +253,36 @@ def test_a_curve_over_time_never_goes_back(tmp_path):
     """The median over the runs that went on could be an earlier minute than that over all."""
     write_run(tmp_path, seeds=(0,), evaluated=(200, 400))
     write_run(tmp_path, seeds=(1,), evaluated=(200,), draw=1)
-    chart = score_charts.curves_over_time(all_tables.find([str(tmp_path)], [], 'last'))
-    [row] = chart.table.rows
-    shown = dict(zip(chart.table.columns, (cell.text for cell in row), strict=True))
-    taken = []
+    found, taken = all_tables.find([str(tmp_path)], [], 'last'), []
     for number in (0, 1):
-        lines = next(tmp_path.glob(f'*/*/seeds_{number}/train.csv')).read_text().splitlines()[1:3]
-        rates = [float(line.split(',')[-1]) for line in lines]
-        taken.append(sum(100 / rate for rate in rates) / 60)
-    assert shown['minutes'] == f'{np.median(taken):.2f}'
-    assert shown['seeds'] == '2'
+        (directory,) = tmp_path.glob(f'*/*/seeds_{number}')
+        lines = CsvTable(directory / 'train.csv').read()[:2]
+        taken.append(sum(100 / float(line['updates_per_second']) for line in lines) / 60)
+    # These runs are as busy with one and a half processors.
+    for make, unit, busy in (
+        (score_charts.curves_over_time, 'minutes', 1.0),
+        (score_charts.curves_over_cpu_time, 'CPU minutes', 1.5),
+    ):
+        chart = make(found)
+        [row] = chart.table.rows
+        shown = dict(zip(chart.table.columns, (cell.text for cell in row), strict=True))
+        assert shown[unit] == f'{busy * np.median(taken):.2f}'
+        assert shown['seeds'] == '2'
+
+
+def test_runs_that_did_not_record_cpu_time_have_no_curve_over_it(tmp_path):
+    """Of earlier versions: whole, or up to where a later one went on."""
+    for seed, kept in ((0, 0), (1, 200)):
+        directory = write_run(tmp_path, seeds=(seed,), evaluated=(200, 400))
+        lines = CsvTable(directory / 'train.csv').read()
+        for line in lines:
+            if int(line['step']) <= 400 - kept:
+                line['cpu_seconds_per_update'] = ''
+        (directory / 'train.csv').unlink()
+        CsvTable(directory / 'train.csv').append(lines)
+    found = all_tables.find([str(tmp_path)], [], 'last')
+    assert score_charts.curves_over_cpu_time(found).absent.endswith('tells CPU minutes')
+    assert not score_charts.curves_over_time(found).absent
 
 
 @pytest.mark.long
@@ -279,7 +300,8 @@ def test_a_figure_is_a_picture_its_numbers_and_their_lines(tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    made = {'learning_curves', 'learning_curves_over_time', 'performance_profiles'}
+    curves = {f'learning_curves{over}' for over in ('', '_over_time', '_over_cpu_time')}
+    made = curves | {'performance_profiles'}
     suffixes = ('.csv', '.pdf', '.png', '_sources.csv')
     assert {path.name for path in out.iterdir()} == {n + s for n in made for s in suffixes}
     assert 'tau_q: no run was evaluated at several tau_q' in result.stdout

@@ -93,6 +93,7 @@ def test_every_number_is_made_again_from_what_it_cites(report):
         'aggregates',
         'learning_curves',
         'learning_curves_over_time',
+        'learning_curves_over_cpu_time',
         'performance_profiles',
         'runs',
         'cost',

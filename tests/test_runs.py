@@ -96,12 +96,16 @@ def test_a_run_of_an_older_version_goes_on_with_all_its_rows(tmp_path, capfd):
     """As training resumes it: tables, the best step, and no points where there are no numbers."""
     directory = write_run(tmp_path, seeds=(0,), evaluated=(100, 200), chance=1.0)
     before = {name: CsvTable(directory / f'{name}.csv').read() for name in ('eval', 'episodes')}
+    trained = [dict(step='200', seed='0', loss='0.1', updates_per_second='0.5')]
+    (directory / 'train.csv').unlink()
+    CsvTable(directory / 'train.csv').append(trained)
     nothing = np.full(10, np.nan)
     played = Episodes(np.zeros(10, bool), nothing * 0, np.ones(10, int), nothing, -np.ones(10))
     tags, conditions = dict(step=300, seed=0), dict(env_name='maze', n_pi=4)
     with RunLog(directory, 200, None) as log:
         log.write('eval', [tags | evaluation.summary(played)], conditions)
         log.write('episodes', evaluation.rows(played, tags), conditions)
+        log.write('train', [tags | dict(loss=0, updates_per_second=2, cpu_seconds_per_update=1)])
         assert log.best_step() == 100
     for name, rows in before.items():
         now = CsvTable(directory / f'{name}.csv').read()
@@ -111,6 +115,9 @@ def test_a_run_of_an_older_version_goes_on_with_all_its_rows(tmp_path, capfd):
         assert now[: len(rows)] == [row | blank for row in rows]
         assert {row['step'] for row in now[len(rows) :]} == {'300'}
         assert {row['start_value'] for row in now[len(rows) :]} == {'nan'}
+    now = CsvTable(directory / 'train.csv').read()
+    assert now[0] == trained[0] | dict(cpu_seconds_per_update='')
+    assert now[1]['cpu_seconds_per_update'] == '1'
     assert capfd.readouterr().err == ''
 
 
@@ -167,6 +174,32 @@ def test_the_monitor_averages_over_its_window():
     assert [(row['step'], row['seed'], row['loss']) for row in first] == [(3, 0, 2.0), (3, 1, 10.0)]
     assert [row['loss'] for row in second] == [8.0, 40.0]
     assert monitor.progress(1) == dict(window_steps=0, sums={})
+
+
+def test_the_monitor_tells_what_updates_take_without_pauses(monkeypatch):
+    """By the clock, and of all processors of the process."""
+    now = dict(perf_counter=100.0, process_time=7.0)
+    for name in now:
+        monkeypatch.setattr(f'utils.training.monitor.time.{name}', lambda name=name: now[name])
+    monitor = Monitor(None, None, None, [0])
+
+    def pass_time(taken, of_processors):
+        now.update(
+            perf_counter=now['perf_counter'] + taken,
+            process_time=now['process_time'] + of_processors,
+        )
+
+    for steps in (3, 5):
+        pass_time(2.0, 3.0)
+        monitor.add(window([1.0]), steps)
+        with monitor.paused():
+            pass_time(50.0, 90.0)
+    ((first,),) = monitor.close_window(None, 8)
+    assert (first['updates_per_second'], first['cpu_seconds_per_update']) == (8 / 4, 6 / 8)
+    pass_time(1.0, 0.5)
+    monitor.add(window([1.0]), 2)
+    ((second,),) = monitor.close_window(None, 10)
+    assert (second['updates_per_second'], second['cpu_seconds_per_update']) == (2.0, 0.25)
 
 
 def test_the_monitor_names_what_is_not_finite():

@@ -7,7 +7,8 @@ import pytest
 from tests.commands import run_here
 from tests.run_folders import write_run
 from utils.errors import UserError
-from utils.reporting import results, task_grids
+from utils.reporting import durations, results, task_grids
+from utils.storage.metrics import CsvTable
 
 PAGE = Path(__file__).resolve().parents[1] / 'docs/results/25-tasks.md'
 TASK = 'scene-play-singletask-task{}-v0'
@@ -24,8 +25,12 @@ def shown(table):
 
 
 def test_an_agent_has_a_row_and_a_task_a_column(tmp_path):
+    taken = []
     for task, chance in ((1, 1.0), (2, 0.0)):
-        write_run(tmp_path, TASK.format(task), seeds=(0,), chance=chance, episodes=50)
+        made = dict(seeds=(0,), chance=chance, episodes=50, draw=task)
+        directory = write_run(tmp_path, TASK.format(task), **made)
+        lines = CsvTable(directory / 'train.csv').read()
+        taken.append(sum(100 * float(line['cpu_seconds_per_update']) for line in lines) / 60)
     [row] = shown(grid(tmp_path))
     assert row == {
         'environment': 'scene-play',
@@ -40,6 +45,7 @@ def test_an_agent_has_a_row_and_a_task_a_column(tmp_path):
         'task 2': '0 [0, 7]',
         **{f'task {task}': '—' for task in (3, 4, 5)},
         'mean': '—',
+        'CPU min': f'{sum(taken) / 2:.2f}',
     }
 
 
@@ -62,6 +68,16 @@ def test_what_stopped_earlier_has_a_row_of_its_own_and_cites_its_lines(tmp_path)
     assert [row['updates'] for row in shown(table)] == ['400', '200']
     [source] = table.rows[1][table.columns.index('task 2')].sources
     assert (source.file.parents[2].name, source.lines) == (TASK.format(2), (3,))
+
+
+def test_what_an_earlier_version_did_not_record_is_a_dash(tmp_path):
+    directory = write_run(tmp_path, TASK.format(1), seeds=(0,))
+    lines = CsvTable(directory / 'train.csv').read()
+    (directory / 'train.csv').unlink()
+    older = [{k: v for k, v in line.items() if k != durations.CPU} for line in lines]
+    CsvTable(directory / 'train.csv').append(older)
+    [row] = shown(grid(tmp_path))
+    assert row['CPU min'] == '—'
 
 
 def test_one_seed_is_there_once(tmp_path):

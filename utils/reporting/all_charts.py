@@ -8,11 +8,18 @@ from utils.reporting import figures, tables
 from utils.reporting.all_tables import Found
 from utils.reporting.inference_charts import sweep
 from utils.reporting.return_distributions import distribution_charts
-from utils.reporting.score_charts import Chart, curves_over_time, learning_curves, profiles
+from utils.reporting.score_charts import (
+    Chart,
+    curves_over_cpu_time,
+    curves_over_time,
+    learning_curves,
+    profiles,
+)
 from utils.reporting.tables import Table
 from utils.storage.metrics import CsvTable
 
-NAMES = ('learning_curves', 'learning_curves_over_time', 'inference_scaling', 'tau_q', 'tau_r')
+NAMES = ('learning_curves', 'learning_curves_over_time', 'learning_curves_over_cpu_time')
+NAMES += ('inference_scaling', 'tau_q', 'tau_r')
 NAMES += ('performance_profiles', 'return_distributions', 'calibration', 'calibration_scores')
 SUFFIXES = (*figures.SUFFIXES, '.csv', '_sources.csv')
 
@@ -34,6 +41,7 @@ def make(found: Found, dataset_dir: Path) -> Charts:
     of_csv = [
         learning_curves(found),
         curves_over_time(found),
+        curves_over_cpu_time(found),
         *(sweep(found, setting) for setting in ('n_pi', 'tau_q', 'tau_r')),
         profiles(found.scores),
     ]

@@ -19,6 +19,7 @@ Row = dict[str, str]
 TITLE_WIDTH = 30  # letters over a third of a page
 NAMES = {
     'minutes': 'minutes of training',
+    'CPU minutes': 'CPU minutes of training',
     'n_pi': 'candidates $N_\\pi$',
     'tau_q': 'softmax $\\tau_Q$ (evenly spaced)',
     'tau_r': 'log-sum-exp $\\tau_R$ (evenly spaced)',
@@ -26,7 +27,7 @@ NAMES = {
 
 
 def learning_curves(rows: list[Row], configs: Sequence[str], over: str = 'updates') -> Figure:
-    """Success against updates or minutes: a panel per task, a line per config."""
+    """Success against updates, minutes or CPU minutes: a panel per task, a line per config."""
 
     def draw(axes: Axes, of_config: list[Row], style: Style) -> None:
         _line(axes, _numbers(of_config, over), of_config, 'success', style)

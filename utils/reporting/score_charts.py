@@ -1,6 +1,5 @@
 """The numbers of every figure that CSV files are enough for, as tables that cite their lines."""
 
-import statistics as stdlib_statistics
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -23,9 +22,9 @@ BANDS = (
     f'Mean over seeds; band: {BOOTSTRAP}; a single seed has none. A hollow point lacks some of the '
     'seeds, whose runs are not as far.'
 )
-TIMES = (
-    f'{durations.REMARK} They are of the device of each run; where runs differ, their median. '
-    'Evaluations of all runs are shown at whose step train.csv has a line.'
+OVER_TIME = (
+    'They are of the device of each run; where runs differ, their median. Evaluations of all runs '
+    'are shown at whose step train.csv has a line.'
 )
 CURVE = ('environment', 'task', 'config')
 SUCCESS = ('seeds', 'success', 'low', 'high')
@@ -58,19 +57,32 @@ def learning_curves(found: Found) -> Chart:
 
 def curves_over_time(found: Found) -> Chart:
     """Success against the minutes that updates took, an agent a line, a task a panel."""
+    return _curves_over(found, 'minutes', 'time', durations.minutes, durations.REMARK)
+
+
+def curves_over_cpu_time(found: Found) -> Chart:
+    """Success against what updates took of all processors, an agent a line, a task a panel."""
+    return _curves_over(
+        found, 'CPU minutes', 'cpu_time', durations.cpu_minutes, durations.CPU_REMARK
+    )
+
+
+def _curves_over(
+    found: Found, unit: str, name: str, measure: durations.Measure, remark: str
+) -> Chart:
     rows, all_runs = [], {}
     for names, step, of_seeds, runs in _evaluated(found):
         # The median over fewer runs may be an earlier minute.
         complete = len(runs) == all_runs.setdefault(names, len(runs))
-        if complete and (taken := _minutes(runs, step)) is not None:
+        if complete and (taken := durations.median(runs, step, measure)) is not None:
             rows.append((*map(Cell, names), taken, *_success(of_seeds)))
-    title = 'Success in percent against minutes of training'
-    columns = (*CURVE, 'minutes', *SUCCESS)
-    table = Table('learning_curves_over_time', title, columns, tuple(rows), (BANDS, TIMES))
-    draw = partial(charts.learning_curves, over='minutes')
-    return Chart(
-        table, draw, '' if rows else 'no line of train.csv is at the step of an evaluation'
+    title = f'Success in percent against {unit} of training'
+    remarks = BANDS, f'{remark} {OVER_TIME}'
+    table = Table(
+        f'learning_curves_over_{name}', title, (*CURVE, unit, *SUCCESS), tuple(rows), remarks
     )
+    absent = f'no line of train.csv is at the step of an evaluation and tells {unit}'
+    return Chart(table, partial(charts.learning_curves, over=unit), '' if rows else absent)
 
 
 def _evaluated(
@@ -93,19 +105,6 @@ def _success(of_seeds: list[Evaluation]) -> tuple[Cell, ...]:
     rates, sources = np.array([one.success for one in of_seeds]), sources_of(of_seeds)
     interval = _with_interval(statistics.mean, [rates], sources, scale=100.0)
     return Cell(str(len(of_seeds)), sources), *interval
-
-
-def _minutes(runs: list[Run], step: int) -> Cell | None:
-    """The median over runs of what their updates up to a step took; None where one lacks it."""
-    by_run = [
-        [line for line in durations.lines_of(run) if line.parse('step', int) <= step]
-        for run in runs
-    ]
-    if not all(durations.reach(lines, step) for lines in by_run):
-        return None
-    taken = stdlib_statistics.median(map(durations.minutes, by_run))
-    sources = [Source(of[0].path, tuple(line.number for line in of)) for of in by_run]
-    return Cell(f'{taken:.2f}', tuple(sources))
 
 
 def _with_interval(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.errors import UserError
-from utils.reporting import evaluations, online_gains, results
+from utils.reporting import durations, evaluations, online_gains, results
 from utils.reporting.evaluations import Evaluation
 from utils.reporting.results import Run
 from utils.reporting.score_tables import FIVE_TASKS
@@ -24,6 +24,7 @@ REMARKS = (
     "at least as wide as Wilson's over all episodes. A dash: no evaluation here.",
     'Candidates: how many of the base policy are weighed at each decision, by how many Euler steps '
     'each is drawn. Transitions: of the data.',
+    f'CPU min: median over runs; a dash where it was not recorded. {durations.CPU_REMARK}',
 )
 
 
@@ -55,7 +56,7 @@ def task_grid(runs: Iterable[Run]) -> Table:
     environments = list(dict.fromkeys(name[0] for name in agents))
     names = sorted(agents, key=lambda name: environments.index(name[0]))
     rows = tuple((*map(Cell, name), *_numbers(agents[name])) for name in names)
-    header = (*AGENT, 'seeds', *(f'task {task}' for task in FIVE_TASKS), 'mean')
+    header = (*AGENT, 'seeds', *(f'task {task}' for task in FIVE_TASKS), 'mean', 'CPU min')
     return Table('task_grid', 'Success per task', header, rows, REMARKS)
 
 
@@ -78,7 +79,7 @@ def _agent(run: Run, step: int) -> tuple[str, ...]:
 
 
 def _numbers(entries: list[Entry]) -> list[Cell]:
-    """Returns the seeds of a row, its tasks and their mean."""
+    """Returns the seeds of a row, its tasks, their mean, and what a run took."""
     of_tasks: dict[str, dict[int, Entry]] = {task: {} for task in FIVE_TASKS}
     for entry in entries:
         of_task, seed = of_tasks[entry.run.task], entry.evaluation.seed
@@ -91,7 +92,7 @@ def _numbers(entries: list[Entry]) -> list[Cell]:
     found = [[one.evaluation for one in seeds.values()] for seeds in of_tasks.values()]
     counts = sorted({len(seeds) for seeds in found if seeds})
     shown = '-'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    return [Cell(shown), *map(_success, found), _mean(found)]
+    return [Cell(shown), *map(_success, found), _mean(found), _cpu_minutes(entries)]
 
 
 def _mean(found: list[list[Evaluation]]) -> Cell:
@@ -100,6 +101,13 @@ def _mean(found: list[list[Evaluation]]) -> Cell:
     means = [np.mean([one.success for one in seeds]) for seeds in found]
     everything = [one for seeds in found for one in seeds]
     return Cell(f'{100 * np.mean(means):.1f}', evaluations.sources_of(everything))
+
+
+def _cpu_minutes(entries: list[Entry]) -> Cell:
+    runs = {entry.run.directory: entry.run for entry in entries}
+    step = entries[0].evaluation.step
+    taken = durations.median(runs.values(), step, durations.cpu_minutes)
+    return Cell(MISSING) if taken is None else taken
 
 
 def _success(seeds: list[Evaluation]) -> Cell:

@@ -18,6 +18,8 @@ Row = dict[str, Any]
 TABLES = ('train', 'eval', 'episodes', 'checks', 'collected')
 # Of updates; the others are of evaluations.
 OF_UPDATES = ('train', 'collected')
+# Earlier versions wrote fewer columns.
+WIDENED = ('train', 'eval', 'episodes')
 # Outcomes that earlier versions did not write.
 LATER = ('start_value', 'start_return', 'discounted_return')
 LATER += ('start_value_error', 'start_value_error_low', 'start_value_error_high')
@@ -199,7 +201,7 @@ class RunLog:
                 self._wandb_runs[row['seed']].log(tagged | {'step': row['step']})
 
     def _table(self, name: str) -> CsvTable:
-        return CsvTable(self._run_dir / f'{name}.csv', widens=name in ('eval', 'episodes'))
+        return CsvTable(self._run_dir / f'{name}.csv', widens=name in WIDENED)
 
     def _board(self, seed: int) -> tensorboardX.SummaryWriter:
         if seed not in self._boards:

@@ -51,7 +51,7 @@ class Monitor:
 
     def _open_window(self, steps: int = 0) -> None:
         self._sums: dict[str, np.ndarray] = {}
-        self._steps, self._timed_steps, self._start = steps, 0, time.perf_counter()
+        self._steps, self._timed_steps, self._start = steps, 0, _clocks()
 
     def add(self, window: Window, steps: int) -> None:
         """Takes note of a chunk of `steps` updates, once the device has finished it.
@@ -88,9 +88,9 @@ class Monitor:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """What happens within does not count as training time."""
-        entered = time.perf_counter()
+        entered = _clocks()
         yield
-        self._start += time.perf_counter() - entered
+        self._start += _clocks() - entered
 
     def progress(self, task: int) -> Progress:
         """Returns the open window of a task as JSON."""
@@ -107,7 +107,11 @@ class Monitor:
         Returns:
             For every task a row per seed.
         """
-        rate = self._timed_steps / (time.perf_counter() - self._start)
+        taken, cpu_seconds = _clocks() - self._start
+        speed = dict(
+            updates_per_second=self._timed_steps / taken,
+            cpu_seconds_per_update=cpu_seconds / self._timed_steps,
+        )
         metrics = {name: total / self._steps for name, total in self._sums.items()}
         if self._val is not None:
             # The same held-out batch and noise every time, so that only the states differ.
@@ -119,13 +123,18 @@ class Monitor:
             [
                 dict(step=step, seed=seed)
                 | {name: float(values[index, task]) for name, values in metrics.items()}
-                | dict(updates_per_second=rate)
+                | speed
                 for index, seed in enumerate(self._seeds)
             ]
             for task in range(num_tasks)
         ]
         self._open_window()
         return rows
+
+
+def _clocks() -> np.ndarray:
+    """Seconds of the clock, and of all processors in this process."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def restore_window(empty: Window, progress: list[Progress], members: np.ndarray) -> Window:
