@@ -49,6 +49,25 @@ def test_no_more_rows_are_evaluated_at_a_time_than_a_block_has(set_rows):
     assert {np.prod(shape) for shape in shapes} == {18, 6}  # 6 rows of the 14 at a time, then 2
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [dict(name='evor', value_model='categorical', num_return_samples=1), dict(name='qc5')],
+    ids=['evor', 'qc5'],
+)
+def test_all_members_of_an_ensemble_count_as_rows(set_rows, key, changes):
+    """They are evaluated together, so that a block of each of them would be too large a one."""
+    set_rows(12)
+    agent = small_agent(**changes, n_pi=3, num_value_nets=2)
+    observations = jnp.zeros((7, 3))
+    jaxpr = jax.make_jaxpr(agent.act)(random_state(agent), observations, key, agent.settings).jaxpr
+    sizes = [
+        np.prod(equation.outvars[0].aval.shape[:-1])
+        for equation in _equations(jaxpr)
+        if equation.primitive.name == 'dot_general'
+    ]
+    assert max(sizes) == 12
+
+
 def _equations(jaxpr):
     for equation in jaxpr.eqns:
         yield equation

@@ -40,9 +40,9 @@ def values_of_candidates(
     def values_of_row(observation: jax.Array, own: jax.Array) -> jax.Array:
         return values(net, params, jnp.tile(observation, (num, 1)), own)
 
-    return jnp.swapaxes(
-        blocks.map_rows(values_of_row, observations, candidates, evaluations=num), 0, 1
-    )
+    evaluations = num * len(jax.tree.leaves(params)[0])
+    by_row = blocks.map_rows(values_of_row, observations, candidates, evaluations=evaluations)
+    return jnp.swapaxes(by_row, 0, 1)
 
 
 def aggregate(ensemble_values: jax.Array, how: str) -> jax.Array:

@@ -87,7 +87,8 @@ def create(config: ConfigDict, observation_dim: int, chunk_dim: int) -> ValueMod
 
         *batch_shape, num = noise.z_0.shape
         rows = (x.reshape(-1, x.shape[-1]) for x in (observations, actions, noise.z_0))
-        points = blocks.map_rows(distribution_of_row, *rows, evaluations=num)
+        evaluations = num * config.num_value_nets  # all members read a row at once
+        points = blocks.map_rows(distribution_of_row, *rows, evaluations=evaluations)
         return tuple(x.reshape(*batch_shape, x.shape[-1]) for x in points)
 
     return ValueModel(init, partial(module.loss, net, config), distribution)
