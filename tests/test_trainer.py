@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import threading
 from types import SimpleNamespace
 
 import jax
@@ -170,6 +171,29 @@ def test_an_evaluation_that_was_given_up_is_made_up_for(run, whole, tmp_path, mo
     assert train(run, tmp_path, eval_interval=12) == (STEPS, True)
     assert asked[3:] == [(0, STEPS), (1, STEPS)]
     assert_equal(whole, tmp_path)
+
+
+def test_what_is_saved_beside_training_does_not_hide_an_evaluation_given_up(
+    run, tmp_path, monkeypatch
+):
+    """Training waits at the checkpoint of update 16 when that of update 12 is asked to stop."""
+    waits, stop = threading.Event(), StopRequest()
+    begin = Outputs.evaluate_and_save
+
+    def evaluate_and_save(self, population, *arguments, **named):
+        if population.step == 16:
+            waits.set()
+        begin(self, population, *arguments, **named)
+
+    def evaluate(self, task, population, step):
+        assert waits.wait(60)
+        stop.reason = 'the test'
+        return False
+
+    monkeypatch.setattr(Outputs, 'evaluate_and_save', evaluate_and_save)
+    monkeypatch.setattr(Outputs, '_evaluate', evaluate)
+    assert train(run, tmp_path, stop, eval_interval=12, overlaps=True) == (12, False)
+    assert not progress(tmp_path, 'one', 12)['evaluated']
 
 
 @pytest.mark.parametrize('name', ['policy.params', 'commit.json'])

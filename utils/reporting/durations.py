@@ -16,8 +16,8 @@ REMARK = (
 )
 CPU_REMARK = (
     'CPU minutes are what updates took of all processors in the training process, by train.csv, '
-    'with all seeds and tasks that were trained together. Other programs beside it lengthen '
-    'minutes, not these.'
+    'with all seeds and tasks that were trained together, and with evaluations that ran beside '
+    'training, as on a GPU. Other programs lengthen minutes, not these.'
 )
 CPU = 'cpu_seconds_per_update'
 

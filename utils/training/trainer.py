@@ -132,7 +132,8 @@ def train(
         sink = Outputs(run, outputs, schedule, stop, status, background, start.step)
         given_up = [not start.evaluated(task) for task in range(len(outputs))]
         if any(given_up):
-            sink.evaluate_and_save(population, monitor, given_up, saves=True)
+            with monitor.paused():
+                sink.evaluate_and_save(population, monitor, given_up, saves=True)
         if population.step < schedule.offline_steps:
             population = _loop(population, advance, monitor, sink, schedule, stop)
         if schedule.offline_steps <= population.step < schedule.total_steps and not stop():
@@ -219,7 +220,8 @@ def _loop(
     """Trains to the end of the schedule's part, or until `stop` says so."""
     total = schedule.end_after(population.step)
     # A chunk of no steps compiles the program, so that the first rate is that of updates.
-    population, _ = advance(population, 0)
+    with monitor.paused():
+        population, _ = advance(population, 0)
     num_steps = 1  # until it is known how long one takes
     name = schedule.label or sink.name
     with tqdm.tqdm(total=total, initial=population.step, desc=name, unit='update') as bar:
