@@ -22,10 +22,17 @@ from markupsafe import Markup
 from utils import statistics
 from utils.data import fetching
 from utils.errors import UserError
-from utils.reporting import all_charts, all_tables, report_tables, tables, webpage
+from utils.reporting import (
+    all_charts,
+    all_tables,
+    commands,
+    report_tables,
+    results,
+    tables,
+    webpage,
+)
 from utils.reporting.all_charts import Charts
 from utils.reporting.all_tables import Found
-from utils.reporting.commands import train_command
 from utils.reporting.results import Run
 from utils.reporting.scores import seed_scores
 from utils.reporting.tables import Table
@@ -169,8 +176,9 @@ def _origins(found: Found) -> list[Markup]:
     ]
     for number, run in enumerate(found.runs, 1):
         settings = _show(report_tables.settings_table(run, number))
-        how = webpage.code(train_command(run.record))
-        parts.append(webpage.details(str(run.directory), [how, settings]))
+        how = [webpage.code(commands.train_command(run.record, results.online_steps(run)))]
+        how += [webpage.paragraph(needed) for needed in commands.files_needed(run.record)]
+        parts.append(webpage.details(str(run.directory), [*how, settings]))
     made_by = shlex.join(['python', 'scripts/report.py', *sys.argv[1:]])
     machine = f'{processor.name()}, {os.cpu_count()} cores, Python {platform.python_version()}'
     return [

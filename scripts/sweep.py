@@ -27,7 +27,7 @@ from absl import flags
 import configs
 from utils import errors
 from utils.data import fetching
-from utils.environments import envs
+from utils.environments import envs, wrappers
 from utils.errors import UserError
 from utils.sweeps import slurm, suites, supervisor
 from utils.sweeps.arrays import Array
@@ -132,12 +132,15 @@ def _fetch(array: Array) -> None:
     Raises:
         UserError: one is not, and cannot be fetched.
     """
+    if 'dataset_path' in array.flags:
+        return  # main.py says whether it is there
     names = {index: envs.dataset_name(array.elements[index].env_name) for index in array.chosen}
+    noise = wrappers.given_noise(array.flags)
     missing: dict[str, UserError] = {}
     for name in dict.fromkeys(names.values()):
         try:
             path, _ = fetching.locate(
-                name, Path(array.flags['dataset_dir']), array.flags['dataset_url']
+                name, Path(array.flags['dataset_dir']), array.flags['dataset_url'], noise
             )
             print(f'{name}: {path}')
         except UserError as error:
@@ -190,10 +193,9 @@ def _element(array: Array) -> None:
     # Where SLURM takes the node away, or somebody cancels, it is known already what is to follow.
     ends_for_good = signal.SIGTERM in outcome.signals or not slurm.is_array_element()
     if code == errors.STOPPED and not ends_for_good:
-        step = array.state(index).step
         # Said first: SLURM ends this process as soon as it has been asked.
-        print(f'requeueing at {step} updates', flush=True)
-        slurm.requeue(step)
+        print(f'requeueing at {array.state(index).step} updates', flush=True)
+        slurm.requeue(array.attempts_without_gain(index, slurm.is_first_attempt()))
     sys.exit(code)
 
 

@@ -20,16 +20,19 @@ from utils import statistics
 from utils.errors import UserError
 from utils.jobs import inference_flags, run_flag, setting_flags
 from utils.models.settings import plain
+from utils.rollouts import outcomes
 from utils.rollouts.evaluation import Episodes
 from utils.system import command
 
 FLAGS = flags.FLAGS
 
-CAPTION = (
-    f'{statistics.OVER_SEEDS} minus trained: the difference on the same start states, with a 95% '
-    'interval of a bootstrap over these: of these agents, not of training them again.'
+BY_START = 'a bootstrap over start states: of these agents, not of training them again'
+DIFFERENCE = 'minus trained: the difference on the same start states, with a 95% interval of'
+CAPTIONS = dict(
+    success=f'{statistics.OVER_SEEDS} {DIFFERENCE} {BY_START}.',
+    returns=f'Mean returns. Intervals: {BY_START}; {DIFFERENCE} the same kind.',
 )
-HEADER = ('success', '95% interval', 'mean length', 'minus trained', '95% interval')
+HEADER = ('95% interval', 'mean length', 'minus trained', '95% interval')
 
 
 def main(_: list[str]) -> None:
@@ -44,9 +47,11 @@ def main(_: list[str]) -> None:
     }
     distinct = _distinct([agent.settings, *(one for curve in curves.values() for one in curve)])
     played = inference_flags.play(trained, distinct)
-    print(CAPTION)
+    outcome = 'success' if outcomes.defines_success(trained.environment) else 'returns'
+    print(CAPTIONS[outcome])
     for name in curves:
-        _print_curve(name, _distinct([*curves[name], agent.settings]), distinct, played)
+        curve = _distinct([*curves[name], agent.settings])
+        _print_curve(name, curve, distinct, played, outcome)
 
 
 def _distinct(settings: Sequence[Any]) -> list[Any]:
@@ -58,7 +63,11 @@ def _distinct(settings: Sequence[Any]) -> list[Any]:
 
 
 def _print_curve(
-    name: str, curve: Sequence[Any], distinct: Sequence[Any], played: list[list[Episodes]]
+    name: str,
+    curve: Sequence[Any],
+    distinct: Sequence[Any],
+    played: list[list[Episodes]],
+    outcome: str,
 ) -> None:
     """Prints a Markdown table with a row for each value of one setting, all seeds together.
 
@@ -67,31 +76,46 @@ def _print_curve(
         curve: the settings of its rows.
         distinct: all settings that were played, the trained one first.
         played: for each seed, what came of each of these.
+        outcome: 'success', or 'returns' where success is not defined.
     """
     reference = [seed[0] for seed in played]
     trained, *_ = names = [plain(one) for one in distinct]
-    print(f'\n| {" | ".join((name, *HEADER))} |\n|{"---|" * (len(HEADER) + 1)}')
+    print(f'\n| {" | ".join((name, outcome, *HEADER))} |\n|{"---|" * (len(HEADER) + 2)}')
     for one in map(plain, curve):
         own = [seed[names.index(one)] for seed in played]
         mark = ' (trained)' if one == trained else ''
-        difference = ['', ''] if mark else _difference(own, reference)
-        print(f'| {one[name]}{mark} | {" | ".join(_cells(own) + difference)} |')
+        obtained = _obtained(own, outcome)
+        length = np.mean([seed.lengths for seed in own])
+        cells = [*_cells(obtained, outcome), f'{length:.0f}']
+        cells += ['', ''] if mark else _difference(obtained, _obtained(reference, outcome))
+        print(f'| {one[name]}{mark} | {" | ".join(cells)} |')
 
 
-def _cells(seeds: Sequence[Episodes]) -> list[str]:
-    """Success with its interval over seeds, and mean length; every seed plays as many episodes."""
-    rates = [seed.success.mean() for seed in seeds]
-    low, high = statistics.success_interval_over_seeds(rates, [len(seed.success) for seed in seeds])
-    length = np.mean([seed.lengths for seed in seeds])
-    return [f'{np.mean(rates):.2f}', f'[{low:.2f}, {high:.2f}]', f'{length:.0f}']
+def _obtained(seeds: Sequence[Episodes], outcome: str) -> np.ndarray:
+    """(seeds, episodes); every seed plays as many."""
+    return np.stack([getattr(seed, outcome) for seed in seeds])
 
 
-def _difference(seeds: Sequence[Episodes], reference: Sequence[Episodes]) -> list[str]:
-    """Mean difference of success on shared start states, with its bootstrap interval over these."""
-    one, other = (np.stack([seed.success for seed in side]) for side in (seeds, reference))
+def _cells(obtained: np.ndarray, outcome: str) -> list[str]:
+    """The mean with its interval: of success over seeds, of returns over start states."""
+    seeds, episodes = obtained.shape
+    if outcome == 'success':
+        rates = obtained.mean(axis=1)
+        low, high = statistics.success_interval_over_seeds(rates, [episodes] * seeds)
+    else:
+        low, high = _interval([obtained.mean(axis=0)])
+    return [f'{np.mean(obtained):.2f}', f'[{low:.2f}, {high:.2f}]']
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> list[str]:
+    """Mean difference on shared start states, with its bootstrap interval over these."""
     differences = statistics.differences_by_start([one], [other])
-    low, high = statistics.stratified_interval(statistics.mean, differences) or (np.nan, np.nan)
+    low, high = _interval(differences)
     return [f'{statistics.mean(differences):+.2f}', f'[{low:+.2f}, {high:+.2f}]']
+
+
+def _interval(by_start: list[np.ndarray]) -> tuple[float, float]:
+    return statistics.stratified_interval(statistics.mean, by_start) or (np.nan, np.nan)
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from scipy import integrate, stats
 
 from benchmarks import phase_tables, profiles, reports, scores, value_training
 from tests import recompute
+from utils.errors import UserError
 from utils.jobs import flops
 from utils.models import calibration
 from utils.statistics import sliced_wasserstein
@@ -131,6 +132,15 @@ def test_scores_take_the_last_evaluation_of_every_seed(tmp_path):
     assert row['seeds'] == '0.50 1.00'
     # Two seeds say nothing of a third: 12.7 standard errors of 0.25 to each side.
     assert (row['success_low'], row['success_high']) == (0.0, 1.0)
+
+
+def test_seeds_that_stopped_at_different_updates_are_not_averaged(tmp_path):
+    for seed, step in ((0, 10_000), (1, 5_000)):
+        folder = tmp_path / f'qc1/seeds_{seed}'
+        folder.mkdir(parents=True)
+        CsvTable(folder / 'eval.csv').append([dict(step=step, seed=seed, success=0.5, episodes=2)])
+    with pytest.raises(UserError, match='are of 5000 to 10000 updates'):
+        scores.success(tmp_path / 'qc1')
 
 
 def test_the_committed_comparison_has_the_intervals_of_its_seeds():

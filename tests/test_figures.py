@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.run_folders import write_run
 from utils.data import datasets
 from utils.errors import UserError
 from utils.models import calibration
-from utils.reporting import all_tables, charts, figures, score_charts
+from utils.reporting import all_tables, charts, durations, figures, score_charts
 from utils.storage.metrics import CsvTable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -268,6 +269,27 @@ def test_a_curve_over_time_never_goes_back(tmp_path):
         shown = dict(zip(chart.table.columns, (cell.text for cell in row), strict=True))
         assert shown[unit] == f'{busy * np.median(taken):.2f}'
         assert shown['seeds'] == '2'
+
+
+def test_a_curve_over_time_has_the_points_of_all_runs(tmp_path):
+    """A seed that was evaluated earlier, too, does not take the place of all."""
+    write_run(tmp_path, seeds=(0,), evaluated=(200, 400))
+    write_run(tmp_path, seeds=(1,), evaluated=(400,), draw=1)
+    chart = score_charts.curves_over_time(all_tables.find([str(tmp_path)], [], 'last'))
+    [row] = chart.table.rows
+    assert row[chart.table.columns.index('seeds')].text == '2'
+
+
+def test_curves_and_durations_end_where_online_learning_begins(tmp_path):
+    directory = write_run(tmp_path, seeds=(0,), evaluated=(200, 400), offline_steps=200)
+    record = json.loads((directory / 'config.json').read_text())
+    record['online'] = dict(after=200, share=0.5)
+    (directory / 'config.json').write_text(json.dumps(record))
+    found = all_tables.find([str(tmp_path)], [], 'last')
+    [row] = score_charts.learning_curves(found).table.rows
+    assert row[3].text == '200'
+    lines = durations.lines_of(found.runs[0])
+    assert [line.values['step'] for line in lines] == ['100', '200']
 
 
 def test_runs_that_did_not_record_cpu_time_have_no_curve_over_it(tmp_path):

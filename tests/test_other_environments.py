@@ -297,6 +297,26 @@ def test_what_was_trained_without_an_environment_plays_where_one_is_named(
         assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
+def test_where_success_is_not_defined_curves_are_of_returns(checked, folder, monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    out = folder / 'swept'
+    asked = f'--run={checked}', f'--out={out}', '--eval_episodes=3', f'--env_id={POINT}'
+    result = run('scripts/sweep_inference.py', *asked, '--n_pi=1,2', cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert 'success' not in result.stdout
+    _, _, header, _, *lines = result.stdout.splitlines()
+    assert header.split('|')[1:3] == [' n_pi ', ' returns ']
+    rows = table(out / 'inference.csv')
+    for line in lines:
+        setting, mean, interval, *_ = (cell.strip() for cell in line.split('|')[1:-1])
+        own = [row['episode_return'] for row in rows if row['n_pi'] == setting.split()[0]]
+        assert len(own) == 2
+        assert float(mean) == pytest.approx(np.mean([float(text) for text in own]), abs=0.006)
+        low, high = (float(bound) for bound in interval.strip('[]').split(', '))
+        assert low <= float(mean) <= high
+
+
 def test_an_environment_is_described_once():
     """What the flags say is what the trainer, the record and the scripts hand on."""
     assert describe_env(POINT) == GymEnv(POINT, {}, 'none', None)

@@ -57,6 +57,17 @@ def test_what_is_to_go_on_waits_for_its_turn(tmp_path):
     assert outcome.codes == {0: 0, 1: 0}
 
 
+def test_a_signal_that_comes_as_the_last_one_ends_is_told():
+    """The second command is not started: nobody may take it for done."""
+
+    def again(name, code, signalled):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    outcome = supervisor.run(lambda _: shell('exit 0'), [0, 1], 1, again)
+    assert outcome == supervisor.Outcome({0: 0}, [signal.SIGTERM])
+
+
 PARENT = f"""
 import subprocess, sys
 sys.path.insert(0, {str(ROOT)!r})

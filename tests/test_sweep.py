@@ -25,6 +25,7 @@ from utils.errors import STOPPED, UserError
 from utils.generation import generator
 from utils.storage import runs
 from utils.sweeps import slurm, suites
+from utils.sweeps.arrays import Array
 from utils.sweeps.suites import Element, Found, Job, State, Suite
 from utils.system import locks
 
@@ -287,18 +288,35 @@ def test_an_element_requeues_itself_and_not_the_array(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', programs(tmp_path / 'bin', scontrol=''))
     monkeypatch.setenv('SLURM_ARRAY_JOB_ID', '12')
     monkeypatch.setenv('SLURM_ARRAY_TASK_ID', '3')
-    for restarts, step in ((0, 0), (2, 0), (3, 1), (99, 1)):
-        monkeypatch.setenv('SLURM_RESTART_COUNT', str(restarts))
-        slurm.requeue(step)
-    assert (tmp_path / 'bin/scontrol.calls').read_text() == 'requeue 12_3\n' * 4
+    for attempts in (1, 2, 3):
+        slurm.requeue(attempts)
+    assert (tmp_path / 'bin/scontrol.calls').read_text() == 'requeue 12_3\n' * 3
 
 
 def test_an_element_that_gets_nowhere_is_not_requeued_for_ever(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', programs(tmp_path / 'bin', scontrol=''))
-    monkeypatch.setenv('SLURM_RESTART_COUNT', '3')
-    with pytest.raises(UserError, match='no update in 4 attempts; raise the time limit'):
-        slurm.requeue(0)
+    with pytest.raises(UserError, match=r'4 attempts ended at the same update.*raise the time'):
+        slurm.requeue(4)
     assert not (tmp_path / 'bin/scontrol.calls').exists()
+
+
+def test_an_attempt_gains_by_updates_and_by_evaluations(tmp_path):
+    """An evaluation of five tasks may take as many attempts, each of which finishes one."""
+    [element] = suites.elements(configs.get_suite('smoke'), 'all')
+    array = Array([element], [0], dict(save_dir=tmp_path), 100, tmp_path / 'logs')
+    directories = suites.directories(element, tmp_path)
+    for directory in directories:
+        directory.mkdir(parents=True)
+
+    def ends_at(step, rows, first=False):
+        runs.Status(directories, 100).tell('stopped', step)
+        (directories[-1] / 'eval.csv').write_text('step\n' * rows)
+        return array.attempts_without_gain(0, first)
+
+    ends = (0, 0), (0, 0), (5, 1), (5, 1), (5, 1), (5, 2), (9, 2)
+    assert [ends_at(*end) for end in ends] == [1, 2, 1, 2, 3, 1, 1]
+    assert ends_at(9, 2) == 2
+    assert ends_at(9, 2, first=True) == 1
 
 
 # The command.

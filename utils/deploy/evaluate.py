@@ -13,14 +13,15 @@ from utils.environments.descriptions import Environment
 from utils.environments.env_processes import VectorEnv
 from utils.environments.local_env import LocalEnv
 from utils.environments.wrappers import Noise
-from utils.rollouts import acting, evaluation
+from utils.rollouts import acting, evaluation, outcomes
 
 
 class Evaluation(NamedTuple):
     """What came of the episodes, one entry each where there are several.
 
     Attributes:
-        success_rate: share of episodes that ended with a success.
+        success_rate: share of episodes that ended with a success; nan where the environment does
+            not define it (`describe_env`), as its bounds are.
         success_low, success_high: its 95% Wilson interval: of this agent, not of training it again.
         success: (episodes,) bool.
         returns: (episodes,) undiscounted sums of rewards.
@@ -72,8 +73,11 @@ def evaluate(
     )
     with environments:
         played = evaluation.evaluate(act_of(policy), environments, episodes, key=None)
-    low, high = statistics.success_interval(played.success)
-    return Evaluation(float(played.success.mean()), low, high, *played[:3])
+    rate, low, high = np.nan, np.nan, np.nan
+    if outcomes.defines_success(environment):
+        rate = float(played.success.mean())
+        low, high = statistics.success_interval(played.success)
+    return Evaluation(rate, low, high, *played[:3])
 
 
 def act_of(policy: Policy) -> acting.Act:

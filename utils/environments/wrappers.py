@@ -62,6 +62,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
+def given_noise(flags: Mapping[str, str]) -> Noise:
+    """Returns the noise that flags, as they were written, ask for; none where they are absent.
+
+    Raises:
+        UserError: no number, or out of range.
+    """
+    given = {name: flags.get(name, '0') for name in Noise._fields}
+    try:
+        return make_noise(**{name: float(text) for name, text in given.items()})
+    except ValueError as error:
+        raise UserError(f'--action_noise, --sticky_prob: expected numbers ({error})') from error
+
+
 def recorded_noise(record: Mapping[str, Any]) -> Noise:
     """Returns the noise that a run's record tells of; runs older than noise had none.
 

@@ -1,6 +1,7 @@
 """What updates took, from train.csv: without start, evaluations and saving."""
 
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Iterable
 
@@ -25,11 +26,18 @@ CPU = 'cpu_seconds_per_update'
 def lines_of(run: Run) -> list[Line]:
     """Returns the lines of a run's first seed; those of the others say the same.
 
+    Those of online learning, whose updates include a step of the environment, are left out.
+
     Raises:
         UserError: train.csv is damaged.
     """
     lines = read_lines(run.directory / 'train.csv', ('step', 'seed', 'updates_per_second'))
-    return [line for line in lines if line.parse('seed', int) == run.seeds[0]]
+    offline = math.inf if run.online_after is None else run.online_after
+    return [
+        line
+        for line in lines
+        if line.parse('seed', int) == run.seeds[0] and line.parse('step', int) <= offline
+    ]
 
 
 def reach(lines: list[Line], step: int) -> bool:

@@ -14,13 +14,14 @@ import numpy as np
 from utils.csv_lines import Line, Source, read_lines, spans
 from utils.environments import wrappers
 from utils.errors import UserError
+from utils.rollouts import outcomes
 from utils.storage import metrics
 
 IN_TRAINING, AFTERWARDS = 'eval.csv', 'inference.csv'
 EPISODES = {IN_TRAINING: 'episodes.csv', AFTERWARDS: 'inference_episodes.csv'}
 CHECKPOINT = ('step', 'seed')
 OUTCOMES = ('success', 'success_low', 'success_high', 'episode_return', 'episode_length')
-OUTCOMES += ('episodes', *metrics.LATER)
+OUTCOMES += ('episodes', outcomes.NORMALISED, *metrics.LATER)
 
 
 class Evaluation(NamedTuple):

@@ -195,6 +195,12 @@ def _trained_steps(run: Run) -> list[int]:
     return [line.parse('step', int) for line in read_lines(run.directory / 'train.csv', ('step',))]
 
 
+def online_steps(run: Run) -> int:
+    """Returns the updates that a run has made online, by train.csv."""
+    after = run.online_after
+    return 0 if after is None else max([after, *_trained_steps(run)]) - after
+
+
 def _why_unfinished(run: Run, reached: int) -> str:
     if reached >= run.offline_steps:
         return f'{run.directory}: trained, but not evaluated at step {run.offline_steps}'

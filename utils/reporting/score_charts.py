@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from utils import statistics
 from utils.csv_lines import Source
-from utils.reporting import charts, durations, evaluations
+from utils.reporting import charts, durations, results
 from utils.reporting.all_tables import Found
 from utils.reporting.evaluations import Evaluation, sources_of
 from utils.reporting.results import Result, Run
@@ -70,10 +70,12 @@ def curves_over_cpu_time(found: Found) -> Chart:
 def _curves_over(
     found: Found, unit: str, name: str, measure: durations.Measure, remark: str
 ) -> Chart:
-    rows, all_runs = [], {}
-    for names, step, of_seeds, runs in _evaluated(found):
+    evaluated, most, rows = list(_evaluated(found)), {}, []
+    for names, _, _, runs in evaluated:
+        most[names] = max(len(runs), most.get(names, 0))
+    for names, step, of_seeds, runs in evaluated:
         # The median over fewer runs may be an earlier minute.
-        complete = len(runs) == all_runs.setdefault(names, len(runs))
+        complete = len(runs) == most[names]
         if complete and (taken := durations.median(runs, step, measure)) is not None:
             rows.append((*map(Cell, names), taken, *_success(of_seeds)))
     title = f'Success in percent against {unit} of training'
@@ -88,14 +90,16 @@ def _curves_over(
 def _evaluated(
     found: Found,
 ) -> Iterable[tuple[tuple[str, ...], int, list[Evaluation], list[Run]]]:
-    """Environment, task and config; updates; evaluations after them; the runs that they are of."""
+    """Environment, task and config; updates; evaluations after them; the runs that they are of.
+
+    As in the tables, those of online learning are left out.
+    """
     for place in found.scores.tasks():
         for config in found.scores.configs:
             by_step: dict[int, list[tuple[Evaluation, Run]]] = {}
             for result in found.scores.results.get((*place, config), []):
-                for one in evaluations.read(result.run.directory, evaluations.IN_TRAINING):
-                    if one.seed == result.seed:
-                        by_step.setdefault(one.step, []).append((one, result.run))
+                for one in results.evaluations_by_seed(result.run)[result.seed]:
+                    by_step.setdefault(one.step, []).append((one, result.run))
             for step, pairs in sorted(by_step.items()):
                 runs = {run.directory: run for _, run in pairs}
                 yield (*place, config), step, [one for one, _ in pairs], list(runs.values())

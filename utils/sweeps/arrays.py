@@ -1,5 +1,6 @@
 """A suite on disk: the commands of its elements, and what is found of them."""
 
+import itertools
 import shlex
 import subprocess
 import sys
@@ -64,6 +65,23 @@ class Array(NamedTuple):
         statuses = [runs.read_status(directory) for directory in directories]
         error = self._last_error(index, statuses)
         return suites.state(Found(statuses, locked, job, error), self.steps)
+
+    def attempts_without_gain(self, index: int, first: bool) -> int:
+        """Takes note of where an attempt ended; returns how many in a row have ended there.
+
+        Args:
+            index: of the element.
+            first: whether it is the first attempt of a job; what was noted before is forgotten.
+        """
+        directories = suites.directories(self.elements[index], self.flags['save_dir'])
+        tables = [directory / 'eval.csv' for directory in directories]
+        num_rows = [table.read_bytes().count(b'\n') for table in tables if table.exists()]
+        reached = f'{self.state(index).step} updates, {sum(num_rows)} rows'
+        path = self.folder / f'{index}.attempts'
+        ends = [] if first or not path.exists() else path.read_text().splitlines()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text('\n'.join([*ends, reached]) + '\n')
+        return 1 + sum(1 for _ in itertools.takewhile(reached.__eq__, reversed(ends)))
 
     def _last_error(self, index: int, statuses: list[dict[str, Any] | None]) -> str:
         """The error that ends an element's log, unless its runs tell of something newer."""

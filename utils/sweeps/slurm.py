@@ -19,7 +19,7 @@ SQUEUE = (
     '--noheader',
     '--format=%F|%K|%T|%r',
 )
-# Without a single update these are enough: the time limit is too short to begin.
+# So many that saved nothing new are enough: the time limit is too short.
 FRUITLESS_ATTEMPTS = 4
 
 
@@ -115,18 +115,25 @@ def is_array_element() -> bool:
     return 'SLURM_ARRAY_TASK_ID' in os.environ
 
 
-def requeue(step: int) -> None:
+def is_first_attempt() -> bool:
+    """Returns whether this element has not been in the queue before."""
+    return int(os.environ.get('SLURM_RESTART_COUNT', 0)) == 0
+
+
+def requeue(attempts: int) -> None:
     """Puts this element back into the queue.
 
     Args:
-        step: updates that it has saved in all its attempts.
+        attempts: in a row, that ended where this one did.
 
     Raises:
         UserError: SLURM refuses, or the element gets nowhere.
     """
-    attempts = 1 + int(os.environ.get('SLURM_RESTART_COUNT', 0))
-    if step == 0 and attempts >= FRUITLESS_ATTEMPTS:
-        raise UserError(f'no update in {attempts} attempts; raise the time limit')
+    if attempts >= FRUITLESS_ATTEMPTS:
+        raise UserError(
+            f'{attempts} attempts ended at the same update, with the same evaluations; raise the '
+            'time limit'
+        )
     # The job of an array's last element has the number of the whole array: only the name with the
     # index means that element alone.
     name = f'{os.environ["SLURM_ARRAY_JOB_ID"]}_{os.environ["SLURM_ARRAY_TASK_ID"]}'

@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         codes: exit codes of those that were started, by their name.
-        signals: those that were passed on.
+        signals: as they were passed on, or would have been to a command that had not ended.
     """
 
     codes: dict[int, int]
@@ -66,7 +66,7 @@ def run(
                 codes[name] = _exit_code(running.pop(name).returncode, received)
                 if again(name, codes[name], bool(received)):
                     waiting.append(name)
-    return Outcome(codes, signals)
+    return Outcome(codes, [FORWARDED[number] for number in received])
 
 
 def _exit_code(code: int, received: list[int]) -> int:
