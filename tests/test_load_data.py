@@ -230,6 +230,22 @@ def test_held_out_data_whose_actions_were_mapped_otherwise_are_refused(tmp_path,
     assert load(path, tasks).action_map == ((0.0, 0.0), (2.0, 2.0))
 
 
+def test_shards_have_one_map_by_the_record_beside_each(tmp_path, tasks):
+    names = 'mine-000', 'mine-001', 'mine-000-val'
+    paths = [write(tmp_path / f'{name}.npz') for name in names]
+    assert (load(tmp_path, tasks).action_map, load(tmp_path, tasks).told) == (None, False)
+    for number, path in enumerate(paths):
+        write_record(path)
+        if number < 2:
+            with pytest.raises(UserError, match=r'mine-00.*not mapped as those of mine-000\.npz'):
+                load(tmp_path, tasks)
+    data = load(tmp_path, tasks)
+    assert (data.action_map, data.told) == (((0.0, 0.0), (2.0, 2.0)), True)
+    write_record(paths[1], scale=3.0)
+    with pytest.raises(UserError, match=r'mine-001\.npz.*--action_range=.*mine-000\.json'):
+        load(tmp_path, tasks)
+
+
 BAD_RECORDS = {
     'no JSON': '{',
     'no object': '[]',

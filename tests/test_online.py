@@ -270,6 +270,9 @@ def test_offline_updates_come_first(folder, tmp_path):
     train(folder, tmp_path, share=None, online_steps=0, offline_steps=2, **offline)
     with pytest.raises(UserError, match='has 2 offline updates already'):
         train(folder, tmp_path, offline_steps=1, **offline)
+    directory, finished = train(folder, tmp_path, offline_steps=2, online_steps=1, **offline)
+    assert finished
+    assert runs.read_record(directory)['online'] == dict(after=2, share=0.5)
 
 
 @pytest.mark.long

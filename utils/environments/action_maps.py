@@ -5,7 +5,7 @@ agent acts.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,6 +89,23 @@ def recorded(record: Mapping[str, Any], path: Path) -> ActionMap | None:
     if len(offset) != len(scale) or not np.isfinite([*offset, *scale]).all() or 0.0 in scale:
         raise UserError(f"{path}: '{KEY}' is damaged; restore the record from a copy")
     return ActionMap(offset, scale)
+
+
+def of_files(paths: Sequence[Path]) -> ActionMap | None:
+    """Returns the map of imported files that are one dataset, by the records beside them.
+
+    Raises:
+        UserError: see `beside`, or they were given different ones.
+    """
+    first, *others = paths
+    found = beside(first)
+    for path in others:
+        if beside(path) != found:
+            raise UserError(
+                f'{path}: its actions were not mapped as those of {first.name}; import it with '
+                f'--action_range={first.with_suffix(".json")}'
+            )
+    return found
 
 
 def beside(data: Path) -> ActionMap | None:

@@ -50,12 +50,14 @@ class Data(NamedTuple):
         train, val: one of every task; without held-out data, `val` is None.
         path: of the file or folder.
         action_map: to the actions that were recorded; None: those of the file are.
+        told: whether a record beside every file tells of its actions.
     """
 
     train: list[Dataset]
     val: list[Dataset] | None
     path: Path
     action_map: ActionMap | None = None
+    told: bool = False
 
 
 def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigDict) -> Data:
@@ -83,18 +85,10 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
             'has no room for atoms; check the rewards, or choose another value model'
         )
     val = load(path if path.is_dir() else val_path, val_parts) if val_parts else None
-    return Data(train, val, path, _action_map(path, val_path))
-
-
-def _action_map(path: Path, val_path: Path) -> ActionMap | None:
-    """Returns the map that imported data were given; held-out data must have been given it, too."""
-    found = action_maps.beside(path)
-    if val_path.is_file() and action_maps.beside(val_path) != found:
-        raise UserError(
-            f'{val_path}: its actions were not mapped as those of {path.name}; import it with '
-            f'--action_range={path.with_suffix(".json")}'
-        )
-    return found
+    # Held-out data must have been given the same map.
+    action_map = action_maps.of_files([*parts, *val_parts])
+    told = all(part.with_suffix('.json').is_file() for part in parts)
+    return Data(train, val, path, action_map, told)
 
 
 def check_actions(policy: FrozenPolicy, data: Data) -> None:
@@ -201,7 +195,7 @@ def _online(
     def draw(key: jax.Array) -> pool.Draw:
         return policy.draw(key, config.num_pool, config.flow_steps)
 
-    return Online(sample, draw if what['num_candidates'] else None)
+    return Online(sample, draw if what['num_candidates'] else None, share)
 
 
 def train(
@@ -234,6 +228,9 @@ def train(
                 f'{directories[0]}: has {start.step} offline updates already; online ones come '
                 f'after them with --offline_steps={start.step}'
             )
+        if schedule.online_steps:
+            # Not before it is known to be possible: the record cannot be taken back.
+            runs.record_online(directories, schedule.offline_steps, run.online.share)
         if start.finished(schedule.total_steps):
             status.tell('finished', start.step)
             print(

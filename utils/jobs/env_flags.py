@@ -109,8 +109,7 @@ def check_data(
             either no held-out data or noise for nobody.
     """
     if isinstance(environment, GymEnv):
-        told = data.path.with_suffix('.json').is_file()
-        gym_envs.check_bounds(env, environment, data.action_map, data.path, told)
+        gym_envs.check_bounds(env, environment, data.action_map, data.path, data.told)
     if environment != NONE:
         return
     if any(noise):

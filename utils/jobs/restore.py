@@ -92,7 +92,7 @@ def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Data
         parts = [path]
     else:
         path, parts = _own_held_out(directory, own)
-    if action_maps.beside(path) != action_maps.recorded(record, path):
+    if action_maps.of_files(parts) != action_maps.recorded(record, path):
         raise UserError(
             f'{path}: its actions were not mapped as those that the run learned from; import it '
             'with --action_range=RECORD.json of these'

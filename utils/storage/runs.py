@@ -105,13 +105,25 @@ def check_records(records: dict[Path, dict[str, Any]], without: Iterable[str] = 
 
 
 def write_records(records: dict[Path, dict[str, Any]]) -> None:
-    """Writes the records of runs that begin; of those that go on, whether they go on online."""
+    """Writes the records of runs that begin; those that go on have theirs."""
     for directory, record in records.items():
-        path = directory / RECORD
-        if not path.exists():
-            files.write_json(path, record)
-        elif 'online' in record and 'online' not in (stored := _read_json(path)):
-            files.write_json(path, stored | dict(online=record['online']))
+        if not (directory / RECORD).exists():
+            files.write_json(directory / RECORD, record)
+
+
+def record_online(directories: Iterable[Path], after: int, share: float) -> None:
+    """Adds to records that were written without it that a run goes on online.
+
+    Args:
+        directories: of the runs.
+        after: so many updates.
+        share: of a batch that is collected.
+    """
+    for directory in directories:
+        stored = _read_json(directory / RECORD)
+        if 'online' not in stored:
+            stored |= dict(online=dict(after=after, share=share))
+            files.write_json(directory / RECORD, stored)
 
 
 class Status:

@@ -27,10 +27,12 @@ class Online(NamedTuple):
         sample: ((offline data, what all collected), key, own) -> a batch of both (`collected`).
         draw: (key) -> how candidates of new states are drawn (`pool.Draw`); None: updates read
             none.
+        share: of a batch that is collected.
     """
 
     sample: Callable
-    draw: Callable[[jax.Array], pool.Draw] | None = None
+    draw: Callable[[jax.Array], pool.Draw] | None
+    share: float
 
 
 class Run(NamedTuple):
