@@ -137,7 +137,7 @@ def _run_phases(stop: StopRequest) -> bool:
     environments = env_flags.chosen()
     online_flags.check(environments)
     tasks = env_flags.make(environments)
-    data = _load_data(tasks, config, noise)
+    data = _load_data(tasks, config, noise, stop)
     evaluates = FLAGS.eval_interval > 0
     env_flags.check_data(environments[0], next(iter(tasks.values())), data, noise, evaluates)
     records = {
@@ -264,7 +264,7 @@ def _path(flag: str) -> Path:
         raise UserError(f"--{flag}: '{FLAGS[flag].value}': {error}") from error
 
 
-def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
+def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise, stop: StopRequest) -> Data:
     if FLAGS.dataset_path:
         path = _path('dataset_path')
         if not path.name:
@@ -277,8 +277,8 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise) -> Data:
             Path(FLAGS.dataset_dir).expanduser(),
             FLAGS.dataset_url,
             noise,
+            stop,
         )
-
     return assembly.load_data(path, val_path, tasks, config)
 
 

@@ -144,7 +144,9 @@ def test_what_a_maze_needs_is_its_way_in_the_time_there_is():
     assert measure.needed == pytest.approx(6.0)
 
 
-@pytest.mark.parametrize('name', [PUZZLE, 'antsoccer-arena-navigate-singletask-v0'])
+@pytest.mark.parametrize(
+    'name', [PUZZLE, 'antsoccer-arena-navigate-singletask-v0', 'my_envs_gridmaze-v0', 'cube-v0']
+)
 def test_families_that_neither_walk_nor_lift_have_no_measure(name):
     assert behaviour_measures.make(name, None) is None
 

@@ -1,6 +1,7 @@
 """Checkpoints: back to the bit, committed or not there, and nothing but data."""
 
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -140,6 +141,28 @@ def test_damage_is_named(copy, damage, message):
     damage(copy / '7')
     with pytest.raises(DamagedError, match=message):
         restore(copy)
+
+
+@pytest.mark.parametrize(
+    ('error', 'raised'),
+    [
+        (PermissionError(errno.EACCES, 'Permission denied'), 'cannot be read .Permission denied.'),
+        (OSError(errno.EMFILE, 'Too many open files'), 'cannot be read .Too many open files.'),
+        (MemoryError('no room'), 'no room'),
+        (jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: out of memory'), 'RESOURCE_EXHAUSTED'),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_system_lacks_is_no_damage(copy, monkeypatch, error, raised):
+    """Else a whole checkpoint would be set aside, or all of a run be given up."""
+
+    def verify(_):
+        raise error
+
+    monkeypatch.setattr(commits, 'verify', verify)
+    with pytest.raises((UserError, type(error)), match=raised) as caught:
+        restore(copy)
+    assert not isinstance(caught.value, DamagedError)
 
 
 FOREIGN = ('.DS_Store', '._7', '._.zarray', 'Thumbs.db', 'desktop.ini', '.nfs0000a1', 'notes.txt~')

@@ -585,7 +585,7 @@ def test_a_dead_process_is_a_user_error():
         pid = running._process.pid
         children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
-        with pytest.raises(UserError, match='evaluation process died') as caught:
+        with pytest.raises(UserError, match='a process of an environment died') as caught:
             evaluation.evaluate(controller, running, 2, KEY)
         assert '\n' not in str(caught.value)
 

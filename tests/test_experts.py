@@ -97,6 +97,20 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path, env, lear
     jax.tree.map(np.testing.assert_array_equal, whole.replay, resumed.replay)
 
 
+def test_a_damaged_checkpoint_of_an_expert_is_set_aside(tmp_path, env, learner, capfd):
+    learning = online.start(learner.init, env, 150, 5)
+    with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+        for step in (1, 2):
+            online.save(learning._replace(step=step), checkpoints)
+        (tmp_path / 'checkpoints/2/commit.json').write_text('{')
+        assert online.restore(learning, checkpoints).step == 1
+        assert checkpoints.steps() == {1}
+        assert 'damaged' in capfd.readouterr().err
+        (tmp_path / 'checkpoints/1/commit.json').write_text('{')
+        with pytest.raises(UserError, match='no checkpoint is whole'):
+            online.restore(learning, checkpoints)
+
+
 @pytest.mark.long
 def test_the_command_leaves_an_expert_and_how_well_it_walks(tmp_path):
     """One episode of learning after the random steps: it need not walk well."""

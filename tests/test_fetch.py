@@ -16,6 +16,8 @@ from tests.helpers import largest_file, random_arrays, unprivileged
 from utils.data import fetching
 from utils.environments import wrappers
 from utils.errors import UserError
+from utils.system import locks
+from utils.system.stopping import StoppedError, StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ['set-v0-val.npz', 'set-v0.npz']
@@ -232,6 +234,21 @@ def test_a_host_that(tmp_path, source, answer, message):
             fetching.locate('set-v0', tmp_path / 'new', host.url)
     assert f'{host.url}/set-v0.npz' in str(caught.value)
     assert visible(tmp_path / 'new') == []
+
+
+class Stopped(StopRequest):
+    def __call__(self):
+        return True
+
+
+def test_who_is_told_to_stop_waits_for_nobody_and_keeps_no_half(tmp_path, source):
+    with Host(source) as host, pytest.raises(StoppedError):
+        fetching.locate('set-v0', tmp_path / 'new', host.url, stop=Stopped())
+    assert visible(tmp_path / 'new') == []
+    taken = locks.take(tmp_path / 'new/.set-v0.lock')
+    with pytest.raises(StoppedError):
+        fetching.locate('set-v0', tmp_path / 'new', 'http://127.0.0.1:9', stop=Stopped())
+    taken.release()
 
 
 def test_a_full_disk_is_told_from_a_broken_network(tmp_path, source):

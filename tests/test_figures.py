@@ -243,6 +243,13 @@ def test_held_out_rows_have_nearly_all_of_their_return():
         np.testing.assert_array_equal(action, dataset.actions[row : row + 2].ravel())
 
 
+def test_without_discount_the_sum_up_to_the_cut_is_all_there_is():
+    arrays = arrays_with_cuts()
+    arrays['rewards'] = np.ones(1000)
+    data = calibration.held_out_at(datasets.build(arrays), np.array([998, 500]), 1, 1.0, 5.0)
+    np.testing.assert_array_equal(data.outcomes, [1.0, 499.0])
+
+
 @pytest.mark.parametrize(('discount', 'message'), [(0.999, 'no held-out'), (1.0, 'discount')])
 def test_returns_that_are_never_complete_are_refused(discount, message):
     dataset = datasets.build(arrays_with_cuts())

@@ -12,6 +12,7 @@ import pytest
 from utils.data import fetching
 from utils.errors import STOPPED, UserError
 from utils.system import locks
+from utils.system.stopping import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWERS = ['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL']
@@ -127,7 +128,7 @@ def test_a_process_whose_lease_is_lost_ends(tmp_path):
 
 @pytest.mark.parametrize('answer', ['ENOLCK'], indirect=True)
 def test_datasets_are_made_by_one_process_too(tmp_path, answer):
-    with fetching.lock('set-v0', tmp_path):
+    with fetching.lock('set-v0', tmp_path, StopRequest()):
         assert (tmp_path / '.set-v0.lock.lease').exists()
     assert not (tmp_path / '.set-v0.lock.lease').exists()
 

@@ -121,6 +121,17 @@ def test_a_run_of_an_older_version_goes_on_with_all_its_rows(tmp_path, capfd):
     assert capfd.readouterr().err == ''
 
 
+def test_the_best_step_is_of_evaluations_of_all_seeds(tmp_path):
+    """Returns are negative: a seed alone would have a greater sum than two."""
+    with RunLog(tmp_path, 0, None) as log:
+        for step, returns in ((100, (-200.0, -202.0)), (200, (-300.0, -90.0)), (300, (-150.0,))):
+            rows = [
+                dict(step=step, seed=seed, episode_return=of) for seed, of in enumerate(returns)
+            ]
+            log.write('eval', rows)
+        assert log.best_step() == 200
+
+
 def test_a_table_forgets_what_will_be_written_again(tmp_path):
     table = CsvTable(tmp_path / 'train.csv')
     table.append([dict(step=step, loss=0.0) for step in (5, 10, 15)])

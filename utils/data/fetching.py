@@ -14,6 +14,7 @@ from utils.environments import wrappers
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
 from utils.system import locks
+from utils.system.stopping import StoppedError, StopRequest
 
 DATASET_DIR = '~/.ogbench/data'
 DATASET_URL = 'https://rail.eecs.berkeley.edu/datasets/ogbench'
@@ -21,7 +22,11 @@ FETCH_TIMEOUT = 30.0  # seconds without a byte
 
 
 def locate(
-    name: str, dataset_dir: Path, url: str, noise: Noise = wrappers.NO_NOISE
+    name: str,
+    dataset_dir: Path,
+    url: str,
+    noise: Noise = wrappers.NO_NOISE,
+    stop: StopRequest | None = None,
 ) -> tuple[Path, Path]:
     """Returns the paths of a dataset's training and validation file, fetching what is missing.
 
@@ -37,8 +42,10 @@ def locate(
         dataset_dir: folder to look in and to fetch to.
         url: where NAME.npz is fetched from.
         noise: of the environment.
+        stop: asked while another process is waited for, and while data arrive; None: nobody.
 
     Raises:
+        StoppedError: `stop` said so.
         UserError: a file is missing and cannot be fetched, arrives damaged, or cannot be written.
     """
     folder = dataset_dir / noise.label
@@ -48,7 +55,7 @@ def locate(
     if has_training and has_held_out:
         return paths
     try:
-        _complete(name, paths, dataset_dir, url, noise)
+        _complete(name, paths, dataset_dir, url, noise, stop or StopRequest())
     except UserError as error:
         if not has_training:
             raise
@@ -57,46 +64,57 @@ def locate(
 
 
 def _complete(
-    name: str, paths: tuple[Path, Path], dataset_dir: Path, url: str, noise: Noise
+    name: str,
+    paths: tuple[Path, Path],
+    dataset_dir: Path,
+    url: str,
+    noise: Noise,
+    stop: StopRequest,
 ) -> None:
     if any(noise):
         settings = ' '.join(f'--{name}={value:g}' for name, value in noise._asdict().items())
         raise UserError(
-            f'dataset {name}: not in {paths[0].parent}; make it: python scripts/generate_data.py '
-            f'--dataset={name} --dataset_dir={dataset_dir} {settings}; or give another with '
-            '--dataset_path'
+            f'dataset {name}: not in {paths[0].parent}; give it with --dataset_path, or, if '
+            f'scripts/generate_data.py knows it, make it: {_generator(name, dataset_dir)} '
+            f'{settings}'
         )
-    with lock(name, dataset_dir):
+    with lock(name, dataset_dir, stop):
         for path in paths:
             if not path.exists():
-                _fetch(name, f'{url.rstrip("/")}/{path.name}', path)
+                _fetch(name, f'{url.rstrip("/")}/{path.name}', path, stop)
 
 
-def lock(name: str, dataset_dir: Path) -> contextlib.AbstractContextManager:
+def _generator(name: str, dataset_dir: Path) -> str:
+    return f'python scripts/generate_data.py --dataset={name} --dataset_dir={dataset_dir}'
+
+
+def lock(name: str, dataset_dir: Path, stop: StopRequest) -> contextlib.AbstractContextManager:
     """Makes the folder, waits for whoever is at work on a dataset in it, and keeps others out.
 
     Returns:
         A context manager that lets others in when it ends, or when the process dies.
 
     Raises:
+        StoppedError: `stop` said so meanwhile.
         UserError: the folder cannot be made or written to.
     """
+    stack = contextlib.ExitStack()
     try:
         dataset_dir.mkdir(parents=True, exist_ok=True)
-        taken = locks.take(dataset_dir / f'.{name}.lock')
-    except OSError as error:
+        stack.enter_context(locks.hold_in_turn(dataset_dir / f'.{name}.lock', stop))
+    except (OSError, UserError) as error:
         raise UserError(
-            f'{dataset_dir}: {name} is not there and cannot be put there ({error}); choose '
-            'another --dataset_dir'
+            f'{dataset_dir}: {name} is not there and cannot be put there '
+            f'({error.__cause__ or error}); choose another --dataset_dir'
         ) from error
-    stack = contextlib.ExitStack()
-    stack.callback(taken.release)
     return stack
 
 
-def _fetch(name: str, url: str, path: Path) -> None:
+def _fetch(name: str, url: str, path: Path, stop: StopRequest) -> None:
     with files.writing(path) as file:
         for piece in _download(name, url, path.parent):
+            if stop():
+                raise StoppedError
             file.write(piece)
         file.flush()
         npz.verify(Path(file.name), array_checks.AXES, f'{path.name}, as {url} sent it')
@@ -116,6 +134,6 @@ def _download(name: str, url: str, dataset_dir: Path) -> Iterator[bytes]:
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(
             f'dataset {name}: not in {dataset_dir} and not fetched from {url} '
-            f'({error or type(error).__name__}); copy the files there, or make them: python '
-            f'scripts/generate_data.py --dataset={name} --dataset_dir={dataset_dir}'
+            f'({error or type(error).__name__}); copy the files there, or, if '
+            f'scripts/generate_data.py knows them, make them: {_generator(name, dataset_dir)}'
         ) from error

@@ -236,8 +236,9 @@ def _death_as_user_error():
         yield
     except (EOFError, OSError) as error:
         raise UserError(
-            'an evaluation process died; what it said is above. If memory ran out, lower '
-            '--eval_episodes'
+            'a process of an environment died; what it said is above. If memory ran out, let '
+            'fewer play at a time: --eval_envs of main.py, --eval_episodes of a script, fewer '
+            '--seeds online'
         ) from error
 
 

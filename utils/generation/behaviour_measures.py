@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from utils.data.datasets import Dataset
+from utils.environments import sparse
 from utils.generation import behaviours
 from utils.rollouts.acting import IDLE, Act, Acts
 
@@ -55,9 +56,11 @@ def make(env_name: str, env: gymnasium.Env) -> Measure | None:
     Where a maze teleports, that counts as walked, and what is needed is the way without.
 
     Args:
-        env_name: of the singletask environment.
+        env_name: of any environment; only OGBench's singletask ones have a measure.
         env: that environment, reset.
     """
+    if not sparse.is_singletask(env_name):
+        return None
     family = env_name.split('-')[0]
     if family.endswith('maze'):
         maze = env.unwrapped

@@ -1,7 +1,7 @@
 """Makes OGBench datasets without a network: shards recorded in parallel, then merged.
 
-The bytes of the result depend on the dataset's name, the number of episodes, the seed and, where
-one walks, the expert; never on the number of workers or on interruptions.
+The bytes of the result depend on the dataset's name, the number of episodes, the seed, the noise
+and, where one walks, the expert; never on the number of workers or on interruptions.
 """
 
 import importlib.metadata
@@ -28,6 +28,7 @@ from utils.system.stopping import StoppedError, StopRequest
 SHARD_EPISODES = 10
 POLL_SECONDS = 1.0  # between looks at whether to stop
 VERSIONED = ('ogbench', 'mujoco', 'gymnasium', 'numpy')
+REMEDY = 'move it and the files that it tells of away, then repeat the command'
 
 
 def generate(
@@ -162,7 +163,8 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise UserError(
-            f'{provenance} is there but {missing[0]} is not; remove the .json and repeat'
+            f'{provenance} is there but {missing[0]} is not; move what there is of {dataset} away, '
+            'then repeat the command'
         )
     return record
 
@@ -179,13 +181,13 @@ def read_record(dataset_dir: Path, dataset: str) -> dict:
     record = _read_json(path)
     absent = {'files', 'plans', 'plan_successes'} - record.keys()
     if absent:
-        raise UserError(f'{path}: damaged, lacks {min(absent)}; remove it and repeat')
+        raise UserError(f'{path}: damaged, lacks {min(absent)}; {REMEDY}')
     return record
 
 
 def _plan_shards(shard_dir: Path, parameters: dict) -> list[Shard]:
     marker = shard_dir / 'parameters.json'
-    if marker.exists() and _read_json(marker) != parameters:
+    if marker.exists() and _read_json(marker, f'remove {shard_dir}') != parameters:
         raise UserError(
             f'{shard_dir} holds shards of other parameters; remove it or choose another '
             '--dataset_dir'
@@ -243,11 +245,11 @@ def _record_all(shards: list[Shard], workers: int, stop: StopRequest) -> dict[st
     return {split: [int(count) for count in counts[split]] for split in recording.SPLITS}
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path, remedy: str = REMEDY) -> dict:
     try:
         content = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise UserError(f'{path}: damaged ({error}); remove it and repeat') from error
+        raise UserError(f'{path}: damaged ({error}); {remedy}') from error
     if not isinstance(content, dict):
-        raise UserError(f'{path}: damaged, no record of a dataset; remove it and repeat')
+        raise UserError(f'{path}: damaged, no record of a dataset; {remedy}')
     return content

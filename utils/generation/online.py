@@ -1,5 +1,6 @@
 """Online training: one update for every step of an environment."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,9 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from utils.environments.envs import seed_everything
+from utils.errors import UserError
 from utils.generation import replay as replays
 from utils.generation.replay import Transitions
-from utils.storage.checkpoints import Checkpoints
+from utils.storage.checkpoints import Checkpoints, DamagedError
 
 # Apart from what else is drawn with the seed.
 EPISODE_STREAM, LEARN_STREAM = 2, 3
@@ -100,22 +102,32 @@ def save(learning: Learning, checkpoints: Checkpoints) -> None:
 
 
 def restore(fresh: Learning, checkpoints: Checkpoints) -> Learning:
-    """Returns what the newest checkpoint holds, or `fresh` where there is none.
+    """Returns what the newest whole checkpoint holds, or `fresh` where there is none.
+
+    Damaged ones are told and set aside.
 
     Args:
         fresh: from `start`; says what is expected.
-        checkpoints: to be read.
+        checkpoints: to be read and written to.
 
     Raises:
-        UserError: the checkpoint is damaged, or of another run.
+        UserError: all checkpoints are damaged, or one is of another run.
     """
-    step = max(checkpoints.steps(), default=None)
-    if step is None:
-        return fresh
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _arrays(fresh))
-    arrays, progress = checkpoints.restore(step, shapes)
-    columns = {name: np.array(column) for name, column in arrays['replay'].items()}
-    return Learning(arrays['state'], Transitions(**columns), step, progress['episode'])
+    for step in sorted(checkpoints.steps(), reverse=True):
+        try:
+            arrays, progress = checkpoints.restore(step, shapes)
+        except DamagedError as error:
+            print(f'warning: {error}', file=sys.stderr)
+            continue
+        checkpoints.forget_after(step)
+        columns = {name: np.array(column) for name, column in arrays['replay'].items()}
+        return Learning(arrays['state'], Transitions(**columns), step, progress['episode'])
+    if checkpoints.steps():
+        raise UserError(
+            f'{checkpoints.directory}: no checkpoint is whole; to begin anew, move it away'
+        )
+    return fresh
 
 
 def _arrays(learning: Learning) -> dict[str, Any]:

@@ -83,10 +83,11 @@ def returns_at(val: datasets.Dataset, config: ConfigDict, seed: int) -> tuple[He
     scale = config.chunk_length, config.discount, mean
     if config.discount < 1.0 and len(recorded_returns.nearly_complete(val, config.discount)):
         rng = np.random.default_rng(seed)
-        return calibration.held_out(val, *scale, rng, rows_each), recorded_returns.TAIL
-    near = np.arange(rows_each)
-    rows = np.concatenate([first + near[: val.ends[first] - first + 1] for first in firsts])
-    rows = np.intersect1d(rows, val.starts)
+        rows = calibration.held_out_rows(val, config.discount, rng, rows_each)
+    else:
+        near = np.arange(rows_each)
+        rows = np.concatenate([first + near[: val.ends[first] - first + 1] for first in firsts])
+        rows = np.intersect1d(rows, val.starts)
     hidden = recorded_returns.missing_weights(val, config.discount)[rows]
     return calibration.held_out_at(val, rows, *scale), float(hidden.mean())
 

@@ -46,15 +46,31 @@ def held_out(
     rng: np.random.Generator,
     rows_each: int = 20,
 ) -> HeldOut:
-    """Picks rows whose return is nearly complete.
+    """Returns what was recorded at `held_out_rows`; `mean_return` stands for what a cut has hidden.
+
+    Args:
+        dataset, discount, rng, rows_each: as for `held_out_rows`.
+        chunk_length: of the agent.
+        mean_return: what a missing rest is taken to be.
+
+    Raises:
+        UserError: see `held_out_rows`.
+    """
+    rows = held_out_rows(dataset, discount, rng, rows_each)
+    return held_out_at(dataset, rows, chunk_length, discount, mean_return)
+
+
+def held_out_rows(
+    dataset: Dataset, discount: float, rng: np.random.Generator, rows_each: int = 20
+) -> np.ndarray:
+    """Picks rows whose return is nearly complete, (n,).
 
     Trajectories are cut, so a return is taken far enough from the cut that what is missing weighs
-    `recorded_returns.TAIL` at most, and what is missing is filled in by the mean return.
+    `recorded_returns.TAIL` at most.
 
     Args:
         dataset: in host memory.
-        chunk_length, discount: of the agent.
-        mean_return: what a missing rest is taken to be.
+        discount: of the agent.
         rng: picks the rows.
         rows_each: rows of each trajectory.
 
@@ -70,21 +86,24 @@ def held_out(
             f'{recorded_returns.TAIL} of its weight (agent.discount={discount})'
         )
     ends = dataset.ends[complete]
-    rows = np.concatenate(
+    return np.concatenate(
         [
             rng.choice(complete[ends == end], min(rows_each, np.sum(ends == end)), replace=False)
             for end in np.unique(ends)
         ]
     )
-    return held_out_at(dataset, rows, chunk_length, discount, mean_return)
 
 
 def held_out_at(
     dataset: Dataset, rows: np.ndarray, chunk_length: int, discount: float, mean_return: float
 ) -> HeldOut:
-    """Returns what was recorded at (n,) rows; `mean_return` stands for what a cut has hidden."""
+    """Returns what was recorded at (n,) rows; `mean_return` stands for what a cut has hidden.
+
+    Without discount the sums up to the cut are all there is.
+    """
     outcomes = recorded_returns.rewards_to_go(dataset, discount)[rows]
-    outcomes += recorded_returns.missing_weights(dataset, discount)[rows] * mean_return
+    if discount < 1.0:
+        outcomes += recorded_returns.missing_weights(dataset, discount)[rows] * mean_return
     actions = chunks_at(dataset, rows, chunk_length)
     return HeldOut(dataset.observations[rows], actions, outcomes, dataset.ends[rows])
 

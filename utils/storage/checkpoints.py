@@ -6,6 +6,7 @@ missing there is no checkpoint, only the rest of an interrupted write or removal
 """
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -25,6 +26,9 @@ from utils.storage import commits
 from utils.storage.commits import Progress
 
 KEEP = 3
+NO_ROOM = 'RESOURCE_EXHAUSTED'
+# What says nothing about the content of a file.
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)
 
 
 class DamagedError(UserError):
@@ -132,7 +136,9 @@ class Checkpoints:
 
         Raises:
             DamagedError: its content is not what was written.
-            UserError: no such checkpoint, or it holds other arrays than expected.
+            UserError: no such checkpoint, it holds other arrays than expected, or the system does
+                not let it be read.
+            MemoryError, jax.errors.JaxRuntimeError: there is no room for it.
         """
         path = self.directory / str(step)
         if step not in self.steps():
@@ -149,7 +155,16 @@ class Checkpoints:
     def _damage_named(self, step: int) -> Iterator[None]:
         try:
             yield
+        except MemoryError:
+            raise
         except Exception as error:  # orbax itself raises nothing narrower over bad content
+            if isinstance(error, jax.errors.JaxRuntimeError) and NO_ROOM in str(error):
+                raise
+            if isinstance(error, OSError) and error.errno in UNREADABLE:
+                raise UserError(
+                    f'{self.directory / str(step)}: cannot be read ({error.strerror}); mend that, '
+                    'then repeat the command'
+                ) from error
             self._damaged.add(step)
             raise DamagedError(
                 f'{self.directory / str(step)}: damaged ({" ".join(str(error).split())[:200]}); '

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import tensorboardX
@@ -174,13 +175,16 @@ class RunLog:
     def best_step(self) -> int | None:
         """Returns the step of the evaluation with the highest mean success; the first of equals.
 
-        Returns stand in for success where that is not defined.
+        Returns stand in for success where that is not defined. An evaluation that was given up
+        lacks seeds, and counts for nothing.
         """
         scores: dict[int, list[float]] = {}
         for row in self._table('eval').read():
             score = row['success'] if 'success' in row else row['episode_return']
             scores.setdefault(int(row['step']), []).append(float(score))
-        return max(scores, key=lambda step: sum(scores[step]), default=None)
+        all_seeds = max(map(len, scores.values()), default=0)
+        means = {step: fmean(of) for step, of in scores.items() if len(of) == all_seeds}
+        return max(means, key=lambda step: means[step], default=None)
 
     def _write(self, name: str, rows: list[Row], conditions: Row) -> None:
         tags = [{key: row[key] for key in ('step', 'seed')} for row in rows]

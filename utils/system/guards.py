@@ -94,8 +94,7 @@ def memory_errors() -> Iterator[None]:
             raise
         raise UserError(
             f'out of memory ({one_line(error)}); train fewer --seeds or --tasks together, or lower '
-            '--agent.batch_size, --agent.hidden_dims or, if it came from an evaluation, '
-            '--agent.n_pi and --eval_episodes'
+            '--agent.batch_size, --agent.hidden_dims or, if it came from an evaluation, --eval_envs'
         ) from error
 
 
