@@ -53,7 +53,9 @@ SETTINGS |= dict(
     n_pi=N_PI,
     num_return_samples=at_inference(8, at_least(1), 'reward-to-go samples of each candidate'),
     flow_steps=FLOW_STEPS,
-    return_flow_steps=at_inference(10, at_least(1), 'steps of return samples; 1: a cheap mean'),
+    return_flow_steps=at_inference(
+        10, at_least(1), 'steps of return samples; one of Euler: a cheap mean'
+    ),
     return_noise=at_inference('random', one_of('random', 'quadrature'), 'of return samples'),
 )
 SHARED = ('policy',)

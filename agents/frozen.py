@@ -27,7 +27,8 @@ from utils.storage import checkpoints, runs
 from utils.training import pool, populations
 
 # What makes the net what it is, beside its widths; a run that uses it must have the same. Euler
-# steps and the precision of products are of whoever samples: the same velocity serves any.
+# steps are of whoever samples; products have the precision of `bc` in a pool, that of the run in
+# what it does.
 POLICY_SETTINGS = ('policy_layer_norm', 'chunk_length')
 # And those that its training reads.
 TRAINING_SETTINGS = (*POLICY_SETTINGS, 'matmul_precision', 'kernel_init', 'lr', 'batch_size')

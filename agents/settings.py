@@ -68,7 +68,11 @@ PHASES: Declared = dict(
         300_000, at_least(1), 'updates of a frozen base policy, where the run has to train it'
     ),
     policy_seed=Setting(0, at_least(0), 'seed of a frozen base policy'),
-    num_pool=Setting(32, at_least(1), 'candidates of a frozen base policy, drawn at every state'),
+    num_pool=Setting(
+        32,
+        at_least(1),
+        'candidates of a frozen base policy, drawn at every state if updates read any',
+    ),
 )
 
 

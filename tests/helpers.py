@@ -35,12 +35,16 @@ def small_config(name='evor', **changes):
 
 
 def small_agent(
-    name='evor', observation_dim=3, action_dim=2, return_mean=0.0, return_std=1.0, **changes
+    name='evor',
+    observation_dim=3,
+    action_dim=2,
+    return_mean=0.0,
+    return_std=1.0,
+    bounds=RETURN_BOUNDS,
+    **changes,
 ):
     """A tiny agent of a named config."""
-    spec = agents.Spec(
-        observation_dim, action_dim, ReturnScale(return_mean, return_std, *RETURN_BOUNDS)
-    )
+    spec = agents.Spec(observation_dim, action_dim, ReturnScale(return_mean, return_std, *bounds))
     return agents.create(small_config(name, **changes), spec)
 
 

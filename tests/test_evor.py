@@ -372,6 +372,13 @@ def test_settings_out_of_range_are_refused(changes, message):
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize('changes', [dict(discount=0.0), dict(num_atoms=2)], ids=str)
+def test_atoms_in_time_need_time_and_room(changes):
+    config = small_config(value_model='categorical', atom_steps=10, **changes)
+    with pytest.raises(UserError, match=r'^agent\.atom_steps: '):
+        agents.create(config, Spec(3, 2))
+
+
 def test_atoms_need_bounded_returns():
     """Without a discount returns have no bounds; the other models can do without."""
     spec = Spec(3, 2)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import logsumexp
 
+from utils.errors import UserError
 from utils.models import extraction
 
 # As it is used: within a compiled program.
@@ -141,6 +142,13 @@ def test_quadrature_knows_the_soft_value_of_a_gaussian(key):
     nodes, weights = extraction.return_noise(key, (1,), 16, 'quadrature')
     value = soft_value(-3.0 + 0.5 * nodes, weights, 0.8)
     np.testing.assert_allclose(value, [-3.0 + 0.25 / 1.6], rtol=1e-5)
+
+
+def test_more_nodes_than_there_are_weights_for_are_refused(key):
+    _, weights = extraction.return_noise(key, (), extraction.MAX_NODES, 'quadrature')
+    assert (weights >= np.finfo(np.float32).tiny).all()
+    with pytest.raises(UserError, match='quadrature; at most 50'):
+        extraction.return_noise(key, (), extraction.MAX_NODES + 1, 'quadrature')
 
 
 def test_one_quadrature_node_is_the_middle(key):

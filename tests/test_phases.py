@@ -106,11 +106,17 @@ def test_a_finished_run_of_bc_is_the_base_policy(trained, data_dir, tmp_path):  
     # Had it learned from other actions at the same observations, it would be another policy.
     path = run_of(tmp_path, config='bc') / 'config.json'
     record = json.loads(path.read_text())
-    record['contents']['actions'] += 1
-    path.write_text(json.dumps(record))
-    changes = '--agent.config_name=other', '--max_wall_time=0.001'
-    result = train_values(data_dir, tmp_path, *changes)
-    assert 'updates, goes to: ' in result.stdout
+    actions = record['contents']['actions']
+    # So would one that went on online be, whose updates are counted on.
+    others = (
+        dict(contents=record['contents'] | dict(actions=actions + 1)),
+        dict(online=dict(after=1, share=0.5)),
+    )
+    for other in others:
+        path.write_text(json.dumps(record | other))
+        changes = '--agent.config_name=other', '--max_wall_time=0.001'
+        result = train_values(data_dir, tmp_path, *changes)
+        assert 'updates, goes to: ' in result.stdout
 
 
 @pytest.mark.long

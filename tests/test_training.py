@@ -45,6 +45,14 @@ def test_where_chunks_are_cut_does_not_change_a_bit(dataset, evor):
     chex.assert_trees_all_equal(whole, parts)  # states and the sums of metrics
 
 
+@pytest.mark.parametrize('name', ['evor', 'qc1'])
+def test_undiscounted_returns_have_no_bounds_and_are_trained_on(dataset, name):
+    agent = small_agent(name, discount=1.0, bounds=(-np.inf, np.inf))
+    _, window = train(make_chunk(agent), agent, dataset, [0], [2])
+    assert not window.bad_state.any()
+    assert not window.bad_update.any()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize('batch_seeds', [False, True])
 def test_three_seeds_together_equal_three_separate_runs(dataset, batch_seeds):

@@ -8,6 +8,7 @@ with and on, so that another task, agent or seed does not train it again. So is 
 
 import hashlib
 import json
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,8 @@ def _is_trained(directory: Path, record: dict[str, Any], data: Data) -> bool:
         and found['agent'].keys() >= {*frozen.TRAINING_SETTINGS}
         and _identity(found) == _identity(record)
         and _same_actions(found, directory, data)
+        # Updates online are counted on, and imitate what the policy itself did.
+        and record['offline_steps'] <= found.get('online', {}).get('after', math.inf)
     )
     if not same or not (directory / 'checkpoints').is_dir():
         return False

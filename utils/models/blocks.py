@@ -2,7 +2,8 @@
 
 A layer's output for a hundred thousand rows is read and written in main memory, once for every
 product, activation and normalisation; that of a block stays in the cache. It also bounds the memory
-of `act`, whatever the numbers of observations, candidates and samples.
+of `act` on many observations, whatever the numbers of candidates and samples. What maps `act` over
+observations by itself, as evaluations do (`utils/rollouts/acting.py`), is bounded by its own batch.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from utils.errors import UserError
 from utils.models import draws
+
+# Of a quadrature: float32 has no normal number for the outer weights of more nodes.
+MAX_NODES = 50
 
 
 class Noise(NamedTuple):
@@ -34,10 +38,18 @@ def return_noise(key: jax.Array, batch_shape: tuple[int, ...], num: int, kind: s
 
     Returns:
         Noise with `z_0` of shape (*batch_shape, num).
+
+    Raises:
+        UserError: more nodes than float32 has weights for.
     """
     if kind == 'random':
         z_0 = draws.draw_each(key, num, lambda own: jax.random.normal(own, batch_shape), axis=-1)
         return Noise(z_0, jnp.full((num,), 1.0 / num))
+    if num > MAX_NODES:
+        raise UserError(
+            f'agent.num_return_samples, agent.backup_return_samples: {num} with '
+            f'agent.return_noise=quadrature; at most {MAX_NODES}, or take return_noise=random'
+        )
     nodes, weights = np.polynomial.hermite_e.hermegauss(num)
     noise = jnp.broadcast_to(jnp.asarray(nodes, jnp.float32), (*batch_shape, num))
     return Noise(noise, jnp.asarray(weights / weights.sum(), jnp.float32))

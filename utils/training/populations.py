@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from utils.data.collected import Collected
 from utils.data.datasets import Dataset
+from utils.models.returns import ReturnMap
 from utils.training import parallel
 
 State = Any
@@ -158,5 +159,11 @@ def _watch(window: Window, metrics: Metrics, update: jax.Array) -> Window:
 
 
 def _is_finite(state: State) -> jax.Array:
-    floating = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    """Whether all that is trained is; returns may be without bounds, as they are undiscounted."""
+
+    def is_map(node: Any) -> bool:
+        return isinstance(node, ReturnMap)
+
+    trained = [leaf for leaf in jax.tree.leaves(state, is_leaf=is_map) if not is_map(leaf)]
+    floating = [leaf for leaf in trained if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in floating]).all()

@@ -68,6 +68,11 @@ def check(config: ConfigDict) -> None:
         raise UserError(
             'agent.value_model: categorical needs bounded returns, which agent.discount=1 has not'
         )
+    if config.atom_steps and (config.discount == 0.0 or config.num_atoms < 3):
+        raise UserError(
+            'agent.atom_steps: atoms in time need agent.discount above 0 and agent.num_atoms of at '
+            'least 3: one for never, one for now and one between'
+        )
 
 
 def create(config: ConfigDict, observation_dim: int, chunk_dim: int) -> ValueModel:

@@ -108,8 +108,11 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Flow-based temporal difference; see `ValueModel.loss`.
 
-    A share `config.mean_share` of the batch is trained at t = 0, where the field is the mean
-    return: there it is read in one step, and uniform times hardly ever come near it.
+    A share `config.mean_share` of the batch is trained at t = 0, where it learns what one step
+    reads, the mean return minus z_0; uniform times hardly ever come near it. With
+    `td_target='coupled'` the field just after t = 0 is another one: noise and return go down the
+    chain together. Readings of several Euler steps take their first one by the mean, and are a
+    little narrower than the distribution.
     """
     noise_key, time_key = jax.random.split(key)
     size = batch.rewards.shape[0]
