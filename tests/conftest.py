@@ -31,8 +31,13 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='-1',
     )
 
+import hypothesis
 import jax
 import pytest
+
+# The same examples every time, however slow the machine; nothing is left in the repository.
+hypothesis.settings.register_profile('same', deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile('same')
 
 # A (batch,) array against a (batch, 1) array is an error here, not a (batch, batch) array.
 jax.config.update('jax_numpy_rank_promotion', 'raise')

@@ -1,5 +1,6 @@
 """What the benches count and score, against numbers known by hand or by other means."""
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from scipy import integrate, stats
 
 from benchmarks import phase_tables, profiles, reports, scores, value_training
 from tests import recompute
+from tests.run_folders import append_evaluation, write_run
 from utils.errors import UserError
 from utils.jobs import flops
 from utils.models import calibration
@@ -119,28 +121,38 @@ def test_quantiles_of_a_weighted_distribution():
 
 
 def test_scores_take_the_last_evaluation_of_every_seed(tmp_path):
-    for seed, final in ((0, 0.5), (1, 1.0)):
-        folder = tmp_path / 'qc1' / f'seeds_{seed}'
-        folder.mkdir(parents=True)
-        rows = [
-            dict(step=step, seed=seed, success=success, episodes=10)
-            for step, success in ((100, 0.1), (200, final))
-        ]
-        CsvTable(folder / 'eval.csv').append(rows)
-    row = scores.success(tmp_path / 'qc1')
+    folder = write_evaluated(tmp_path, {0: {100: 0.1, 200: 0.5}, 1: {100: 0.1, 200: 1.0}})
+    row = scores.success(folder)
     assert (row['success'], row['episodes'], row['updates']) == (0.75, 20, 200)
     assert row['seeds'] == '0.50 1.00'
     # Two seeds say nothing of a third: 12.7 standard errors of 0.25 to each side.
     assert (row['success_low'], row['success_high']) == (0.0, 1.0)
 
 
+def write_evaluated(save_dir, rates, **changes):
+    """Writes a run for every seed, with these rates of ten episodes by step; returns the folder."""
+    for seed, by_step in rates.items():
+        directory = write_run(save_dir, seeds=(seed,), evaluated=())
+        record = json.loads((directory / 'config.json').read_text())
+        (directory / 'config.json').write_text(json.dumps(record | changes))
+        for step, rate in by_step.items():
+            append_evaluation(directory, dict(step=step, seed=seed), np.arange(10) < 10 * rate)
+    return directory.parent
+
+
 def test_seeds_that_stopped_at_different_updates_are_not_averaged(tmp_path):
-    for seed, step in ((0, 10_000), (1, 5_000)):
-        folder = tmp_path / f'qc1/seeds_{seed}'
-        folder.mkdir(parents=True)
-        CsvTable(folder / 'eval.csv').append([dict(step=step, seed=seed, success=0.5, episodes=2)])
+    folder = write_evaluated(tmp_path, {0: {10_000: 0.5}, 1: {5_000: 0.5}})
     with pytest.raises(UserError, match='are of 5000 to 10000 updates'):
-        scores.success(tmp_path / 'qc1')
+        scores.success(folder)
+
+
+def test_scores_are_of_one_experiment_without_what_came_online(tmp_path):
+    online = dict(online=dict(after=100, share=0.5))
+    folder = write_evaluated(tmp_path, {0: {100: 0.2, 200: 1.0}}, **online)
+    assert (scores.success(folder)['success'], scores.success(folder)['updates']) == (0.2, 100)
+    write_evaluated(tmp_path, {1: {100: 0.2}}, action_noise=0.2)
+    with pytest.raises(UserError, match='have one name, but action_noise is 0.0 there and 0.2'):
+        scores.success(folder)
 
 
 def test_the_committed_comparison_has_the_intervals_of_its_seeds():

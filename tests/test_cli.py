@@ -216,17 +216,19 @@ def test_a_finished_run_started_again_says_so(data_dir, trained):
 
 @pytest.mark.long
 def test_a_trained_run_is_evaluated_at_other_settings(trained):
-    directory = f'--run={trained}'
+    directory, names = f'--run={trained}', ('inference.csv', 'inference_episodes.csv')
+    # Of other tests.
+    before = [len(table(trained / name)) if (trained / name).exists() else 0 for name in names]
     result = run(
         'scripts/evaluate.py', directory, '--n_pi=1,3', '--tau_q=0,0.1', '--eval_episodes=1'
     )
     assert result.returncode == 0, result.stderr
-    rows = table(trained / 'inference.csv')
+    rows = table(trained / 'inference.csv')[before[0] :]
     assert [(row['n_pi'], row['tau_q'], row['seed']) for row in rows] == [
         (n_pi, tau_q, seed) for seed in '01' for n_pi in '13' for tau_q in ('0.0', '0.1')
     ]
     assert result.stdout.count('success') == 8
-    assert len(table(trained / 'inference_episodes.csv')) == 8
+    assert len(table(trained / 'inference_episodes.csv')) == before[1] + 8
     # What training recorded is told in the same columns, and the trained settings are those.
     in_training = table(trained / 'eval.csv')[-1]
     assert [*in_training] == [*rows[0]]

@@ -51,10 +51,9 @@ def test_every_named_config_builds_an_agent_that_acts(name):
     assert decision.actions.shape == (7, config.chunk_length, 2)
 
 
-@pytest.mark.parametrize('name', list(configs.CONFIGS))
-def test_a_config_takes_no_setting_that_it_does_not_have(name):
+def test_a_config_takes_no_setting_that_it_does_not_have():
     with pytest.raises((AttributeError, KeyError)):
-        configs.get_config(name).no_such_setting = 1
+        configs.get_config('evor').no_such_setting = 1
 
 
 def test_every_agent_has_a_config():

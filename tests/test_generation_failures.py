@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -127,10 +128,13 @@ def test_a_command_that_is_told_to_stop_leaves_no_worker(tmp_path):
     )
     told = ''
     while 'episode/s' not in told:  # the bar is there once the workers are
-        told += process.stderr.read(1)
-    parent = psutil.Process(process.pid)
+        piece = process.stderr.read(1)
+        assert piece, told
+        told += piece
+    parent, deadline = psutil.Process(process.pid), time.monotonic() + 60
     while len(workers := parent.children(recursive=True)) < 3:  # two, and their resource tracker
         assert process.poll() is None
+        assert time.monotonic() < deadline
     process.terminate()
     told = process.stderr.read()
     assert process.wait() == 75

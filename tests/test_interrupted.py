@@ -47,6 +47,7 @@ def test_a_run_killed_stopped_and_disturbed_equals_one_that_was_not(data_dir, tm
 
     process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
     wait_for('checkpoint', process, save_dir, 0.0)
+    assert process.poll() is None
     process.send_signal(signal.SIGSTOP)  # it holds still while another tries one of its tasks
     others = [item for item in arguments if not item.startswith(('--tasks', '--env_name'))]
     others.append(f'--env_name={ENV.format(2)}')

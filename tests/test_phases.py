@@ -161,7 +161,8 @@ def test_tasks_together_learn_what_they_learn_alone(trained, data_dir, tmp_path)
 @pytest.mark.usefixtures('optimised')
 def test_a_run_stopped_in_every_phase_equals_one_that_was_not(data_dir, tmp_path):  # noqa: F811
     steps = '--agent.policy_steps=3000'
-    tiny = (CONFIG, *POLICY, *VALUES, steps, '--max_wait=0.1')
+    values = '--offline_steps=3000', '--log_interval=500', '--save_interval=1000'
+    tiny = (CONFIG, *POLICY, *VALUES, steps, *values, '--max_wait=0.1')
     whole = train_values(data_dir, tmp_path / 'whole', tiny=tiny)
     assert whole.returncode == 0, whole.stderr
     arguments = [*whole.args, f'--save_dir={tmp_path / "parts"}']
@@ -181,11 +182,11 @@ def test_a_run_stopped_in_every_phase_equals_one_that_was_not(data_dir, tmp_path
     assert stop_in(b'base policy:   ') == 75
     assert base_policy_of(tmp_path / 'parts').joinpath('checkpoints').is_dir()
     assert not run_of(tmp_path / 'parts').exists()
-    stop_in(b'pool:')
-    stop_in(b'qc5_pool:')
+    assert stop_in(b'pool:') == 75
+    assert stop_in(b'qc5_pool:') == 75
     assert subprocess.run(arguments, cwd=ROOT, capture_output=True, check=False).returncode == 0
     folders = tmp_path / 'whole', tmp_path / 'parts'
-    assert_equal_runs(*(run_of(folder) for folder in folders), 12, ('train',))
+    assert_equal_runs(*(run_of(folder) for folder in folders), 3000, ('train',))
     assert_equal_runs(*(base_policy_of(folder) for folder in folders), 3000, ())
     pools = [base_policy_of(folder) / 'pool/train_4_by_2_steps.npy' for folder in folders]
     assert pools[0].read_bytes() == pools[1].read_bytes()

@@ -184,33 +184,59 @@ def write_foreign_files(folder, monkeypatch):
     foreign_files.write_arrays(folder / 'arrays.npz', given)
 
 
-SOURCES = [ROOT / 'main.py', *ROOT.glob('scripts/*.py'), *ROOT.glob('benchmarks/*.py')]
-SOURCES += ROOT.glob('utils/jobs/*.py')
-SOURCE = '\n'.join(path.read_text() for path in SOURCES)
+JOBS = {path.stem: path.read_text() for path in ROOT.glob('utils/jobs/*.py')}
 NAMED = {'agent': configs.CONFIGS, 'suite': configs.SUITES}
 SETTINGS = {key for name in configs.CONFIGS for key in configs.get_config(name)}
+
+
+def source_of(script):
+    """The text of a script and of the modules of jobs that it imports: where its flags are."""
+    found, new = {}, {script: (ROOT / script).read_text()}
+    while new:
+        found |= new
+        new = {
+            name: text
+            for name, text in JOBS.items()
+            if name not in found and any(re.search(rf'\b{name}\b', own) for own in new.values())
+        }
+    return '\n'.join(found.values())
 
 
 def unknown(command):
     """What a command names that is not here: its script, flags, settings, a config, a suite."""
     words = shlex.split(command.partition('python ')[2])
     script = f'{words[1].replace(".", "/")}.py' if words[0] == '-m' else words[0]
-    missing = [] if (ROOT / script).is_file() or script in SAVED else [script]
+    if not (ROOT / script).is_file():
+        return [] if script in SAVED else [script]
+    source, missing = source_of(script), []
     for word in words[1:]:
         flag, _, value = word.removeprefix('--').removeprefix('no').partition('=')
         if not word.startswith('--') or not flag:
             continue
-        if flag in NAMED:
+        if '$' in value:
+            found = True  # the loop that sets it is not read
+        elif flag in NAMED:
             found = value.removeprefix('configs.py:') in NAMED[flag]
         elif flag.startswith('agent.'):
             found = flag.removeprefix('agent.') in SETTINGS
         else:
-            found = f"'{flag}'" in SOURCE or flag in SETTINGS  # of inference, in lists
+            of_inference = 'setting_flags' in source and flag in SETTINGS  # in lists
+            found = f"'{flag}'" in source or of_inference
         missing += [] if found else [word]
     return missing
 
 
-@pytest.mark.parametrize('command', [command for command in COMMANDS if command not in MAKE])
+# Also of pages whose commands nobody runs here: loops, GPUs, hours.
+EVERYWHERE = dict.fromkeys(
+    command.strip()
+    for page in [ROOT / 'README.md', *ROOT.glob('docs/**/*.md')]
+    if page.name != 'adding-an-agent.md'  # a test of its own adds that agent
+    for line in commands_of(page.read_text())
+    for command in re.findall(r'python [^;|&>]*', line)
+)
+
+
+@pytest.mark.parametrize('command', EVERYWHERE)
 def test_what_a_command_names_is_there(command):
     assert unknown(command) == []
 
@@ -222,6 +248,7 @@ def test_what_a_command_names_is_there(command):
         'python main.py --agent=configs.py:evr',
         'python main.py --agent=configs.py:evor --agent.tau_x=1',
         'python main.py --offline_stepz=3',
+        'python main.py --workers=8',
         'python scripts/sweep.py --suite=paper26',
     ],
 )

@@ -228,7 +228,8 @@ def _final(run: Run, seed: int, step: int) -> list[Evaluation]:
     return [max(reversed(rows), key=lambda row: row.episodes)] if rows else []
 
 
-def _noise(run: Run) -> dict[str, Any]:
+def noise(run: Run) -> dict[str, Any]:
+    """Returns the noise of a run's environment, as flags name it."""
     return wrappers.recorded_noise(run.record)._asdict()
 
 
@@ -291,4 +292,4 @@ def settings(run: Run) -> dict[str, Any]:
 
 def _settings(result: Result) -> dict[str, Any]:
     updates = {} if result.score is None else dict(updates=result.step)
-    return settings(result.run) | _noise(result.run) | updates
+    return settings(result.run) | noise(result.run) | updates

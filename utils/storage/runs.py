@@ -100,7 +100,8 @@ def check_records(records: dict[Path, dict[str, Any]], without: Iterable[str] = 
         if differing:
             raise UserError(
                 f'{directory} holds a run of another configuration; these differ: '
-                f'{", ".join(differing)}. Choose another --save_dir'
+                f'{", ".join(differing)}. Choose another --save_dir, or another name by '
+                '--agent.config_name'
             )
 
 
