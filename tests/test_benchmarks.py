@@ -151,7 +151,7 @@ def test_scores_are_of_one_experiment_without_what_came_online(tmp_path):
     folder = write_evaluated(tmp_path, {0: {100: 0.2, 200: 1.0}}, **online)
     assert (scores.success(folder)['success'], scores.success(folder)['updates']) == (0.2, 100)
     write_evaluated(tmp_path, {1: {100: 0.2}}, action_noise=0.2)
-    with pytest.raises(UserError, match='have one name, but action_noise is 0.0 there and 0.2'):
+    with pytest.raises(UserError, match=r'but action_noise is .* there and'):
         scores.success(folder)
 
 
