@@ -429,7 +429,7 @@ def test_candidates_of_new_states_are_drawn_as_they_come(trained, data_dir, tmp_
     collected = ocp.PyTreeCheckpointer().restore(one / 'collected/24/default')
     observations, candidates = (collected['data'][name] for name in ('observations', 'candidates'))
     policy = frozen.load(base, small_config('qc5_pool', chunk_length=2, hidden_dims=(8,)), 2, 2)
-    key = jax.random.fold_in(populations.stream(0, populations.COLLECT_STREAM), 1)
+    key = populations.stream(0, populations.CANDIDATE_STREAM)
     draw = policy.draw(key, 4, 2)
     assert len(observations) == 13
     for row in range(13):

@@ -68,7 +68,8 @@ class Collector:
         self._keys = populations.streams(run.seeds, populations.COLLECT_STREAM)
         self._draws = None
         if run.online.draw is not None:
-            self._draws = [run.online.draw(jax.random.fold_in(key, 1)) for key in self._keys]
+            keys = populations.streams(run.seeds, populations.CANDIDATE_STREAM)
+            self._draws = [run.online.draw(key) for key in keys]
         self._act = _compiled_act(run)
         # Counters of a checkpoint are arrays of JAX.
         self.collected = Collected(collected.data, *map(np.asarray, collected[1:]))

@@ -20,6 +20,7 @@ Sampler = Callable[[Dataset, jax.Array], Any]
 
 # What a member's seed key is folded with, so that no two streams of a run meet.
 INIT_STREAM, TRAIN_STREAM, EVAL_STREAM, DIAGNOSE_STREAM, POOL_STREAM, COLLECT_STREAM = range(6)
+CANDIDATE_STREAM = 6  # of states that are collected
 
 
 @struct.dataclass
