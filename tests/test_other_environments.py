@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import toy_envs
+from tests.commands import run_here
 from tests.helpers import random_arrays, small_config
 from utils.data import datasets
 from utils.environments import descriptions, envs, wrappers
@@ -295,6 +297,23 @@ def test_what_was_trained_without_an_environment_plays_where_one_is_named(
         assert result.returncode == 2
         assert told in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.long
+def test_an_episode_is_drawn_by_a_command(played, folder, monkeypatch):
+    """Where something draws; here nobody asks MuJoCo."""
+    monkeypatch.setattr(subprocess, 'run', lambda *_, **__: SimpleNamespace(returncode=0))
+    monkeypatch.syspath_prepend(ROOT)
+    out = folder / 'drawn'
+    result = run_here('scripts/record_episode.py', f'--run={played}', f'--out={out}')
+    assert result.returncode == 0, result.stderr
+    [row] = table(out / 'videos.csv')
+    assert (row['config'], row['seed'], row['episode']) == ('bc', '0', '0')
+    with Image.open(out / row['file']) as animation:
+        assert animation.n_frames > 1
+    assert (out / row['file']).with_suffix('.png').exists()
+    again = run_here('scripts/record_episode.py', f'--run={played}', f'--out={out}')
+    assert (again.returncode, 'exists already' in again.stderr) == (2, True)
 
 
 @pytest.mark.long

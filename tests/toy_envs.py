@@ -1,5 +1,7 @@
 """Small Gymnasium environments: one that is fit for training, and some that are not."""
 
+from typing import ClassVar
+
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
@@ -13,11 +15,14 @@ FLAT, PUSH = Box(-10.0, 10.0, (2,), np.float32), Box(-2.0, 2.0, (1,), np.float32
 class Point(gymnasium.Env):
     """A point on a line that is pushed; it is to be brought to 0.
 
-    `fall` is how far from 0 an episode ends by reward.
+    `fall` is how far from 0 an episode ends by reward. A picture is as bright as it is far.
     """
 
-    def __init__(self, fall=np.inf, observation_space=FLAT, action_space=PUSH):
+    metadata: ClassVar = dict(render_modes=['rgb_array'])
+
+    def __init__(self, fall=np.inf, observation_space=FLAT, action_space=PUSH, render_mode=None):
         self.observation_space, self.action_space = observation_space, action_space
+        self.render_mode = render_mode
         self._fall, self._state = fall, np.zeros(2)
 
     def reset(self, *, seed=None, options=None):
@@ -33,6 +38,9 @@ class Point(gymnasium.Env):
         info = dict(is_success=abs(self._state[0]) < 0.5, pushed=float(action[0]))
         fell = bool(abs(self._state[0]) > self._fall)
         return np.float32(self._state), reward, fell, False, info
+
+    def render(self):
+        return np.full((16, 16, 3), min(255, int(99 * abs(self._state[0]))), np.uint8)
 
 
 SPACES = dict(
