@@ -13,6 +13,7 @@ import pytest
 
 import configs
 from tests import foreign_files
+from utils.storage.metrics import CsvTable
 
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a newcomer reads them: later pages use what commands before have made.
@@ -143,6 +144,23 @@ def folder(tmp_path_factory):
 
 def test_the_readme_is_short():
     assert len(TEXTS['README.md'].splitlines()) <= 150
+
+
+@pytest.mark.parametrize('name', ['qc5_pool', 'evor5_pool_c51'])
+def test_the_table_of_cube_double_is_of_the_committed_rows(name):
+    [line] = [line for line in TEXTS['README.md'].splitlines() if line.startswith(f'| `{name}` (')]
+    *cells, mean = (cell.strip() for cell in line.split('|')[2:-1])
+    rates = []
+    for task, cell in enumerate(cells, start=1):
+        folder = ROOT / f'results/tasks25/cube-double-play-singletask-task{task}-v0/{name}/seeds_0'
+        *_, row = CsvTable(folder / 'eval.csv').read()
+        rate, low, high = (
+            100 * float(row[key]) for key in ('success', 'success_low', 'success_high')
+        )
+        assert cell == f'{rate:.1f} [{low:.1f}, {high:.1f}]'
+        rates.append(rate)
+    assert len(rates) == 5
+    assert mean == f'{sum(rates) / 5:.1f}'
 
 
 @pytest.mark.parametrize(
