@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from tests import recompute
 from tests.report_page import follow, rows_of
@@ -69,20 +70,41 @@ def check_aggregates(row):
         assert environment_of(directory) in row['tasks'].text
     checked = {'mean', 'interquartile mean', 'seeds', 'tasks'}
     for column in row:
-        if column.startswith('better than ') and row[column].text not in ('', '—'):
-            cited, other = rows_of(row[column].source), column.removeprefix('better than ')
-            one, two = (
-                recompute.scores_of({k: v for k, v in cited.items() if config_of(k) == name})
-                for name in (config, other)
-            )
+        if row[column].text in ('', '—'):
+            continue
+        if column.startswith('better than '):
+            one, two = sides(row[column], config)
             better = recompute.printed(recompute.better, one, two, scale=1, digits=2)
             assert row[column].text == better
             checked.add(column)
-        if column.startswith('difference from ') and row[column].text not in ('', '—'):
+        elif column.endswith(', over seeds'):
+            assert row[column].text == over_seeds(*sides(row[column], config))
+            checked.add(column)
+        elif column.startswith('difference from '):
             found = differences(rows_of(row[column].source), config)
             assert row[column].text == recompute.printed(recompute.mean_of_means, found)
             checked.add(column)
     return checked
+
+
+def sides(cell, config):
+    """Scores per task that a cell cites, of a config and of the other one."""
+    mine, theirs = {}, {}
+    for directory, cited in rows_of(cell.source).items():
+        side = mine if config_of(directory) == config else theirs
+        side[directory] = cited
+    return recompute.scores_of(mine), recompute.scores_of(theirs)
+
+
+def over_seeds(one, two):
+    """The difference of means, with SciPy's interval of Welch where there is one task."""
+    point = 100 * (recompute.mean_of_means(one) - recompute.mean_of_means(two))
+    if min(map(len, [*one, *two])) < 2:
+        return f'{point:.1f}'
+    assert len(one) == 1
+    test = stats.ttest_ind(100 * one[0], 100 * two[0], equal_var=False)
+    low, high = test.confidence_interval()
+    return f'{point:.1f} [{low:.1f}, {high:.1f}]'
 
 
 def environment_of(directory):
