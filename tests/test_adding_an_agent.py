@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / 'docs/adding-an-agent.md').read_text()
-COPIED = 'agents', 'utils', 'scripts', 'tests', 'configs.py', 'main.py'
+COPIED = 'agents', 'utils', 'scripts', 'tests', 'docs', 'configs.py', 'main.py', 'pyproject.toml'
 SMALL = {
     'main.py': [
         '--dataset_dir=data',
@@ -53,26 +53,41 @@ def folder(tmp_path_factory):
     agent, registered = blocks('python')
     (path / 'agents/one_step.py').write_text(agent)
     replace_line(path / 'agents/__init__.py', registered.strip())
+    script, _, page = blocks('bash')[0].split()[1:]
+    (path / page).write_text(python(path, script))
     data = '--dataset=pointmaze-medium-navigate-v0', '--episodes=1', '--workers=1'
     python(path, 'scripts/generate_data.py', *data, '--dataset_dir=data')
     return path
 
 
 def test_the_agent_is_short():
-    assert len(blocks('python')[0].splitlines()) <= 60
+    length = len(blocks('python')[0].splitlines())
+    assert f'a working agent in {length} lines' in (ROOT / 'README.md').read_text()
+    assert length <= 75
+
+
+@pytest.mark.parametrize('check', [['check'], ['format', '--check']])
+def test_the_agent_passes_the_checks_of_style(check):
+    named = '--no-cache', '--stdin-filename=agents/one_step.py', '-'
+    command = [sys.executable, '-m', 'ruff', *check, *named]
+    agent = blocks('python')[0]
+    result = subprocess.run(
+        command, cwd=ROOT, input=agent, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.long
 def test_what_all_agents_have_in_common_is_tested_for_it(folder):
     """Its name in the registry is all that the tests of every agent need."""
-    contracts = 'tests/test_baselines.py', 'tests/test_configs.py', '-k', 'one_step'
+    contracts = 'tests/test_baselines.py', 'tests/test_configs.py', '-k', 'one_step or page'
     output = python(folder, '-m', 'pytest', *contracts, '-p', 'no:cacheprovider')
     assert int(re.search(r'(\d+) passed', output)[1]) >= 10
 
 
 @pytest.mark.long
 def test_its_commands_run(folder):
-    train, evaluate = (line.split()[1:] for line in blocks('bash')[0].splitlines())
+    _, train, evaluate = (line.split()[1:] for line in blocks('bash')[1].splitlines())
     python(folder, *train, *SMALL[train[0]])
     output = python(folder, *evaluate, *SMALL[evaluate[0]])
     assert re.search(r'n_pi 32 .*success', output)
@@ -81,7 +96,7 @@ def test_its_commands_run(folder):
 @pytest.mark.long
 def test_what_is_called_otherwise_is_evaluated_too(folder):
     """Scripts know a run's settings by its agent, not by the name of its config."""
-    train, evaluate = (line.split()[1:] for line in blocks('bash')[0].splitlines())
+    _, train, evaluate = (line.split()[1:] for line in blocks('bash')[1].splitlines())
     python(folder, *train, *SMALL[train[0]], '--agent.config_name=mine')
     mine = [argument.replace('/one_step/', '/mine/') for argument in evaluate]
     python(folder, *mine, *SMALL[evaluate[0]])
