@@ -96,7 +96,7 @@ CONFIGS: dict[str, Callable[[], ConfigDict]] = {
     'iql_cube': partial(iql, alpha=1.0),  # cube-single
     'iql_cube_double': partial(iql, alpha=0.3),
     # Values learned on candidates of a frozen base policy, with the best of eight in the backup.
-    # The value model is all that differs.
+    # The value model differs, and whose nets pick in the backup (`backup_picker`).
     'qc5_pool': partial(qc, **POOL, chunk_length=5),
     'evor5_pool': partial(evor, **EVOR_POOL | POOL_FLOW),
     'evor5_pool_c51': partial(evor, **EVOR_POOL, value_model='categorical'),
