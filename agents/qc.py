@@ -27,7 +27,7 @@ from utils.models.train_state import Params, TrainState
 
 Metrics = dict[str, jax.Array]
 
-# Returns are standardised as EVOR's are, so that the two differ in the value model alone; as
+# Returns are standardised as EVOR's are, so that this is no difference between the two; as
 # released they are not.
 SETTINGS: Declared = COMMON | PHASES
 SETTINGS |= dict(
