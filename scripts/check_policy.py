@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import _path  # noqa: F401
+import jax
 import numpy as np
 from absl import flags
 
@@ -55,7 +56,8 @@ def main(_: list[str]) -> None:
     environment = descriptions.recorded(record, directory / runs.RECORD)
     agent, population, step = restore(directory, record, environment, FLAGS.step)
     grid = [_alone(agent, record, steps) for steps in _flow_steps(record)]
-    val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
+    val, _ = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
+    val = jax.device_put(val)
     table = CsvTable(directory / 'base_policy.csv')
     with contextlib.ExitStack() as stack:
         play = _player(directory, record, environment, agent, val, stack)

@@ -46,7 +46,8 @@ def main(_: list[str]) -> None:
         raise UserError(f'--run: {name} values no candidates; choose a run of another')
     agent = agent._replace(act=jax.jit(agent.act))  # once for all seeds
     others = _others(directory, record, environment, population, step)
-    val = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
+    val, _ = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
+    val = jax.device_put(val)
     for index, seed in enumerate(record['seeds']):
         state = populations.member(population, index)
         other = populations.member(others, index)

@@ -300,7 +300,7 @@ def test_the_held_out_file_of_a_run_on_own_data_has_their_name_and_map(tmp_path,
     with pytest.raises(UserError, match=r'mine-val\.npz: is not there, but .*--dataset_dir'):
         restore.held_out(record, tmp_path, 'file:///none')
     path = write(tmp_path / 'mine-val.npz')
-    found = restore.held_out(record, tmp_path, 'file:///none')
+    found, _ = restore.held_out(record, tmp_path, 'file:///none')
     np.testing.assert_array_equal(found.actions, data.train[0].actions)
     write_record(path)
     with pytest.raises(UserError, match=r'mine-val\.npz: its actions were not mapped as those'):
@@ -310,5 +310,22 @@ def test_the_held_out_file_of_a_run_on_own_data_has_their_name_and_map(tmp_path,
 def test_held_out_shards_of_a_run_are_found_by_their_folder(tmp_path, tasks):
     data = load(write_shards(tmp_path / 'set-100m-v0'), tasks)
     record = dict(env_name=ENV) | assembly.describe_data(data, data.train[0])
-    found = restore.held_out(record, tmp_path, 'file:///none')
+    found, _ = restore.held_out(record, tmp_path, 'file:///none')
     np.testing.assert_array_equal(found.actions, data.val[0].actions)
+
+
+def test_the_held_out_file_of_a_noisy_run_on_generated_data_is_that_of_its_noise(tmp_path, tasks):
+    """Not the one without noise beside it; where nothing may be fetched, it is missed."""
+    official = f'{envs.dataset_name(ENV)}.npz'
+    noise = wrappers.Noise(0.2)
+    record = dict(env_name=ENV, dataset=dict(file=official)) | noise._asdict()
+    write(tmp_path / official.replace('.npz', '-val.npz'))
+    with pytest.raises(UserError, match=rf'{noise.label}/.*-val\.npz: is not there'):
+        restore.held_out(record, tmp_path)
+    noisy = tmp_path / noise.label / official.replace('.npz', '-val.npz')
+    noisy.parent.mkdir()
+    actions = np.zeros((75, 2), np.float32)
+    write(noisy, actions=actions)
+    found, path = restore.held_out(record, tmp_path)
+    assert path == noisy
+    np.testing.assert_array_equal(found.actions, actions)

@@ -199,7 +199,7 @@ def test_without_an_environment_a_pool_has_held_out_candidates():
 def test_held_out_data_are_found_again_without_an_environment(checked, folder):
     record = runs.read_record(checked)
     restore.restore(checked, record, 'none', None)
-    val = restore.held_out(record, folder, 'nowhere')
+    val, _ = restore.held_out(record, folder, 'nowhere')
     assert val.observations.shape == (6 * 20 + 6, 2)
 
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jax
-
 import agents
 from agents import Agent, frozen, records
 from utils.data import dataset_files, datasets, fetching, shards
@@ -72,38 +70,42 @@ def _check_sizes(
             )
 
 
-def held_out(record: dict[str, Any], directory: Path, url: str) -> datasets.Dataset:
-    """Returns the held-out transitions that belong to a run's data, on the device.
+def held_out(
+    record: dict[str, Any], directory: Path, url: str | None = None
+) -> tuple[datasets.Dataset, Path]:
+    """Returns the held-out transitions that belong to a run's data, and where they lie.
 
     Args:
         record: the run's `config.json`.
         directory: of the datasets.
-        url: where a missing one of OGBench's comes from.
+        url: where a missing one of OGBench's comes from; None: nowhere.
 
     Raises:
         UserError: there is none, or its actions were mapped otherwise than the run's.
     """
-    env_name, noise = record['env_name'], wrappers.recorded_noise(record)
     environment = descriptions.recorded(record, Path(runs.RECORD))
-    official = envs.dataset_name(env_name)
-    own = Path(record.get('dataset', {}).get('file', official))
-    if own.stem == official:
-        _, path = fetching.locate(official, directory, url, noise)
-        parts = [path]
-    else:
-        path, parts = _own_held_out(directory, own)
+    path, parts = _held_out_files(record, directory, url)
     if action_maps.of_files(parts) != action_maps.recorded(record, path):
         raise UserError(
             f'{path}: its actions were not mapped as those that the run learned from; import it '
             'with --action_range=RECORD.json of these'
         )
     env = None if environment == NONE else envs.make_env(environment)
-    [arrays] = dataset_files.load(path, {env_name: env}, parts)
-    return jax.device_put(datasets.build(arrays))
+    [arrays] = dataset_files.load(path, {record['env_name']: env}, parts)
+    return datasets.build(arrays), path
 
 
-def _own_held_out(directory: Path, own: Path) -> tuple[Path, list[Path]]:
-    """Returns the held-out file of somebody's own data, or of shards the folder and its files."""
+def _held_out_files(
+    record: dict[str, Any], directory: Path, url: str | None
+) -> tuple[Path, list[Path]]:
+    """Returns a held-out file, or the folder of its shards, and the files to read."""
+    official = envs.dataset_name(record['env_name'])
+    own = Path(record.get('dataset', {}).get('file', official))
+    if own.stem == official:
+        noise = wrappers.recorded_noise(record)
+        if url is not None:
+            fetching.locate(official, directory, url, noise)
+        directory = directory / noise.label
     data, held_out_file = directory / own, directory / f'{own.stem}-val.npz'
     _, parts = shards.find(data, held_out_file)
     if not parts:

@@ -10,11 +10,11 @@ import numpy as np
 
 import agents
 from utils.csv_lines import Source
-from utils.data import dataset_files, datasets, recorded_returns
+from utils.data import recorded_returns
 from utils.data.datasets import Dataset
-from utils.environments import descriptions, envs
+from utils.environments import descriptions
 from utils.errors import UserError
-from utils.jobs.restore import restore
+from utils.jobs import restore
 from utils.models import calibration, value_models
 from utils.reporting import charts
 from utils.reporting.all_tables import Found
@@ -121,16 +121,12 @@ def _open(result: Result, names: tuple[str, ...], dataset_dir: Path) -> _Reader:
     """Restores a run.
 
     Raises:
-        UserError: the held-out file is missing, or the checkpoint cannot be read.
+        UserError: the held-out file is missing or not the run's, or the checkpoint cannot be read.
     """
     directory, record = result.run.directory, result.run.record
-    recorded = record.get('dataset', {}).get('file', envs.dataset_name(record['env_name']))
-    path = dataset_dir / f'{Path(recorded).stem}-val.npz'
-    if not path.exists():
-        raise UserError(f'{path}: the held-out data is not there; give its folder by --dataset_dir')
+    val, path = restore.held_out(record, dataset_dir)
     environment = descriptions.recorded(record, directory / runs.RECORD)
-    _, population, step = restore(directory, record, environment, None)
-    [arrays] = dataset_files.load(path, {record['env_name']: envs.make_env(environment)})
+    _, population, step = restore.restore(directory, record, environment, None)
     config, _ = agents.complete(runs.agent_config(record))  # which `restore` has told
     chunk_dim = config.chunk_length * record['action_dim']
     return _Reader(
@@ -138,7 +134,7 @@ def _open(result: Result, names: tuple[str, ...], dataset_dir: Path) -> _Reader:
         config,
         value_models.create(config, record['observation_dim'], chunk_dim),
         populations.member(population, result.run.seeds.index(result.seed)),
-        datasets.build(arrays),
+        val,
         (Source(directory / 'checkpoints' / str(step)), Source(path)),
     )
 
