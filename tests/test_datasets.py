@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import agents
 from tests.helpers import random_arrays
 from utils.data import datasets, recorded_returns
 from utils.errors import UserError
+from utils.models.returns import ReturnScale
 
 DISCOUNT = 0.9
 
@@ -171,6 +173,32 @@ def test_reward_to_go_by_hand():
     np.testing.assert_allclose(
         recorded_returns.rewards_to_go(dataset, 0.5), [1 + 0.5 * 10, 10, 100, 0, 1e4, 0]
     )
+
+
+@pytest.mark.parametrize(
+    ('rewards', 'bounds'),
+    [
+        pytest.param([-3.0, -1.0, 0.0], (-30.0, 0.0), id='costs'),
+        pytest.param([0.0, 2.0, 1.0], (0.0, 20.0), id='gains'),
+        pytest.param([-1.0, 0.5, -2.0], (-20.0, 5.0), id='both'),
+        pytest.param([-3.0, -1.0, -2.0], (-30.0, 0.0), id='an end at once costs nothing'),
+    ],
+)
+def test_returns_are_bounded_by_the_extreme_reward_for_ever(rewards, bounds):
+    arrays = random_arrays((3,)) | dict(rewards=np.float32(rewards))
+    dataset = datasets.build(arrays)
+    assert recorded_returns.return_bounds(dataset, 0.9) == pytest.approx(bounds)
+    assert recorded_returns.return_bounds(dataset, 1.0) == (-np.inf, np.inf)
+
+
+def test_an_agent_is_told_the_scale_of_its_data_at_its_discount():
+    dataset = datasets.build(random_arrays(observation_dim=4))
+    scales = [agents.spec_of(dataset, discount) for discount in (0.5, 0.9)]
+    for spec, discount in zip(scales, (0.5, 0.9), strict=True):
+        scale = recorded_returns.return_scale(dataset, discount)
+        bounds = recorded_returns.return_bounds(dataset, discount)
+        assert spec == agents.Spec(4, 2, ReturnScale(*scale, *bounds))
+    assert scales[0] != scales[1]
 
 
 def test_return_scale_ignores_rows_that_are_no_transitions():

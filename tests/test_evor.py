@@ -1,4 +1,5 @@
 import functools
+import itertools
 from functools import partial
 from types import SimpleNamespace
 
@@ -333,11 +334,17 @@ def test_the_base_policy_sees_no_reward(key):
     assert not np.array_equal(*(jax.tree.leaves(s.value.params)[0] for s in (one, other)))
 
 
-def test_members_of_the_ensemble_differ(key):
-    state, _ = build(**UPDATED).update(untrained(**UPDATED), random_batch(key), key)
-    kernels = jax.tree.leaves(state.value.params)[-1]
-    assert kernels.shape[0] == 3
-    assert not np.allclose(kernels[0], kernels[1])
+def test_members_of_the_ensemble_begin_differently(key):
+    model = value_models.create(small_config(**UPDATED), 3, 2)
+    [*kernels] = [
+        leaf
+        for path, leaf in jax.tree.leaves_with_path(ensemble.init(model, key, 3))
+        if path[-1].key == 'kernel'
+    ]
+    assert kernels
+    for kernel in kernels:
+        for one, other in itertools.combinations(kernel, 2):
+            assert np.abs(one - other).mean() > 0.01
 
 
 # Settings.

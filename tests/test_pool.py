@@ -95,6 +95,12 @@ def test_a_pool_has_the_same_bytes_whatever_its_blocks(tmp_path, monkeypatch, sm
     assert isinstance(whole, np.memmap)
 
 
+@pytest.mark.usefixtures('small_tiles')
+def test_a_row_of_the_pool_has_the_candidates_of_its_own_state(tmp_path):
+    found = pool.flattened(ensure(tmp_path / 'pool.npy'))
+    np.testing.assert_allclose(found, draw(range(ROWS)), atol=2e-3)
+
+
 @pytest.mark.parametrize('blocks', [0, 1, 3])
 def test_an_interrupted_pool_goes_on_to_the_same_bytes(tmp_path, monkeypatch, small_tiles, blocks):
     ensure(tmp_path / 'whole.npy')

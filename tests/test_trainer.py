@@ -1,5 +1,6 @@
 """The training loop: stopped anywhere, damaged, or astray, it loses nothing and says so."""
 
+import contextlib
 import functools
 import json
 import shutil
@@ -13,7 +14,9 @@ import pytest
 from tests.equality import arrays, assert_equal_runs
 from tests.helpers import random_arrays, small_agent
 from utils.data import datasets
+from utils.environments import env_processes, wrappers
 from utils.errors import DivergedError, UserError
+from utils.rollouts import acting, evaluation, outcomes
 from utils.storage import runs
 from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import RunLog
@@ -146,6 +149,36 @@ def test_a_checkpoint_remembers_how_far_the_window_had_come(run, tmp_path):
 
 def progress(folder, name, step):
     return json.loads((folder / name / f'checkpoints/{step}/commit.json').read_text())['progress']
+
+
+def test_each_seed_of_each_task_is_played_in_its_own_environment(run, tmp_path, monkeypatch):
+    """The scale of returns tells tasks apart, weights and the stream of evaluation tell seeds."""
+    made, played = [], []
+
+    @contextlib.contextmanager
+    def vector_env(environment, num_envs, *actions):
+        made.append((environment, num_envs, *actions))
+        yield environment
+
+    def evaluate(state, environment, num_episodes, key, **_):
+        played.append((environment, state, key))
+
+    monkeypatch.setattr(env_processes, 'VectorEnv', vector_env)
+    monkeypatch.setattr(acting, 'bind', lambda _, state, *settings: state)
+    monkeypatch.setattr(evaluation, 'evaluate', evaluate)
+    monkeypatch.setattr(outcomes, 'summary', lambda *_: dict(success=0.0))
+    monkeypatch.setattr(outcomes, 'conditions', lambda *_: {})
+    monkeypatch.setattr(outcomes, 'rows', lambda _, tags, *rest: [tags])
+    noise, action_map = wrappers.Noise(0.2), 'a map'
+    noisy = run._replace(noise=noise, action_map=action_map)
+    train(noisy, tmp_path, eval_interval=STEPS, eval_episodes=3, eval_envs=2)
+    assert made == [(name, 2, noise, action_map) for name in ('one', 'two')]
+    assert [environment for environment, *_ in played] == ['one', 'one', 'two', 'two']
+    assert [float(state.returns.mean) for _, state, _ in played] == [0.0, 0.0, -1.0, -1.0]
+    kernels = {jax.tree.leaves(state.value.params)[-1].tobytes() for _, state, _ in played}
+    assert len(kernels) == 4
+    for (_, _, key), seed in zip(played, SEEDS * 2, strict=True):
+        assert key == populations.stream(seed, populations.EVAL_STREAM)
 
 
 @pytest.mark.long

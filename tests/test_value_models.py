@@ -27,10 +27,10 @@ LINEAR = SimpleNamespace(apply=lambda params, inputs: params * inputs[..., :1])
 
 
 @functools.cache
-def small_model(name):
+def small_model(name, **changes):
     """A model of the distribution given 3 + 2 numbers, compiled, with a net and a target net."""
     sizes = dict(hidden_dims=(16,), num_atoms=11, num_quantiles=7, num_levels=5)
-    config = small_config(**MODELS[name], **sizes, clip_returns=True)
+    config = small_config(**MODELS[name], **sizes, clip_returns=True, **changes)
     model = value_models.create(config, 3, 2)
     return SimpleNamespace(
         config=config,
@@ -300,6 +300,20 @@ def test_cross_entropy_is_finite_however_sure_the_net_is():
         jnp.array([[300.0, 0.0]]), jnp.array([[0.0, 1.0]]), jnp.ones(1)
     )
     assert loss == 300.0
+
+
+def test_categorical_loss_sees_atoms_spaced_in_time(key):
+    """Where even atoms would stand is nowhere near."""
+    model = small_model('categorical', atom_steps=10, discount=0.9)
+    places = categorical.atoms(model.config, SUPPORT)
+    assert not np.allclose(places, ATOMS, atol=0.3)
+    batch, next_actions = inputs(key)
+    points = td_targets(batch, np.tile(places, (32, 1)))
+    probabilities = softmax(successor(model, batch, next_actions))
+    target = categorical.project(points, probabilities, places, even=False)
+    losses = -np.sum(target * np.log(softmax(present(model, batch))), axis=1)
+    loss, _ = model.loss(model.params, model.target_params, batch, next_actions, SUPPORT, key)
+    np.testing.assert_allclose(loss, losses[batch.td_mask == 1].mean(), rtol=1e-4)
 
 
 def test_categorical_loss_is_the_cross_entropy_to_the_projected_target(key):
