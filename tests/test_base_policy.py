@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tests.helpers import column, random_batch
+from tests.helpers import column, random_batch, small_agent
+from utils.jobs import policy_checks
 from utils.models import base_policy, train_state
 from utils.models.networks import VelocityField
 
@@ -37,6 +38,14 @@ def test_loss_counts_only_steps_before_a_cut(key):
         errors[mask == 1].mean(),
         rtol=1e-5,
     )
+
+
+def test_a_policy_acts_alone_where_there_is_one_candidate():
+    agent = small_agent('evor', n_pi=4, flow_steps=3)
+    settings = policy_checks.alone(agent, 7)
+    assert (settings.n_pi, settings.flow_steps) == (1, 7)
+    assert policy_checks.alone(small_agent('bc'), 7).flow_steps == 7
+    assert policy_checks.alone(small_agent('iql'), 7) is None
 
 
 def test_transport_by_hand():

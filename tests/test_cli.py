@@ -158,9 +158,9 @@ def test_evaluating_beside_training_changes_nothing(data_dir, trained, tmp_path)
 @pytest.mark.long
 def test_tasks_together_leave_what_each_leaves_alone(data_dir, tmp_path):
     """Records, rows and weights; and a run of one of them can go on alone."""
-    together = train(data_dir, tmp_path / 'together', '--tasks=1,2', '--seeds=0,1')
+    together = train(data_dir, tmp_path / 'together', '--tasks=4,5', '--seeds=0,1')
     assert together.returncode == 0, together.stderr
-    second = ENV.replace('task1', 'task2')
+    second = ENV.replace('task1', 'task5')
     alone = train(data_dir, tmp_path / 'alone', f'--env_name={second}', '--seeds=0,1')
     assert alone.returncode == 0, alone.stderr
     folders = [tmp_path / name / second / 'evor' / 'seeds_0_1' for name in ('together', 'alone')]
@@ -227,6 +227,7 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
     assert [(row['n_pi'], row['tau_q'], row['seed']) for row in rows] == [
         (n_pi, tau_q, seed) for seed in '01' for n_pi in '13' for tau_q in ('0.0', '0.1')
     ]
+    assert len({row['start_value'] for row in rows if row['n_pi'] == '1'}) == 2  # of each seed
     assert result.stdout.count('success') == 8
     assert len(table(trained / 'inference_episodes.csv')) == before[1] + 8
     # What training recorded is told in the same columns, and the trained settings are those.

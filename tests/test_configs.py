@@ -7,10 +7,12 @@ from ml_collections import ConfigDict
 
 import agents
 import configs
+from agents import records
 from utils import files
 from utils.errors import UserError
 from utils.models.returns import ReturnScale
 from utils.reporting import setting_page
+from utils.storage import runs
 
 SPEC = agents.Spec(3, 2, ReturnScale(-5.0, 2.0, -100.0, 0.0))
 
@@ -51,9 +53,41 @@ def test_every_named_config_builds_an_agent_that_acts(name):
     assert decision.actions.shape == (7, config.chunk_length, 2)
 
 
+def test_rows_of_the_25_tasks_are_of_the_configs_that_they_name():
+    """But for the precision of products, which a GPU was given for speed."""
+    tables = files.ROOT / 'results/tasks25_small', files.ROOT / 'results/tasks25_gpu'
+    paths = [path for table in tables for path in table.rglob('config.json')]
+    assert paths
+    for path in paths:
+        record = runs.read_record(path.parent)
+        found = records.config_of(record, path).to_dict()
+        maze = configs.MAZES * ('maze' in record['env_name'])
+        expected = configs.get_config(found['config_name'] + maze).to_dict()
+        free = dict(matmul_precision=None)
+        assert found | free == expected | free, path
+
+
 def test_a_config_takes_no_setting_that_it_does_not_have():
     with pytest.raises((AttributeError, KeyError)):
         configs.get_config('evor').no_such_setting = 1
+
+
+def test_batches_are_what_the_settings_of_the_agent_say():
+    config = configs.get_config('evor25_maze')
+    config.update(n_step=7, discount=0.995, chunk_length=2)
+    agent = agents.create(config, SPEC)
+    assert agents.sampling(agent, config) == dict(
+        chunk_length=2, n_step=7, discount=0.995, needs_next_actions=True, num_candidates=0
+    )
+    config = configs.get_config('qc5_25')
+    agent = agents.create(config, SPEC)
+    assert agents.sampling(agent, config) == dict(
+        chunk_length=5,
+        n_step=0,
+        discount=0.99,
+        needs_next_actions=False,
+        num_candidates=config.backup_candidates,
+    )
 
 
 def test_every_agent_has_a_config():

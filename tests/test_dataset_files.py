@@ -181,6 +181,20 @@ def test_buttons_of_another_environment_are_refused(tmp_path):
         dataset_files.relabel(dataset_files.read(path), path, name, env)
 
 
+def test_each_task_has_the_rewards_of_its_own_goal(tmp_path):
+    numbers, rows = (4, 5), (10, 20)
+    tasks = {name: envs.make_env(name) for name in (MAZE.replace('1-', f'{n}-') for n in numbers)}
+    qpos = np.full((75, 2), -100.0, np.float32)
+    for (name, env), number, row in zip(tasks.items(), numbers, rows, strict=True):
+        assert f'task{number}-' in name
+        qpos[row] = env.unwrapped.task_infos[number - 1]['goal_xy']
+    states = dict(observations=qpos, qpos=qpos)
+    path = write(tmp_path / 'bare.npz', rewards=None, masks=None, **states)
+    for arrays, row in zip(dataset_files.load(path, tasks), rows, strict=True):
+        assert np.flatnonzero(arrays['rewards'] == 0.0).tolist() == [row]
+        assert np.flatnonzero(arrays['masks'] == 0.0).tolist() == [row]
+
+
 def test_states_far_away_are_no_success_and_no_warning(tmp_path, maze):
     far = np.full((75, 2), 3e38, np.float32)
     path = write(tmp_path / 'bare.npz', rewards=None, masks=None, qpos=far)

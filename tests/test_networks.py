@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.helpers import small_config
 from utils.models import networks
 from utils.models.networks import MLP, TrunkVelocityField, VelocityField
 
@@ -61,6 +62,14 @@ def test_layer_normalisation_is_optional(key):
     )
     assert plain.keys() == {'Dense_0', 'Dense_1'}
     assert 'LayerNorm_0' in normalised
+
+
+def test_critics_are_normalised_as_their_own_setting_says(key):
+    """That of the policy is another."""
+    for normalises in (False, True):
+        config = small_config(value_layer_norm=normalises, policy_layer_norm=not normalises)
+        params = jax.eval_shape(networks.critic(config).init, key, jnp.ones((1, 3)))['params']
+        assert ('LayerNorm_0' in params) == normalises
 
 
 @pytest.mark.parametrize('shape', [(7, 16), (2, 3, 5, 16)])

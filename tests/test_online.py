@@ -225,6 +225,25 @@ def test_a_run_goes_on_past_its_offline_steps(whole):
 
 
 @pytest.mark.long
+def test_only_an_episode_that_ends_by_reward_has_nothing_after_it(folder, tmp_path, monkeypatch):
+    """Those of 20 steps were cut by the clock."""
+    steps, append = [], collected.append
+
+    def watched(kept, step):
+        steps.append(step)
+        return append(kept, step)
+
+    monkeypatch.setattr(collected, 'append', watched)
+    directory, _ = train(folder, tmp_path, online_steps=60, eval_interval=0)
+    ended = rows(directory / 'collected.csv')
+    for member, seed in enumerate('01'):
+        found = [bool(step.terminated[member]) for step in steps if step.done[member]]
+        lengths = [int(row['episode_length']) for row in ended if row['seed'] == seed]
+        assert found == [length < 20 for length in lengths]
+    assert {int(row['episode_length']) < 20 for row in ended} == {False, True}
+
+
+@pytest.mark.long
 def test_a_run_that_stops_again_and_again_equals_one_that_does_not(folder, whole, tmp_path):
     changes, parts = dict(max_wait=0.0, eval_interval=0), [False]
     while not parts[-1]:

@@ -8,6 +8,7 @@ import os
 from types import SimpleNamespace
 from unittest import mock
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,6 +177,13 @@ def test_a_disk_whose_files_cannot_be_mapped_is_named(tmp_path):
     with mock.patch('mmap.mmap', side_effect=error):
         with pytest.raises(UserError, match=r'mapped to memory \(No such device\).*--save_dir'):
             ensure(tmp_path / 'pool.npy')
+
+
+def test_an_agent_begins_with_the_frozen_policy():
+    policy = random_state(small_agent('qc1', chunk_length=2), seed=3).policy
+    frozen_policy = frozen.FrozenPolicy(None, {}, 1, NET, policy, '')
+    agent = small_agent('qc5_25', chunk_length=2)
+    chex.assert_trees_all_equal(frozen_policy.give_to(agent).init(KEY).policy, policy)
 
 
 # What the backup reads.

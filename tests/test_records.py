@@ -7,11 +7,12 @@ import pytest
 
 import agents
 import configs
-from agents import records
+from agents import policy_file, records
 from tests.fuzz_npz import ENV
 from tests.helpers import small_config
 from utils import errors, files
 from utils.data import npz
+from utils.environments import envs
 from utils.errors import UserError
 from utils.jobs.restore import restore
 from utils.storage import runs
@@ -98,11 +99,17 @@ def test_a_setting_that_the_agent_does_not_have_is_refused(tmp_path):
 
 
 def test_committed_base_policies_are_read():
+    """Each by an agent of the 25 tasks, which is to learn values on it."""
     paths = sorted((files.ROOT / 'results/base_policies').glob('*.npz'))
     assert paths
     for path in paths:
         record = json.loads(npz.read(path, npz.headers(path)['record']).tobytes())
         agents.check(records.config_of(record, path))
+        sizes = record['observation_dim'], record['action_dim']
+        config = configs.get_config(f'qc{record["agent"]["chunk_length"]}_25')
+        found = policy_file.read(path, config, *sizes)
+        assert path.stem == f'{envs.dataset_name(record["env_name"])}_h{config.chunk_length}'
+        assert found.step == record['step'] > 0
 
 
 @pytest.mark.parametrize('name', ['__class__', 'a.b'])
