@@ -6,6 +6,8 @@ import tempfile
 
 # Nothing in the tests draws a picture with MuJoCo.
 os.environ.setdefault('MUJOCO_GL', 'disable')
+# A test's own server is here, whatever proxy leads elsewhere.
+os.environ['no_proxy'] = '127.0.0.1,localhost'
 # Each worker has a core of its own: the threads of several would only take turns.
 if 'PYTEST_XDIST_WORKER' in os.environ and hasattr(os, 'sched_setaffinity'):
     _cores = sorted(os.sched_getaffinity(0))

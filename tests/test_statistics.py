@@ -166,7 +166,7 @@ def test_intervals_agree_with_scipy():
         return statistics.interquartile_mean([np.moveaxis(s, axis, -1) for s in samples])
 
     expected = stats.bootstrap(
-        scores, statistic, method='percentile', vectorized=True, n_resamples=10_000
+        scores, statistic, method='percentile', vectorized=True, n_resamples=10_000, rng=rng
     )
     interval = statistics.stratified_interval(statistics.interquartile_mean, scores)
     width = expected.confidence_interval.high - expected.confidence_interval.low

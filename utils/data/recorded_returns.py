@@ -17,7 +17,7 @@ def rewards_to_go(dataset: Dataset, discount: float) -> np.ndarray:
     exists[dataset.starts] = 1.0
     result = np.zeros(len(rewards))
     # All trajectories at once, from their last rows backwards, the longest first: those that are
-    # done with are always the last ones.
+    # done with are always the last ones, and cost nothing more.
     order = np.argsort(first - ends, kind='stable')
     ends, lengths = ends[order], (ends - first + 1)[order]
     going_on = np.searchsorted(-lengths, -np.arange(lengths[0]))
