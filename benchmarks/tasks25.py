@@ -2,8 +2,8 @@
 
     python -m benchmarks.tasks25
 
-Prints success per task with an agent in a row, and the published means over the five tasks of the
-same environments, as Markdown.
+Prints the means of EVOR, QC-5 and QC-1, success per task with an agent in a row, and the published
+means over the five tasks of the same environments, as Markdown.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from utils import files
-from utils.reporting import published, results, tables, task_grids
+from utils.reporting import method_means, published, results, tables, task_grids
 from utils.reporting.score_tables import published_table
 from utils.system import command
 
@@ -26,15 +26,27 @@ ROWS = (
     'tasks25_gpu',
     'tasks25_small',
 )
+METHODS = {'EVOR': 'evor25', 'QC-5': 'qc5_25', 'QC-1': 'qc1_25'}
+# Of scene's two rewards, the sparse one.
+TOGETHER = (
+    'pointmaze-medium-navigate',
+    'antmaze-large-navigate',
+    'cube-single-play',
+    'cube-double-play',
+    'scene-play-sparse',
+)
 flags.DEFINE_list('runs', [str(files.ROOT / 'results' / name) for name in ROWS], 'Folders of runs.')
 
 
 def main(_: list[str]) -> None:
-    """Prints both tables."""
+    """Prints the three tables."""
     runs = results.find_runs([Path(root) for root in FLAGS.runs])
     environments = list(dict.fromkeys(run.environment for run in runs))
+    literature = published.read()
+    means = method_means.means_table(runs, METHODS, literature, TOGETHER)
+    print(tables.markdown(means))
     print(tables.markdown(task_grids.task_grid(runs)))
-    print(tables.markdown(published_table(environments, published.read())), end='')
+    print(tables.markdown(published_table(environments, literature)), end='')
 
 
 if __name__ == '__main__':

@@ -173,6 +173,12 @@ def test_intervals_agree_with_scipy():
     np.testing.assert_allclose(interval, expected.confidence_interval, atol=0.05 * width)
 
 
+def test_the_interval_of_a_mean_over_tasks_is_that_of_all_their_episodes():
+    found = statistics.mean_interval([1.0, 0.5, 0.0], [20, 40, 20])
+    wins = np.repeat([1.0, 0.0], 30)  # as if each task had 20
+    assert found == statistics.success_interval(wins)
+
+
 def test_the_interval_over_seeds_by_hand():
     """Three rates of mean 0.5 and deviation 0.1, and Student's 97.5% point for two, 4.303."""
     low, high = statistics.success_interval_over_seeds([0.4, 0.5, 0.6], [50] * 3)

@@ -103,7 +103,7 @@ def test_widths_that_differ_are_all_told(tmp_path):
 
 def test_the_page_shows_what_the_command_prints():
     printed = run_here('benchmarks/tasks25.py').stdout
-    assert printed.startswith('**Success per task**')
+    assert printed.startswith('**Mean success over five tasks**')
     assert PAGE.read_text(encoding='utf-8').endswith(printed), (
         'put what `python -m benchmarks.tasks25` prints at the end of docs/results/25-tasks.md'
     )

@@ -39,6 +39,20 @@ def task_grid(runs: Iterable[Run]) -> Table:
     """Returns the table of runs on tasks 1 to 5 whose success is defined, in their order.
 
     Raises:
+        UserError: see `by_agent`.
+    """
+    agents = by_agent(runs)
+    environments = list(dict.fromkeys(name[0] for name in agents))
+    names = sorted(agents, key=lambda name: environments.index(name[0]))
+    rows = tuple((*map(Cell, name), *_numbers(agents[name])) for name in names)
+    header = (*AGENT, 'seeds', *(f'task {task}' for task in FIVE_TASKS), 'mean', 'CPU min')
+    return Table('task_grid', 'Success per task', header, rows, REMARKS)
+
+
+def by_agent(runs: Iterable[Run]) -> dict[tuple[str, ...], list[Entry]]:
+    """Returns the last evaluations on tasks 1 to 5 by what an agent is called: the columns AGENT.
+
+    Raises:
         UserError: a file is damaged, there are two runs of one agent, task and seed, or runs of one
             agent differ in other settings or data.
     """
@@ -53,11 +67,28 @@ def task_grid(runs: Iterable[Run]) -> Table:
         for name, entries in agents.items()
         for entry in entries
     )
-    environments = list(dict.fromkeys(name[0] for name in agents))
-    names = sorted(agents, key=lambda name: environments.index(name[0]))
-    rows = tuple((*map(Cell, name), *_numbers(agents[name])) for name in names)
-    header = (*AGENT, 'seeds', *(f'task {task}' for task in FIVE_TASKS), 'mean', 'CPU min')
-    return Table('task_grid', 'Success per task', header, rows, REMARKS)
+    for entries in agents.values():
+        _check_once(entries)
+    return agents
+
+
+def of_tasks(entries: Iterable[Entry]) -> list[list[Evaluation]]:
+    """Returns the evaluations of an agent's seeds on each of the five tasks; [] where none is."""
+    found: dict[str, list[Evaluation]] = {task: [] for task in FIVE_TASKS}
+    for entry in entries:
+        found[entry.run.task].append(entry.evaluation)
+    return list(found.values())
+
+
+def _check_once(entries: list[Entry]) -> None:
+    seen: dict[tuple[str, int], Entry] = {}
+    for entry in entries:
+        other = seen.setdefault((entry.run.task, entry.evaluation.seed), entry)
+        if other is not entry:
+            raise UserError(
+                f'{other.run.directory} and {entry.run.directory} are runs of one agent, task and '
+                'seed; leave one out of --runs'
+            )
 
 
 def _agent(run: Run, step: int) -> tuple[str, ...]:
@@ -80,16 +111,7 @@ def _agent(run: Run, step: int) -> tuple[str, ...]:
 
 def _numbers(entries: list[Entry]) -> list[Cell]:
     """Returns the seeds of a row, its tasks, their mean, and what a run took."""
-    of_tasks: dict[str, dict[int, Entry]] = {task: {} for task in FIVE_TASKS}
-    for entry in entries:
-        of_task, seed = of_tasks[entry.run.task], entry.evaluation.seed
-        if seed in of_task:
-            raise UserError(
-                f'{of_task[seed].run.directory} and {entry.run.directory} are runs of one agent, '
-                'task and seed; leave one out of --runs'
-            )
-        of_task[seed] = entry
-    found = [[one.evaluation for one in seeds.values()] for seeds in of_tasks.values()]
+    found = of_tasks(entries)
     counts = sorted({len(seeds) for seeds in found if seeds})
     shown = '-'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     return [Cell(shown), *map(_success, found), _mean(found), _cpu_minutes(entries)]
