@@ -13,7 +13,7 @@ import _path  # noqa: F401
 import numpy as np
 from absl import flags
 
-from utils.data import contents, dataset_files, datasets
+from utils.data import contents, dataset_files, datasets, fetching
 from utils.data.contents import Content, Share
 from utils.environments import envs
 from utils.errors import UserError
@@ -22,7 +22,7 @@ from utils.jobs.dataset_flags import chosen_datasets
 from utils.system import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('dataset_dir', '~/.ogbench/data', 'Where the datasets are.')
+flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Where the datasets are.')
 
 TASKS = [1, 2, 3, 4, 5]
 COLUMNS = ('dataset', 'what', 'found', 'expected', 'standard errors off')

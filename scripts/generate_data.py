@@ -10,6 +10,7 @@ from pathlib import Path
 import _path  # noqa: F401
 from absl import flags
 
+from utils.data import fetching
 from utils.environments import wrappers
 from utils.generation import generator
 from utils.jobs.dataset_flags import chosen_datasets
@@ -22,7 +23,7 @@ flags.DEFINE_integer('workers', os.cpu_count(), 'Processes; the result does not 
 flags.DEFINE_integer('seed', 0, 'Fixes the bytes of the result.')
 flags.DEFINE_string(
     'dataset_dir',
-    '~/.ogbench/data',
+    fetching.DATASET_DIR,
     'Where the dataset is written; with noise, a folder of its own in there.',
 )
 flags.DEFINE_float('action_noise', 0.0, 'Deviation of Gaussian noise on what is executed.')

@@ -61,15 +61,12 @@ def main(_: list[str]) -> None:
     key = populations.stream(seed, populations.EVAL_STREAM)
     recording = rendering.record(env, act, key, FLAGS.episode, every)
     env.close()
-    out.mkdir(parents=True, exist_ok=True)
-    rendering.write_animation(recording.frames, path, FLAGS.frames_per_second)
-    rendering.write_strip(recording.frames, path.with_suffix('.png'))
+    said = rendering.write(recording, path, FLAGS.frames_per_second)
     row = dict(file=path.name, directory=directory, env_name=place, config=config_name)
     row |= dict(step=step, seed=seed, episode=FLAGS.episode, success=int(recording.success))
     row |= dict(episode_length=recording.steps, steps_per_frame=every, mujoco_gl=backend)
     CsvTable(out / 'videos.csv').append([row])
-    said = 'solved' if recording.success else 'not solved'
-    print(f'{path}: {said} in {recording.steps} steps, {len(recording.frames)} frames')
+    print(said)
 
 
 if __name__ == '__main__':

@@ -30,7 +30,6 @@ flags.DEFINE_integer('max_frames', 150, 'Frames of the longest episode.', lower_
 
 
 def main(_: list[str]) -> None:
-    out = Path(FLAGS.out)
     compilation.keep_programs()
     try:
         policy = Policy.load(FLAGS.policy)
@@ -46,12 +45,8 @@ def main(_: list[str]) -> None:
     # The policy has a key of its own.
     played = rendering.record(env, act_of(policy), jax.random.key(0), FLAGS.episode, every)
     env.close()
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f'{descriptions.name_of(environment)}_{FLAGS.episode}.webp'
-    rendering.write_animation(played.frames, path, FLAGS.frames_per_second)
-    rendering.write_strip(played.frames, path.with_suffix('.png'))
-    said = 'solved' if played.success else 'not solved'
-    print(f'{path}: {said} in {played.steps} steps, {len(played.frames)} frames')
+    path = Path(FLAGS.out) / f'{descriptions.name_of(environment)}_{FLAGS.episode}.webp'
+    print(rendering.write(played, path, FLAGS.frames_per_second))
     viewer = 'open' if sys.platform == 'darwin' else 'xdg-open'
     print(f'look at it: {viewer} {path}')
 

@@ -53,7 +53,7 @@ def sweep(found: Found, setting: str) -> Chart:
     for (environment, task, config), seeds in sorted(found.scores.results.items()):
         chosen = _longest(seeds, setting)
         if chosen is not None:
-            rows += _rows((environment, task, config), setting, chosen)
+            rows += _rows((environment, task, config), chosen)
             fixed.setdefault(chosen.others(), []).append(f'{config} on {environment} {task}')
     remarks = (
         *(f'{", ".join(names)}: {others}.' for others, names in fixed.items()),
@@ -96,7 +96,7 @@ def _longest(seeds: list[Result], setting: str) -> _Sweep | None:
     return max((one for one in found.values() if len(one.evaluations) > 1), key=rank, default=None)
 
 
-def _rows(names: tuple[str, ...], setting: str, chosen: _Sweep) -> Iterable[tuple[Cell, ...]]:
+def _rows(names: tuple[str, ...], chosen: _Sweep) -> Iterable[tuple[Cell, ...]]:
     for value, by_seed in sorted(chosen.evaluations.items(), key=lambda item: float(item[0])):
         of_seeds = list(by_seed.values())
         sources = sources_of(of_seeds)

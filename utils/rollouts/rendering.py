@@ -133,6 +133,21 @@ def record(env: gymnasium.Env, act: Act, key: jax.Array, episode: int, every: in
     return Recording(frames, bool(info['success']), steps)
 
 
+def write(recording: Recording, path: Path, frames_per_second: float) -> str:
+    """Writes an animation, and beside it a strip .png; returns a line that says what it shows.
+
+    Args:
+        recording: of an episode.
+        path: of the animation, .webp; its folder is made.
+        frames_per_second: of the animation.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_animation(recording.frames, path, frames_per_second)
+    write_strip(recording.frames, path.with_suffix('.png'))
+    said = 'solved' if recording.success else 'not solved'
+    return f'{path}: {said} in {recording.steps} steps, {len(recording.frames)} frames'
+
+
 def write_animation(frames: Sequence[np.ndarray], path: Path, frames_per_second: float) -> None:
     """Writes frames (height, width, 3) uint8 as an endless animated WebP file."""
     first, *others = map(Image.fromarray, frames)
