@@ -20,7 +20,7 @@ from utils.system.stopping import StopRequest
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('episodes', None, 'Training episodes; default: the official number.')
 flags.DEFINE_integer('workers', os.cpu_count(), 'Processes; the result does not depend on it.')
-flags.DEFINE_integer('seed', 0, 'Fixes the bytes of the result.')
+flags.DEFINE_integer('seed', 0, 'Fixes the bytes of the result on one kind of processor.')
 flags.DEFINE_string(
     'dataset_dir',
     fetching.DATASET_DIR,

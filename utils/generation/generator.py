@@ -1,7 +1,8 @@
 """Makes OGBench datasets without a network: shards recorded in parallel, then merged.
 
-The bytes of the result depend on the dataset's name, the number of episodes, the seed, the noise
-and, where one walks, the expert; never on the number of workers or on interruptions.
+The bytes of the result depend on the dataset's name, the number of episodes, the seed, the noise,
+the kind of processor, whose products round in their own way, and, where one walks, the expert;
+never on the number of workers or on interruptions.
 """
 
 import importlib.metadata
@@ -50,7 +51,7 @@ def generate(
         dataset_dir: folder for DATASET.npz, DATASET-val.npz and DATASET.json.
         episodes: number of training episodes; None for the official number.
         workers: number of processes.
-        seed: fixes the bytes.
+        seed: fixes the bytes on one kind of processor.
         noise: of the environment. What is recorded is the action that the behaviour chose, not what
             became of it: noise is the environment's own, as it is where an agent is evaluated.
         stop: asks to stop; finished shards are kept.
