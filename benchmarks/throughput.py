@@ -37,7 +37,7 @@ flags.DEFINE_list('agents', ['evor'], 'Names in configs.py.')
 flags.DEFINE_list('settings', [], 'KEY=VALUE for configs that have the key, e.g. lam=1.0.')
 flags.DEFINE_string('env_name', 'cube-double-play-singletask-task1-v0', 'Sizes; what is played.')
 flags.DEFINE_list('populations', ['1x1', '1x5', '5x5'], 'Sizes, as SEEDSxTASKS.')
-flags.DEFINE_list('observations', ['1', '50', '1000'], 'Batch sizes of act; empty: none.')
+flags.DEFINE_list('observations', ['1', '50', '1000'], 'Batch sizes of act; 0: none.')
 flags.DEFINE_list('return_samples', ['1', '8', '32'], 'Reward-to-go samples of act.')
 flags.DEFINE_integer('repeats', 5, 'Of each measurement; their median counts.', lower_bound=1)
 flags.DEFINE_float('seconds', 2.0, 'Of each repeat, about.', lower_bound=0.0)
@@ -142,7 +142,7 @@ def latencies(agent: Agent, observation_dim: int) -> list[dict[str, float]]:
     state = jax.jit(agent.init)(jax.random.key(0))
     samples = 'num_return_samples'
     sampled = samples in vars(agent.settings)
-    for n in (int(text) for text in FLAGS.observations):
+    for n in filter(None, map(int, FLAGS.observations)):
         for num in (int(text) for text in (FLAGS.return_samples if sampled else ['1'])):
             settings = agent.configure(**({samples: num} if sampled else {}))
             times = _latency(act, state, jnp.zeros((n, observation_dim)), settings)
