@@ -1,6 +1,7 @@
 """What agents gain by going on online: success before and after, from the rows of runs.
 
-    python -m benchmarks.online --runs=results/online/collected --control=results/online/offline
+    python -m benchmarks.online --runs=results/online
+    python -m benchmarks.online --runs=results/online/ENV --control=results/online_control/ENV
 
 Prints a Markdown table with a line for every run: success when it began to collect, at its end and,
 of the run of the same name below --control, after as many updates on the offline data alone.

@@ -50,6 +50,11 @@ def test_a_mean_is_over_all_five_tasks_or_a_dash(folder):
     assert found[NAMES[1]]['QC'].startswith('20.0 [')
 
 
+def test_tasks_that_have_a_number_are_counted(folder):
+    table = method_means.means_table(results.find_runs([folder]), METHODS, [], NAMES)
+    assert '19 of the 20 cells' in table.remarks[-1]
+
+
 def test_the_last_row_is_the_mean_over_environments_that_are_all_there(folder):
     last = shown(folder)['mean of five']
     assert (last['EVOR'], last['QC']) == ('80.0', tables.MISSING)

@@ -44,6 +44,9 @@ PROCESSES = [
     pytest.param(name, marks=group(name)) for name in ('uniform', 'exponential', 'tied_actions')
 ]
 
+# The exponential return has no bounds, which atoms need.
+BOUNDED = [PROCESSES[0], PROCESSES[2]]
+
 
 @functools.cache
 def trained(name, model):
@@ -93,12 +96,21 @@ def test_every_target_knows_the_mean(name, model):
         assert abs(errors['mean_error']) <= 0.03
 
 
-@group('tied_actions')
 @pytest.mark.long
 @pytest.mark.parametrize('model', OTHERS)
-def test_every_other_model_knows_the_mean(model):
-    for errors in measured('tied_actions', model):
+@pytest.mark.parametrize('name', BOUNDED)
+def test_every_other_model_knows_the_mean(name, model):
+    for errors in measured(name, model):
         assert abs(errors['mean_error']) <= 0.03
+
+
+@pytest.mark.long
+@group('uniform')
+@pytest.mark.parametrize('model', ['C51', 'QR-DQN', 'IQN'])
+def test_every_distributional_model_learns_a_density(model):
+    """Of the same return at every state and action, by the bootstrap alone."""
+    for errors in measured('uniform', model):
+        assert errors['wasserstein'] <= 0.03
 
 
 @pytest.mark.long

@@ -1,5 +1,6 @@
 """The table of many tasks: an agent in a row as it was trained, whatever was run so far."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from utils.reporting import durations, results, task_grids
 from utils.storage.metrics import CsvTable
 
 PAGE = Path(__file__).resolve().parents[1] / 'docs/results/25-tasks.md'
+README = PAGE.parents[2] / 'README.md'
 TASK = 'scene-play-singletask-task{}-v0'
 
 
@@ -107,3 +109,6 @@ def test_the_page_shows_what_the_command_prints():
     assert PAGE.read_text(encoding='utf-8').endswith(printed), (
         'put what `python -m benchmarks.tasks25` prints at the end of docs/results/25-tasks.md'
     )
+    [count] = re.findall(r'(\d+) of the 75 cells of these', printed)
+    for text in (PAGE.read_text(encoding='utf-8'), README.read_text(encoding='utf-8')):
+        assert {*re.findall(r'(\d+) of (?:the )?75 cells', text)} == {count}

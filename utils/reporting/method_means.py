@@ -1,5 +1,6 @@
 """Means of methods over five tasks, beside the highest published ones: the table to read first."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from utils.reporting import evaluations, published, task_grids
 from utils.reporting.evaluations import Evaluation
 from utils.reporting.published import Published
 from utils.reporting.results import Run
+from utils.reporting.score_tables import FIVE_TASKS
 from utils.reporting.tables import MISSING, Cell, Table
 
 REMARKS = (
@@ -78,7 +80,17 @@ def means_table(
     )
     rows.append((Cell('mean of five'), *map(_overall, overall), Cell(MISSING), Cell(MISSING)))
     header = ('environment', *methods, 'highest published', 'behind')
-    remarks = (*REMARKS, f'Mean of five: of {", ".join(together)}.')
+    played = {
+        (environment, config.strip('`'), entry.run.task)
+        for (environment, config, *_), entries in agents.items()
+        for entry in entries
+    }
+    cells = list(itertools.product(together, methods.values(), FIVE_TASKS))
+    remarks = (
+        *REMARKS,
+        f'Mean of five: of {", ".join(together)}. {sum(cell in played for cell in cells)} of the '
+        f'{len(cells)} cells of these environments, their tasks and the methods have a number.',
+    )
     return Table('method_means', 'Mean success over five tasks', header, tuple(rows), remarks)
 
 
