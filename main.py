@@ -21,7 +21,7 @@ import agents
 import configs
 from agents import frozen, policy_file
 from agents.frozen import ForeignPolicy, FrozenPolicy
-from utils import errors
+from utils import errors, files
 from utils.data import datasets, fetching
 from utils.data.importers import formats
 from utils.environments import descriptions, envs, wrappers
@@ -258,10 +258,7 @@ def _check_flags() -> list[int]:
 
 
 def _path(flag: str) -> Path:
-    try:
-        return Path(FLAGS[flag].value or '').expanduser()
-    except RuntimeError as error:  # of '~somebody', who has no home here
-        raise UserError(f"--{flag}: '{FLAGS[flag].value}': {error}") from error
+    return files.expanded(FLAGS[flag].value or '', flag)
 
 
 def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise, stop: StopRequest) -> Data:
@@ -279,7 +276,7 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise, stop: St
             noise,
             stop,
         )
-    return assembly.load_data(path, val_path, tasks, config)
+    return assembly.load_data(path, val_path, tasks, config, stop)
 
 
 def _record(

@@ -28,6 +28,7 @@ import numpy as np
 from absl import flags
 
 from agents import Agent
+from utils import files
 from utils.data import datasets, fetching
 from utils.environments import action_maps, descriptions, env_processes, envs, wrappers
 from utils.environments.descriptions import NONE, Environment, name_of
@@ -49,16 +50,19 @@ flags.DEFINE_integer('eval_episodes', 50, 'Episodes.', lower_bound=1)
 flags.DEFINE_list('flow_steps', None, 'Numbers of Euler steps to compare; default: as trained.')
 flags.DEFINE_integer('samples', 4096, 'Held-out states.', lower_bound=4)
 
+TABLE = 'base_policy.csv'
+
 
 def main(_: list[str]) -> None:
     directory = run_flag.directory()
+    files.check_writable(directory, (TABLE,), 'copy the run to a folder of your own')
     record = runs.read_record(directory)
     environment = descriptions.recorded(record, directory / runs.RECORD)
     agent, population, step = restore(directory, record, environment, FLAGS.step)
     grid = [_alone(agent, record, steps) for steps in _flow_steps(record)]
     val, _ = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
     val = jax.device_put(val)
-    table = CsvTable(directory / 'base_policy.csv')
+    table = CsvTable(directory / TABLE)
     with contextlib.ExitStack() as stack:
         play = _player(directory, record, environment, agent, val, stack)
         for settings, (index, seed) in itertools.product(grid, enumerate(record['seeds'])):

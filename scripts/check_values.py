@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from utils import files
 from utils.data import fetching
 from utils.environments import descriptions
 from utils.environments.descriptions import Environment
@@ -35,9 +36,12 @@ flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench data
 flags.DEFINE_string('dataset_url', fetching.DATASET_URL, 'Where missing datasets come from.')
 flags.DEFINE_integer('samples', 1024, 'Held-out states.', lower_bound=4)
 
+TABLE = 'values.csv'
+
 
 def main(_: list[str]) -> None:
     directory = run_flag.directory()
+    files.check_writable(directory, (TABLE,), 'copy the run to a folder of your own')
     record = runs.read_record(directory)
     environment = descriptions.recorded(record, directory / runs.RECORD)
     agent, population, step = restore(directory, record, environment, FLAGS.step)
@@ -53,7 +57,7 @@ def main(_: list[str]) -> None:
         other = populations.member(others, index)
         rows = value_checks.quarters(agent, state, other, val, seed, FLAGS.samples)
         rows = [dict(step=step, seed=seed) | row for row in rows]
-        CsvTable(directory / 'values.csv').append(rows)
+        CsvTable(directory / TABLE).append(rows)
         for row in rows:
             print('  '.join(f'{name} {value:.4g}' for name, value in row.items()), flush=True)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import _path
 from absl import flags
 
+from utils import files
 from utils.environments import envs
 from utils.errors import UserError
 from utils.reporting import figures
@@ -31,7 +32,7 @@ flags.DEFINE_list('n_pi', ['1', '2', '4', '8', '16'], 'Numbers of candidates.')
 
 
 def main(_: list[str]) -> None:
-    out = Path(FLAGS.out)
+    out = files.expanded(FLAGS.out, 'out')
     run_dir = runs.run_dir(str(out / 'exp'), FLAGS.env_name, FLAGS.config, [0])
     started = time.perf_counter()
     _run(

@@ -11,8 +11,9 @@ from typing import Any
 import _path  # noqa: F401
 from absl import flags
 
+from utils import files
 from utils.data import importing
-from utils.data.importers import formats, locating
+from utils.data.importers import formats
 from utils.data.importers.options import Options
 from utils.errors import UserError
 from utils.system import command
@@ -59,7 +60,7 @@ def main(_: list[str]) -> None:
     for name in ('in', 'out'):
         if FLAGS[name].value is None:
             raise UserError(f'--{name}: is missing; give --in=FILE --out=NAME.npz')
-    out = locating.expanded(FLAGS.out, 'out')
+    out = files.expanded(FLAGS.out, 'out')
     try:
         record = importing.import_data(
             FLAGS['in'].value, out, FLAGS.format or '', _options(), FLAGS.action_range

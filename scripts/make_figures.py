@@ -15,6 +15,7 @@ from pathlib import Path
 import _path  # noqa: F401
 from absl import flags
 
+from utils import files
 from utils.data import fetching
 from utils.reporting import all_charts, all_tables, tables
 from utils.system import command
@@ -28,7 +29,7 @@ flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench data
 
 
 def main(_: list[str]) -> None:
-    out = Path(FLAGS.out)
+    out = files.expanded(FLAGS.out, 'out')
     tables.check_free(all_charts.NAMES, out, all_charts.SUFFIXES)
     found = all_tables.find(FLAGS.runs, FLAGS.configs, 'last')
     made = all_charts.make(found, Path(FLAGS.dataset_dir).expanduser())

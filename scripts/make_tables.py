@@ -8,11 +8,10 @@ results (results/published) stand beside, in columns that say so. What is missin
 dash and a note, never a zero.
 """
 
-from pathlib import Path
-
 import _path  # noqa: F401
 from absl import flags
 
+from utils import files
 from utils.reporting import all_tables, tables
 from utils.system import command
 
@@ -33,7 +32,7 @@ flags.DEFINE_enum(
 
 
 def main(_: list[str]) -> None:
-    out = Path(FLAGS.out)
+    out = files.expanded(FLAGS.out, 'out')
     tables.check_free(all_tables.NAMES, out)
     found = all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score, returns=True)
     made = all_tables.make(found)

@@ -9,11 +9,11 @@ OSMesa (libosmesa6).
 """
 
 import re
-from pathlib import Path
 
 import _path  # noqa: F401
 from absl import flags
 
+from utils import files
 from utils.environments import action_maps, descriptions, envs, wrappers
 from utils.environments.descriptions import NONE
 from utils.errors import UserError
@@ -33,9 +33,11 @@ flags.DEFINE_string('out', 'bench/videos', 'Folder of the pictures.')
 flags.DEFINE_float('frames_per_second', 15.0, 'Of the animation.', lower_bound=1.0)
 flags.DEFINE_integer('max_frames', 100, 'Frames of the longest episode.', lower_bound=2)
 
+VIDEOS = 'videos.csv'
+
 
 def main(_: list[str]) -> None:
-    directory, out = run_flag.directory(), Path(FLAGS.out)
+    directory, out = run_flag.directory(), files.expanded(FLAGS.out, 'out')
     record = runs.read_record(directory)
     seed = record['seeds'][0] if FLAGS.seed is None else FLAGS.seed
     if seed not in record['seeds']:
@@ -52,6 +54,7 @@ def main(_: list[str]) -> None:
     path = out / f'{re.sub(r"[^A-Za-z0-9_.-]", "_", name)}.webp'
     if path.exists():
         raise UserError(f'{path}: exists already; choose another --out')
+    files.check_writable(out, (VIDEOS,), 'choose another --out')
     backend = rendering.choose_backend()  # before MuJoCo is imported, as environments are made
     agent, population, step = restore(directory, record, environment, FLAGS.step, draws=True)
     state = populations.member(population, record['seeds'].index(seed))
@@ -65,7 +68,7 @@ def main(_: list[str]) -> None:
     row = dict(file=path.name, directory=directory, env_name=place, config=config_name)
     row |= dict(step=step, seed=seed, episode=FLAGS.episode, success=int(recording.success))
     row |= dict(episode_length=recording.steps, steps_per_frame=every, mujoco_gl=backend)
-    CsvTable(out / 'videos.csv').append([row])
+    CsvTable(out / VIDEOS).append([row])
     print(said)
 
 

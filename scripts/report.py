@@ -19,7 +19,7 @@ import _path
 from absl import flags
 from markupsafe import Markup
 
-from utils import statistics
+from utils import files, statistics
 from utils.data import fetching
 from utils.errors import UserError
 from utils.reporting import (
@@ -60,7 +60,7 @@ SCORE_TABLES = ('tasks', 'environments', 'published', 'aggregates', 'profiles')
 
 
 def main(_: list[str]) -> None:
-    out = Path(FLAGS.out)
+    out = files.expanded(FLAGS.out, 'out')
     if out.exists():
         raise UserError(f'{out}: exists already; choose another --out')
     found = all_tables.find(FLAGS.runs, FLAGS.configs, FLAGS.score)
@@ -133,6 +133,7 @@ def _record_episodes(found: Found, folder: Path, backend: str) -> list[str]:
     draws = os.environ | dict(MUJOCO_GL=backend)
     reasons = []
     for environment in dict.fromkeys(name for name, _ in found.scores.tasks()):
+        why = []
         for run, seed in _candidates(found, environment):
             command = [sys.executable, str(_path.ROOT / 'scripts/record_episode.py')]
             command += [f'--run={run.directory}', f'--seed={seed}', f'--out={folder}']
@@ -140,9 +141,9 @@ def _record_episodes(found: Found, folder: Path, backend: str) -> list[str]:
             if result.returncode == 0:
                 break
             said = result.stderr.strip().splitlines()
-            reasons.append(f'{environment}: {said[-1] if said else result.returncode}')
+            why.append(f'{environment}: {said[-1] if said else result.returncode}')
         else:
-            reasons.append(f'{environment}: no run could be drawn')
+            reasons += [*why, f'{environment}: no run could be drawn']
     return reasons
 
 

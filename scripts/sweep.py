@@ -73,6 +73,9 @@ def main(main_flags: list[str], _: list[str]) -> None:
             f'expected one of {", ".join(f"--{mode}" for mode in modes)}, '
             f'got {" ".join(f"--{mode}" for mode in given) or "none"}'
         )
+    of_submit = [name for name in ('sbatch_options', 'dry_run') if FLAGS[name].present]
+    if of_submit and given != ['submit']:
+        raise UserError(f'--{of_submit[0]}: goes with --submit alone; leave it out')
     modes[given[0]](_array(main_flags))
 
 
@@ -90,7 +93,7 @@ def _array(main_flags: list[str]) -> Array:
     if FLAGS.elements is not None:
         chosen = suites.parse_indices('elements', FLAGS.elements, len(elements))
     folder = save_dir / 'sweeps' / FLAGS.suite / FLAGS.joint
-    return Array(elements, list(chosen), all_flags, suites.offline_steps(all_flags), folder)
+    return Array(elements, list(chosen), all_flags, suites.total_steps(all_flags), folder)
 
 
 def _absolute(path: str) -> Path:

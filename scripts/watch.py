@@ -14,6 +14,7 @@ import _path  # noqa: F401
 import jax
 from absl import flags
 
+from utils import files
 from utils.deploy.evaluate import act_of
 from utils.deploy.policy import Policy
 from utils.environments import action_maps, descriptions, envs, wrappers
@@ -30,6 +31,8 @@ flags.DEFINE_integer('max_frames', 150, 'Frames of the longest episode.', lower_
 
 
 def main(_: list[str]) -> None:
+    out = files.expanded(FLAGS.out, 'out')
+    files.check_writable(out, (), 'choose another --out')
     compilation.keep_programs()
     try:
         policy = Policy.load(FLAGS.policy)
@@ -45,7 +48,7 @@ def main(_: list[str]) -> None:
     # The policy has a key of its own.
     played = rendering.record(env, act_of(policy), jax.random.key(0), FLAGS.episode, every)
     env.close()
-    path = Path(FLAGS.out) / f'{descriptions.name_of(environment)}_{FLAGS.episode}.webp'
+    path = out / f'{descriptions.name_of(environment)}_{FLAGS.episode}.webp'
     print(rendering.write(played, path, FLAGS.frames_per_second))
     viewer = 'open' if sys.platform == 'darwin' else 'xdg-open'
     print(f'look at it: {viewer} {path}')

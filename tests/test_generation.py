@@ -1,13 +1,14 @@
 import hashlib
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import ogbench
 import pytest
 
 from tests.helpers import random_arrays
-from utils.data import dataset_files, datasets
+from utils.data import dataset_files, datasets, fetching
 from utils.environments import envs
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
@@ -116,6 +117,28 @@ def test_a_set_from_elsewhere_is_not_overwritten(tmp_path):
     np.savez(tmp_path / f'{MAZE}.npz', **random_arrays())
     with pytest.raises(UserError, match='from elsewhere'):
         generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+
+
+def test_a_set_that_came_while_shards_were_recorded_is_not_overwritten(tmp_path):
+    parameters = dict(dataset=MAZE, episodes=1, seed=0)
+    generator._plan_shards(tmp_path / f'.{MAZE}.shards', parameters)
+    np.savez(tmp_path / f'{MAZE}.npz', **random_arrays())
+    before = (tmp_path / f'{MAZE}.npz').read_bytes()
+    with pytest.raises(UserError, match='from elsewhere'):
+        generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    assert (tmp_path / f'{MAZE}.npz').read_bytes() == before
+
+
+def test_a_merge_that_broke_off_is_made_again_and_nothing_is_fetched_into_it(tmp_path):
+    broken = UserError('the disk is full')
+    with mock.patch.object(recording, 'merge', side_effect=broken), pytest.raises(UserError):
+        generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    np.savez(tmp_path / f'{MAZE}.npz', **random_arrays())  # as the first of two merges left it
+    _, held_out = fetching.locate(MAZE, tmp_path, tmp_path.as_uri())
+    assert not held_out.exists()
+    record = generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    assert record['files'].keys() == {f'{MAZE}.npz', f'{MAZE}-val.npz'}
+    assert digests(tmp_path, MAZE) == [of['sha256'] for of in record['files'].values()]
 
 
 def test_an_unknown_dataset_is_refused_with_the_nearest(tmp_path):

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import gymnasium
 import h5py
@@ -776,3 +777,11 @@ def test_training_on_a_foreign_file_costs_one_line(tmp_path, monkeypatch):
     [line] = result.stderr.splitlines()
     assert f'python scripts/import_data.py --in={path} --out={tmp_path}/own.npz' in line
     assert not (tmp_path / 'exp').exists()
+
+
+def test_a_package_that_minari_itself_misses_is_named(tmp_path, monkeypatch):
+    """Of a set in Arrow's files, which `minari[hdf5]` does not read."""
+    folder = minari(tmp_path, monkeypatch)
+    lacks = ImportError('pyarrow is not installed')
+    with mock.patch('minari.MinariDataset', side_effect=lacks):
+        refused(folder, match=r'needs another package \(pyarrow is not installed\)')

@@ -14,6 +14,7 @@ from utils.environments import action_maps, envs, wrappers
 from utils.errors import UserError
 from utils.jobs import assembly, restore
 from utils.system import guards, memory
+from utils.system.stopping import StoppedError, StopRequest
 
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
 
@@ -127,6 +128,17 @@ def test_copies_that_were_cut_short_are_named(tmp_path, tasks, little_memory):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r'observations\.npy: damaged.*delete .*-mapped'):
         load(folder, tasks)
+
+
+def test_copies_are_given_up_where_the_process_is_told_to_stop(tmp_path, tasks, little_memory):
+    folder = write_shards(tmp_path / 'set')
+    little_memory(folder)
+    stop = StopRequest()
+    stop.reason = 'the test'
+    with pytest.raises(StoppedError):
+        assembly.load_data(folder, folder, tasks, small_config(), stop)
+    assert not list(folder.rglob('*.npy'))
+    load(folder, tasks)
 
 
 def test_a_disk_without_room_for_the_copies_is_told_before(tmp_path, tasks, little_memory):
@@ -248,7 +260,6 @@ def test_shards_have_one_map_by_the_record_beside_each(tmp_path, tasks):
 
 BAD_RECORDS = {
     'no JSON': '{',
-    'no object': '[]',
     'no map': '{"action_map": {"offset": [0.0, 0.0]}}',
     'a scale of 0': '{"action_map": {"offset": [0.0, 0.0], "scale": [0.0, 1.0]}}',
     'not finite': '{"action_map": {"offset": [NaN, 0.0], "scale": [1.0, 1.0]}}',
@@ -277,6 +288,13 @@ def test_a_record_of_generated_data_tells_of_no_map(tmp_path, tasks):
     path = write(tmp_path / 'mine.npz')
     path.with_suffix('.json').write_text('{"dataset": "mine", "plans": {}}')
     assert load(path, tasks).action_map is None
+
+
+@pytest.mark.parametrize('content', ['{"rate": 50}', '[1, 2]'])
+def test_a_json_of_something_else_tells_nothing_of_actions(tmp_path, tasks, content):
+    path = write(tmp_path / 'mine.npz')
+    path.with_suffix('.json').write_text(content)
+    assert (load(path, tasks).action_map, load(path, tasks).told) == (None, False)
 
 
 def test_a_base_policy_whose_actions_stand_for_others_is_refused(tmp_path, tasks):

@@ -294,3 +294,13 @@ def test_a_row_that_was_cut_short_is_dropped(tmp_path):
     table.forget_after(10)
     table.append([dict(step=5, loss=0.5)])
     assert table.read() == [dict(step='5', loss='0.5')]
+
+
+def test_a_row_is_not_written_into_the_line_of_one_that_was_cut_short(tmp_path, capfd):
+    table = CsvTable(tmp_path / 'inference.csv')
+    table.append([dict(step=5, success=0.5)])
+    with (tmp_path / 'inference.csv').open('ab') as file:
+        file.write(b'5,0.')
+    table.append([dict(step=5, success=0.75)])
+    assert [row['success'] for row in table.read()] == ['0.5', '0.75']
+    assert 'inference.csv: its last row was cut short; it is dropped' in capfd.readouterr().err

@@ -28,6 +28,20 @@ def test_a_failure_does_not_stop_the_others():
     assert outcome == supervisor.Outcome(codes, [])
 
 
+def test_an_error_leaves_no_process_behind():
+    started = []
+
+    def start(name):
+        if name == 2:
+            raise OSError('no more processes')
+        started.append(shell('exec sleep 60'))
+        return started[-1]
+
+    with pytest.raises(OSError, match='no more processes'):
+        supervisor.run(start, [0, 1, 2], 3, never)
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
+
+
 def test_a_killed_process_has_the_exit_code_that_a_shell_gives_it():
     assert supervisor.run(lambda _: shell('kill -9 $$'), [0], 1, never).codes == {0: 128 + 9}
 

@@ -406,7 +406,25 @@ def test_a_suite_that_does_not_exist():
 
 def test_a_number_of_updates_that_is_none():
     with pytest.raises(UserError, match='--offline_steps: expected a whole number'):
-        suites.offline_steps({'offline_steps': 'many'})
+        suites.total_steps({'offline_steps': 'many'})
+    with pytest.raises(UserError, match='--online_steps: expected a whole number'):
+        suites.total_steps({'offline_steps': 3, 'online_steps': '1e3'})
+
+
+def test_updates_online_are_updates_that_an_element_is_to_have():
+    assert suites.total_steps({'offline_steps': 3, 'online_steps': '4'}) == 7
+
+
+def test_the_name_of_a_config_is_the_suites_own():
+    with pytest.raises(UserError, match=r'--agent\.config_name: decided by the suite'):
+        suites.parse_flags(['--agent.config_name=try2'])
+
+
+@pytest.mark.parametrize('flag', ['--dry_run', '--sbatch_options=--time=1:00:00'])
+def test_what_is_for_submissions_alone_is_not_passed_over(flag, tmp_path):
+    result = run_here('scripts/sweep.py', '--suite=smoke', '--local=1', flag)
+    assert result.returncode == 2
+    assert 'goes with --submit alone' in result.stderr
 
 
 def test_one_thing_is_done_at_a_time():

@@ -35,6 +35,18 @@ def is_foreign(name: str) -> bool:
     return FOREIGN.fullmatch(name) is not None
 
 
+def expanded(given: str, flag: str) -> Path:
+    """Returns a path of a flag, with the home folder in place of ~.
+
+    Raises:
+        UserError: it is of somebody who has none.
+    """
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{flag}: '{given}': {error}") from error
+
+
 def check_writable(folder: Path, names: Iterable[str], remedy: str) -> None:
     """Makes a folder, and checks that files of these names can be written or continued there.
 

@@ -10,6 +10,7 @@ from utils.data.npz import Header
 from utils.environments import sparse
 from utils.errors import UserError
 from utils.system import memory
+from utils.system.stopping import StopRequest
 
 Arrays = dict[str, np.ndarray]
 
@@ -33,7 +34,7 @@ def read(path: Path) -> Arrays:
     return read_parts([path], path)
 
 
-def read_parts(parts: Sequence[Path], path: Path) -> Arrays:
+def read_parts(parts: Sequence[Path], path: Path, stop: StopRequest | None = None) -> Arrays:
     """Reads files as one set; their size is told before.
 
     Where many exceed the memory together, their arrays are memory maps (`mapped`).
@@ -41,8 +42,10 @@ def read_parts(parts: Sequence[Path], path: Path) -> Arrays:
     Args:
         parts: one file or more; see `read`.
         path: of that file, or of the folder of all.
+        stop: asked while copies are made; None: nobody.
 
     Raises:
+        StoppedError: `stop` said so.
         UserError: see `read` and `shards.join`.
     """
     headers = [_headers(part) for part in parts]
@@ -55,7 +58,7 @@ def read_parts(parts: Sequence[Path], path: Path) -> Arrays:
         if needed > memory.available():
             npz.check_memory(path, max(sizes) + max(largest))
             own = dict(zip(parts, headers, strict=True))
-            return mapped.ensure(parts, sum(sizes), lambda part: _read(part, own[part]))
+            return mapped.ensure(parts, sum(sizes), lambda part: _read(part, own[part]), stop)
     npz.check_memory(path, needed)
     arrays = [_read(part, own) for part, own in zip(parts, headers, strict=True)]
     return arrays[0] if len(arrays) == 1 else shards.join(parts, arrays)
@@ -102,13 +105,19 @@ def _checked(path: Path, arrays: Arrays) -> Arrays:
     return layouts.to_ogbench(path, arrays)
 
 
-def load(path: Path, tasks: dict[str, object], parts: Sequence[Path] | None = None) -> list[Arrays]:
+def load(
+    path: Path,
+    tasks: dict[str, object],
+    parts: Sequence[Path] | None = None,
+    stop: StopRequest | None = None,
+) -> list[Arrays]:
     """Reads, checks and relabels a file for tasks of an environment; see the functions below.
 
     Args:
         path: of the file, or of the folder of its parts.
         tasks: environments by their names; None where there is none.
         parts: files that together are the set; None: the one file.
+        stop: see `read_parts`.
 
     Returns:
         Arrays of every task, which share all but their rewards and masks.
@@ -116,7 +125,7 @@ def load(path: Path, tasks: dict[str, object], parts: Sequence[Path] | None = No
     Raises:
         UserError: the file is missing, damaged, not of this environment, or of one task alone.
     """
-    arrays = read_parts(parts or [path], path)
+    arrays = read_parts(parts or [path], path, stop)
     if 'rewards' in arrays and len(tasks) > 1:
         raise UserError(
             f"{path}: has 'rewards' of its own, which are those of one task; leave out --tasks"

@@ -19,6 +19,8 @@ from utils.system.stopping import StoppedError, StopRequest
 DATASET_DIR = '~/.ogbench/data'
 DATASET_URL = 'https://rail.eecs.berkeley.edu/datasets/ogbench'
 FETCH_TIMEOUT = 30.0  # seconds without a byte
+# In .NAME.shards of a generated set: from its merge on, until both of its files are there.
+MERGING = 'merging'
 
 
 def locate(
@@ -79,6 +81,11 @@ def _complete(
             f'{settings}'
         )
     with lock(name, dataset_dir, stop):
+        if (dataset_dir / f'.{name}.shards' / MERGING).exists():
+            raise UserError(
+                f'{dataset_dir}: {name} is being made and has one file of two; go on: '
+                f'{_generator(name, dataset_dir)}'
+            )
         for path in paths:
             if not path.exists():
                 _fetch(name, f'{url.rstrip("/")}/{path.name}', path, stop)

@@ -16,33 +16,39 @@ from utils import files
 from utils.data import shards
 from utils.data.host_array import map_file
 from utils.system import guards, locks
+from utils.system.stopping import StoppedError, StopRequest
 
 RECORD = 'mapped.json'
 
 Arrays = dict[str, np.ndarray]
 
 
-def ensure(parts: Sequence[Path], num_bytes: int, read: Callable[[Path], Arrays]) -> Arrays:
+def ensure(
+    parts: Sequence[Path],
+    num_bytes: int,
+    read: Callable[[Path], Arrays],
+    stop: StopRequest | None = None,
+) -> Arrays:
     """Returns the arrays of many files as memory maps; copies are made if they are not there.
 
     Args:
         parts: the files, in their order.
         num_bytes: that the copies take, at most.
         read: reads and checks one of them.
+        stop: asked while another process is waited for, and between files; None: nobody.
 
     Raises:
+        StoppedError: `stop` said so.
         UserError: the folder cannot be written to, lacks room, or holds damaged copies; see
             `shards.check_alike` as well.
     """
     folder = parts[0].with_name(f'{parts[0].stem}-mapped')
     if _names(folder, parts) is None:
         files.check_writable(folder, (), 'copy the shards into a folder of your own')
-        lock = locks.take(folder / locks.LOCK)
-        try:
+        stop = stop or StopRequest()
+        with locks.hold_in_turn(folder / locks.LOCK, stop):
             if _names(folder, parts) is None:  # another process may have made them meanwhile
-                _copy(folder, parts, num_bytes, read)
-        finally:
-            lock.release()
+                _copy(folder, parts, num_bytes, read, stop)
     print(f'{folder}: mapped', flush=True)
     remedy = f'delete {folder}, and it is made again, or raise the limit of memory (ulimit -v)'
     names = _names(folder, parts)
@@ -64,7 +70,11 @@ def _names(folder: Path, parts: Sequence[Path]) -> list[str] | None:
 
 
 def _copy(
-    folder: Path, parts: Sequence[Path], num_bytes: int, read: Callable[[Path], Arrays]
+    folder: Path,
+    parts: Sequence[Path],
+    num_bytes: int,
+    read: Callable[[Path], Arrays],
+    stop: StopRequest,
 ) -> None:
     (folder / RECORD).unlink(missing_ok=True)
     guards.check_space(folder, num_bytes, 'mapped copies need', 'make room')
@@ -72,6 +82,8 @@ def _copy(
     with contextlib.ExitStack() as stack:
         opened = {}
         for number, part in enumerate(parts):
+            if stop():
+                raise StoppedError
             print(f'{folder}: {number + 1} of {len(parts)} copied once', end='\r', flush=True)
             arrays = read(part)
             if not opened:

@@ -119,6 +119,26 @@ def beside(data: Path) -> ActionMap | None:
     Raises:
         UserError: the record is damaged, or of another file.
     """
+    record = _record_beside(data)
+    if record is None:
+        return None
+    path = data.with_suffix('.json')
+    action_map = recorded(record, path)
+    _check_size(record, path, data)
+    return None if action_map.is_identity else action_map
+
+
+def is_told(data: Path) -> bool:
+    """Returns whether a record beside a file tells what its actions stand for.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    return _record_beside(data) is not None
+
+
+def _record_beside(data: Path) -> dict[str, Any] | None:
+    """Returns the record of an import; None where there is none, or a .json of something else."""
     path = data.with_suffix('.json')
     if not path.is_file() or not data.is_file():
         return None
@@ -126,13 +146,7 @@ def beside(data: Path) -> ActionMap | None:
         record = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path}: damaged ({error}); restore it from a copy') from error
-    if not isinstance(record, dict):
-        raise UserError(f'{path}: damaged (not a JSON object); restore it from a copy')
-    action_map = recorded(record, path)
-    if action_map is None:
-        return None
-    _check_size(record, path, data)
-    return None if action_map.is_identity else action_map
+    return record if isinstance(record, dict) and KEY in record else None
 
 
 def _check_size(record: Mapping[str, Any], path: Path, data: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import tqdm
 
 from utils import files
+from utils.data import fetching
 from utils.environments import wrappers
 from utils.environments.wrappers import Noise
 from utils.errors import UserError, did_you_mean
@@ -111,6 +112,8 @@ def _generate(
         plan_successes={split: counts[split][1] for split in recording.SPLITS},
         files={},
     )
+    _check_free(dataset_dir, dataset)  # somebody may have put files there meanwhile
+    (shard_dir / fetching.MERGING).touch()
     for split in recording.SPLITS:
         path = _split_path(dataset_dir, dataset, split)
         merged = [Path(shard.path) for shard in shards if shard.split == split]
@@ -142,15 +145,7 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
     paths = [_split_path(dataset_dir, dataset, split) for split in recording.SPLITS]
     provenance = dataset_dir / f'{dataset}.json'
     if not provenance.exists():
-        # Files without provenance are somebody's own, unless our shards show an unfinished merge.
-        if (
-            any(path.exists() for path in paths)
-            and not (dataset_dir / f'.{dataset}.shards').exists()
-        ):
-            raise UserError(
-                f'{dataset_dir} already holds {dataset} from elsewhere; '
-                'choose another --dataset_dir or move it away'
-            )
+        _check_free(dataset_dir, dataset)
         return None
     record = read_record(dataset_dir, dataset)
     # Only the records of noisy sets tell of noise, only those of walked ones of an expert.
@@ -168,6 +163,21 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
             'then repeat the command'
         )
     return record
+
+
+def _check_free(dataset_dir: Path, dataset: str) -> None:
+    """Checks that files without provenance, if there are any, are ours: of a merge that broke off.
+
+    Raises:
+        UserError: they are somebody's own.
+    """
+    paths = [_split_path(dataset_dir, dataset, split) for split in recording.SPLITS]
+    ours = (dataset_dir / f'.{dataset}.shards' / fetching.MERGING).exists()
+    if any(path.exists() for path in paths) and not ours:
+        raise UserError(
+            f'{dataset_dir} already holds {dataset} from elsewhere; '
+            'choose another --dataset_dir or move it away'
+        )
 
 
 def read_record(dataset_dir: Path, dataset: str) -> dict:

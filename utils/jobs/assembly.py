@@ -60,20 +60,28 @@ class Data(NamedTuple):
     told: bool = False
 
 
-def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigDict) -> Data:
+def load_data(
+    path: Path,
+    val_path: Path,
+    tasks: dict[str, Any],
+    config: ConfigDict,
+    stop: StopRequest | None = None,
+) -> Data:
     """Reads training data and, where they are there, held-out data.
 
     Args:
         path, val_path: of both files; or a folder of shards, which holds both.
         tasks: environments by their names; None where there is none.
         config: of the agent, whose chunks must fit.
+        stop: asked while shards are copied (`mapped`); None: nobody.
 
     Raises:
+        StoppedError: `stop` said so.
         UserError: see `shards.find`, `dataset_files.load` and `datasets.check_chunks`.
     """
 
     def load(path: Path, parts: list[Path]) -> list[Dataset]:
-        built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks, parts)]
+        built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks, parts, stop)]
         datasets.check_chunks(built[0], config.chunk_length, config.n_step, path)
         return built
 
@@ -87,7 +95,7 @@ def load_data(path: Path, val_path: Path, tasks: dict[str, Any], config: ConfigD
     val = load(path if path.is_dir() else val_path, val_parts) if val_parts else None
     # Held-out data must have been given the same map.
     action_map = action_maps.of_files([*parts, *val_parts])
-    told = all(part.with_suffix('.json').is_file() for part in parts)
+    told = all(map(action_maps.is_told, parts))
     return Data(train, val, path, action_map, told)
 
 

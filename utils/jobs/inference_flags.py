@@ -20,7 +20,7 @@ from utils.environments.action_maps import ActionMap
 from utils.environments.descriptions import NONE, Environment, GymEnv, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
-from utils.jobs import env_id_flags
+from utils.jobs import env_id_flags, setting_flags
 from utils.jobs.restore import restore
 from utils.models.settings import plain
 from utils.rollouts import acting, evaluation, outcomes
@@ -87,11 +87,11 @@ def load(directory: Path) -> Trained:
             'give another folder with --out'
         )
     files.check_writable(out, TABLES, 'give another folder with --out')
-    _check_rows(out / TABLES[0], environment)
     noise = wrappers.recorded_noise(record)._asdict()
     given = {name: FLAGS[name].value for name in noise if FLAGS[name].value is not None}
     noise = wrappers.make_noise(**(noise | given))
     agent, population, step = restore(directory, record, environment, FLAGS.step)
+    _check_rows(out / TABLES[0], environment, agent)
     action_map = action_maps.recorded(record, directory / runs.RECORD)
     if another:
         _check_fits(environment, record, action_map, told=own != NONE)
@@ -115,12 +115,19 @@ def _environment(directory: Path, own: Environment) -> Environment:
     return FLAGS.env_name or own
 
 
-def _check_rows(path: Path, environment: Environment) -> None:
-    """Checks that a file of rows, if there is one, tells success where episodes will."""
+def _check_rows(path: Path, environment: Environment, agent: Agent) -> None:
+    """Checks that a file of rows, if there is one, has the columns that new ones will have."""
     if not path.exists():
         return
     with path.open(encoding='utf-8') as file:
-        tells = 'success' in file.readline().strip().split(',')
+        columns = file.readline().strip().split(',')
+    others = sorted((setting_flags.SETTINGS.keys() & {*columns}) - plain(agent.settings).keys())
+    if others:
+        raise UserError(
+            f'{path}: its rows are of another agent, with settings that this one lacks '
+            f'({", ".join(others)}); give another folder with --out'
+        )
+    tells = 'success' in columns
     if tells != outcomes.defines_success(environment):
         raise UserError(
             f'{path}: its rows {"tell" if tells else "do not tell"} success, unlike those of '

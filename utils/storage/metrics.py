@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,7 @@ class CsvTable:
         Raises:
             UserError: the file has other columns.
         """
+        self._drop_broken_line()
         columns = list(rows[0])
         existing = self._columns()
         # In the order that they have there.
@@ -74,8 +76,7 @@ class CsvTable:
         if not self._path.exists():
             return
         text = self._path.read_bytes()
-        # Where a write was cut short, the last line has no end.
-        whole = text[: text.rfind(b'\n') + 1]
+        whole = _whole_lines(text)
         lines = whole.splitlines(keepends=True)
         kept = lines[:1] + [line for line in lines[1:] if _step(self._path, lines[0], line) <= step]
         if b''.join(kept) != text:
@@ -85,6 +86,17 @@ class CsvTable:
         """Waits until the rows are on the disk."""
         if self._path.exists():
             files.sync(self._path)
+
+    def _drop_broken_line(self) -> None:
+        """Drops what a write that was cut short left: the next row would go on in its line."""
+        if not self._path.exists() or not self._path.stat().st_size:
+            return
+        with self._path.open('rb') as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() == b'\n':
+                return
+        print(f'warning: {self._path}: its last row was cut short; it is dropped', file=sys.stderr)
+        self._replace(_whole_lines(self._path.read_bytes()))
 
     def _widen(self, columns: list[str]) -> None:
         """Gives every row these columns, blank where it has none."""
@@ -106,6 +118,11 @@ class CsvTable:
             return []
         with self._path.open(newline='') as file:
             return next(csv.reader(file), [])
+
+
+def _whole_lines(text: bytes) -> bytes:
+    """Returns all lines but a last one without an end, whose write was cut short."""
+    return text[: text.rfind(b'\n') + 1]
 
 
 def _step(path: Path, header: bytes, line: bytes) -> int:

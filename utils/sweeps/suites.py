@@ -18,7 +18,7 @@ from utils.storage import runs
 JOINT = ('none', 'seeds', 'all')
 STATES = ('done', 'running', 'queued', 'stopped', 'failed', 'killed', 'missing')
 # What a suite decides, and what has a flag of its own.
-RESERVED = ('env_name', 'sparse', 'agent', 'task', 'tasks', 'seed', 'seeds')
+RESERVED = ('env_name', 'sparse', 'agent', 'agent.config_name', 'task', 'tasks', 'seed', 'seeds')
 OWN = ('save_dir', 'dataset_dir', 'dataset_url')
 # How SLURM says that a job is not over yet.
 SLURM_RUNNING = ('RUNNING', 'COMPLETING', 'SUSPENDED', 'STOPPED', 'SIGNALING', 'STAGE_OUT')
@@ -162,22 +162,27 @@ def parse_flags(items: Iterable[str]) -> dict[str, str]:
             raise UserError(f"'{item}': flags of main.py are given after -- as --name=value")
         name, flags[name] = match[1], match[2]
         if name in RESERVED:
-            raise UserError(f'--{name}: decided by the suite; choose another or add one')
+            raise UserError(
+                f'--{name}: decided by the suite; choose or add another, or another --save_dir'
+            )
         if name in OWN:
             raise UserError(f'--{name}: give it before the --')
     return flags
 
 
-def offline_steps(flags: Mapping[str, Any]) -> int:
-    """Returns the number of updates that the flags ask for.
+def total_steps(flags: Mapping[str, Any]) -> int:
+    """Returns the number of updates that the flags ask for, offline and then online.
 
     Raises:
-        UserError: it is not a whole number.
+        UserError: one is not a whole number.
     """
-    try:
-        return int(flags['offline_steps'])
-    except ValueError as error:
-        raise UserError(f'--offline_steps: expected a whole number ({error})') from error
+    total = 0
+    for name in ('offline_steps', 'online_steps'):
+        try:
+            total += int(flags.get(name, 0))
+        except ValueError as error:
+            raise UserError(f'--{name}: expected a whole number ({error})') from error
+    return total
 
 
 def parse_indices(flag: str, text: str, count: int) -> list[int]:

@@ -41,7 +41,8 @@ def run(
 ) -> Outcome:
     """Runs commands, `at_once` at a time, until all have ended.
 
-    A signal is passed on to all; from then on nothing is started, and what runs is waited for.
+    A signal is passed on to all; from then on nothing is started, and what runs is waited for. An
+    error of `start` or `again` is raised when what runs has been told to stop and has ended.
 
     Args:
         start: starts the command of a name.
@@ -52,7 +53,8 @@ def run(
     """
     waiting, running, codes = deque(names), {}, {}
     signals: list[signal.Signals] = []
-    with _listening() as (received, bell):
+    with contextlib.ExitStack() as stack, _listening() as (received, bell):
+        stack.callback(_stop, running)
         while running or (waiting and not received):
             while waiting and not received and len(running) < at_once:
                 name = waiting.popleft()
@@ -67,6 +69,14 @@ def run(
                 if again(name, codes[name], bool(received)):
                     waiting.append(name)
     return Outcome(codes, [FORWARDED[number] for number in received])
+
+
+def _stop(running: Mapping[int, subprocess.Popen]) -> None:
+    """Tells what still runs, where something failed here, to stop, and waits for it."""
+    for process in running.values():
+        process.terminate()
+    for process in running.values():
+        process.wait()
 
 
 def _exit_code(code: int, received: list[int]) -> int:

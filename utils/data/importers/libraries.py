@@ -29,10 +29,14 @@ def whole(path: Path, kind: str, errors: tuple[type[Exception], ...]) -> Iterato
     """Names a damaged file where a library meets garbage with one of these errors.
 
     Raises:
-        UserError: in place of them.
+        UserError: in place of them, or a package is not installed that this file needs.
     """
     try:
         yield
     except errors as error:
         told = ' '.join(str(error).split())[:160] or type(error).__name__
         raise UserError(f'{path}: not a whole {kind} ({told}); fetch or make it again') from error
+    except ImportError as error:
+        raise UserError(
+            f'{path}: a {kind} that needs another package ({error}); install it by pip'
+        ) from error

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from utils import files
 from utils.errors import UserError
 
 MINARI_ROOT = '~/.minari/datasets'
@@ -18,7 +19,7 @@ def locate(given: str, name: str) -> Path:
     Raises:
         UserError: there is nothing.
     """
-    path = expanded(given, 'in')
+    path = files.expanded(given, 'in')
     if path.exists():
         return path
     if name == 'minari':
@@ -29,15 +30,3 @@ def locate(given: str, name: str) -> Path:
             f'--in: there is no {given}, nor is it in {root}; fetch it: minari download {given}'
         )
     raise UserError(f'--in: there is no {given}; a Minari id needs --format=minari as well')
-
-
-def expanded(given: str, flag: str) -> Path:
-    """Returns a path of a flag, with the home folder in place of ~.
-
-    Raises:
-        UserError: it is of somebody who has none.
-    """
-    try:
-        return Path(given).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"--{flag}: '{given}': {error}") from error
