@@ -6,7 +6,7 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from agents import settings
+from agents import interface, settings
 from agents.interface import Agent, Decision, Spec, bind, num_candidates, sampling
 from utils.data import recorded_returns
 from utils.data.datasets import Dataset
@@ -23,6 +23,7 @@ __all__ = [
     'create',
     'defaults',
     'freezes_policy',
+    'needs_next_actions',
     'num_candidates',
     'sampling',
     'spec_of',
@@ -49,6 +50,11 @@ def create(config: ConfigDict, spec: Spec) -> Agent:
 def freezes_policy(config: ConfigDict) -> bool:
     """Whether the base policy is trained first, by itself, and then stays as it is."""
     return config.get('frozen_policy', False)
+
+
+def needs_next_actions(config: ConfigDict) -> bool:
+    """Whether updates use the recorded next actions."""
+    return interface.needs_next_actions(_module(config.agent_name), config)
 
 
 def spec_of(dataset: Dataset, discount: float) -> Spec:

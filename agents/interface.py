@@ -121,6 +121,11 @@ class Agent(NamedTuple):
     chunk_length: int = 1
 
 
+def needs_next_actions(module: ModuleType, config: ConfigDict) -> bool:
+    """Whether updates of an agent use the recorded next actions."""
+    return hasattr(module, 'needs_next_actions') and module.needs_next_actions(config)
+
+
 def bind(module: ModuleType, model: Any) -> Agent:
     """Binds a model to the functions of an agent's module.
 
@@ -144,9 +149,7 @@ def bind(module: ModuleType, model: Any) -> Agent:
         act=partial(module.act, model),
         settings=configure(),
         configure=configure,
-        needs_next_actions=(
-            hasattr(module, 'needs_next_actions') and module.needs_next_actions(config)
-        ),
+        needs_next_actions=needs_next_actions(module, config),
         shared=module.SHARED,
         trains_shared=bool(module.SHARED) and not config.get('frozen_policy', False),
         discount=config.discount,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import agents
 from tests.helpers import random_arrays
-from utils.data import datasets, recorded_returns
+from utils.data import datasets, layouts, recorded_returns
 from utils.errors import UserError
 from utils.models.returns import ReturnScale
 
@@ -149,8 +149,11 @@ def test_batches_equal_a_slow_reference(lengths, h, beyond, needs_next_actions, 
     assert batch.action_mask.tolist() == [1.0] * seen + [0.0] * (h - seen)
     np.testing.assert_array_equal(batch.actions[:seen], arrays['actions'][row : row + seen])
     assert not batch.actions[seen:].any()
-    last_needed = row + n + (h - 1 if needs_next_actions else 0)
-    assert batch.td_mask == (alive == 0 or last_needed <= end)
+    following = range(row + n, min(row + n + h, end + 1))
+    # Whole, or ended by reward, after which there is nothing to do.
+    whole = row + n + (h - 1 if needs_next_actions else 0) <= end
+    ended = needs_next_actions and (arrays['masks'][following] == 0).any()
+    assert batch.td_mask == (alive == 0 or whole or ended)
     if row + n <= end:
         following = arrays['actions'][row + n : min(row + n + h, end + 1)]
         np.testing.assert_array_equal(batch.next_observations, arrays['observations'][row + n])
@@ -266,16 +269,44 @@ def test_equal_returns_have_scale_one():
 
 def test_a_chunk_longer_than_any_trajectory_is_refused():
     dataset = trajectory_dataset([4, 3])
-    datasets.check_chunks(dataset, 3, 0, 'my.npz')
+    datasets.check_chunks(dataset, 3, 0, False, 'my.npz')
     with pytest.raises(UserError, match=r'chunk_length: 4 is longer .* my.npz .* 3 transitions'):
-        datasets.check_chunks(dataset, 4, 0, 'my.npz')
+        datasets.check_chunks(dataset, 4, 0, False, 'my.npz')
 
 
 def test_more_steps_of_reward_than_any_trajectory_has_are_refused():
     dataset = trajectory_dataset([4, 3])
-    datasets.check_chunks(dataset, 1, 3, 'my.npz')
+    datasets.check_chunks(dataset, 1, 3, False, 'my.npz')
     with pytest.raises(UserError, match=r'^agent\.n_step: 4 is longer .* my.npz .* 3 transitions'):
-        datasets.check_chunks(dataset, 1, 4, 'my.npz')
+        datasets.check_chunks(dataset, 1, 4, False, 'my.npz')
+
+
+def test_trajectories_without_room_for_next_actions_are_refused():
+    dataset = trajectory_dataset([6, 5])
+    datasets.check_chunks(dataset, 3, 0, True, 'my.npz')
+    with pytest.raises(UserError, match=r'next_action: dataset needs 7 actions .* more than 6'):
+        datasets.check_chunks(dataset, 3, 4, True, 'my.npz')
+    datasets.check_chunks(dataset, 3, 4, False, 'my.npz')
+    ends_by_reward = trajectory_dataset([6, 5], masks=[1] * 5 + [0] + [1] * 5)
+    datasets.check_chunks(ends_by_reward, 3, 4, True, 'my.npz')
+
+
+@pytest.mark.parametrize('final_state', [False, True])
+def test_all_chunks_before_an_end_by_reward_are_learned_from(final_state):
+    """What their next chunk lacks comes after the end; the state there may be recorded or not."""
+    arrays = random_arrays([20]) | dict(masks=np.float32([1] * 19 + [0]))
+    if final_state:
+        following = np.roll(arrays['observations'], -1, axis=0)
+        arrays = layouts.to_ogbench('mine.npz', arrays | dict(next_observations=following))
+    dataset = datasets.build(arrays)
+    rows = jnp.arange(20)
+    batch = datasets.gather(dataset, rows, 5, 0, DISCOUNT, True)
+    assert batch.td_mask.tolist() == [1.0] * 20
+    for row in range(15):
+        np.testing.assert_array_equal(batch.next_actions[row], batch.actions[row + 5])
+    cut = datasets.build(random_arrays([20]) | dict(masks=np.ones(20, np.float32)))
+    batch = datasets.gather(cut, rows[:19], 5, 0, DISCOUNT, True)
+    assert batch.td_mask.tolist() == [1.0] * 11 + [0.0] * 8
 
 
 def test_trajectories_of_one_row_are_refused():

@@ -117,11 +117,19 @@ def _last_acted(acted: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return np.where(acted[ends], ends, ends - 1).astype(np.int32)
 
 
-def check_chunks(dataset: Dataset, chunk_length: int, n_step: int, name: object) -> None:
-    """Checks that a chunk, and the steps of reward before a bootstrap, fit in a trajectory.
+def check_chunks(
+    dataset: Dataset, chunk_length: int, n_step: int, needs_next_actions: bool, name: object
+) -> None:
+    """Checks that a chunk, the steps of reward and what follows them fit in a trajectory.
+
+    Args:
+        dataset: in host memory.
+        chunk_length, n_step, needs_next_actions: see `sample`.
+        name: of the dataset, for errors.
 
     Raises:
-        UserError: every trajectory is shorter than `chunk_length` or `n_step`.
+        UserError: every trajectory is shorter than `chunk_length` or `n_step`, or nothing could be
+            learned since none has room for the next actions and none ends by reward.
     """
     _, transitions = np.unique(dataset.ends[dataset.starts], return_counts=True)
     for setting, steps in dict(chunk_length=chunk_length, n_step=n_step).items():
@@ -130,6 +138,18 @@ def check_chunks(dataset: Dataset, chunk_length: int, n_step: int, name: object)
                 f'agent.{setting}: {steps} is longer than any trajectory of {name} '
                 f'(the longest has {transitions.max()} transitions)'
             )
+    if not needs_next_actions or (dataset.masks[dataset.starts] == 0).any():
+        return
+    ends = np.unique(dataset.ends)
+    acted = (ends if dataset.acted is None else dataset.acted[ends]) + 1
+    longest = (acted - np.concatenate([[0], ends[:-1] + 1])).max()
+    needed = (n_step or chunk_length) + chunk_length
+    if longest < needed:
+        raise UserError(
+            f'agent.next_action: dataset needs {needed} actions in a row '
+            f'(agent.n_step and agent.chunk_length together), and no trajectory of {name} has more '
+            f'than {longest}; make these smaller'
+        )
 
 
 def sample(
@@ -221,6 +241,10 @@ def gather(
         last_there = last_there if dataset.acted is None else dataset.acted[rows]
     complete = last_needed <= last_there
     next_inside = jnp.minimum(next_chunk, ends)
+    if needs_next_actions:
+        # After an end by reward nothing is missing: as in a chunk that meets one, 0 stands there.
+        ending = (dataset.masks[next_inside] == 0) & (next_chunk <= dataset.lasts[rows][:, None])
+        complete |= ending.any(axis=1)
     in_chunk = exists[:, :chunk_length]
     return Batch(
         observations=dataset.observations[rows],

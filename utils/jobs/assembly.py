@@ -82,7 +82,8 @@ def load_data(
 
     def load(path: Path, parts: list[Path]) -> list[Dataset]:
         built = [datasets.build(arrays) for arrays in dataset_files.load(path, tasks, parts, stop)]
-        datasets.check_chunks(built[0], config.chunk_length, config.n_step, path)
+        needs_next = agents.needs_next_actions(config)
+        datasets.check_chunks(built[0], config.chunk_length, config.n_step, needs_next, path)
         return built
 
     parts, val_parts = shards.find(path, val_path)
