@@ -159,11 +159,6 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     'mean_share': dict(no_mean=dict(mean_share=0.0)),
     'return_map': dict(plain=dict(return_map='none')),
     'chunk_length': {f'h{length}': dict(chunk_length=length) for length in (1, 2, 10)},
-    'samples': dict(
-        samples1=dict(num_return_samples=1),
-        samples8=dict(num_return_samples=8),
-        quadrature8=dict(num_return_samples=8, return_noise='quadrature'),
-    ),
 }
 CONFIGS |= {
     f'evor_{name}_small': partial(evor, **SMALL_EVOR | changes)
@@ -190,7 +185,8 @@ TASKS25: dict[str, dict[str, object]] = {
     'evor25_n50': C51 | dict(n_step=50),
     'evor25_best_of_2': C51 | dict(next_action='policy', backup_candidates=2),
     'evor25_best_of_16': C51 | dict(next_action='policy', backup_candidates=16),
-    # In mazes, where all of them act by single actions, it is `evor25`.
+    # In mazes, where all of them act by single actions, it is `evor25`. No backup chooses there:
+    # `evor25_soft` and `evor25_tau_r1` are `evor25` at other settings of inference.
     'evor25_single': C51 | dict(chunk_length=1),
 }
 CONFIGS |= {

@@ -69,6 +69,10 @@ def check(config: ConfigDict) -> None:
             'agent.backup_candidates: a choice needs agent.next_action=policy; '
             'the data has one next action'
         )
+    samples = [config.num_return_samples]
+    samples += [config.backup_return_samples] * (config.backup_candidates > 1)
+    if config.return_noise == 'quadrature':
+        extraction.check_nodes(max(samples))
 
 
 def needs_next_actions(config: ConfigDict) -> bool:

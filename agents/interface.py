@@ -102,7 +102,8 @@ class Agent(NamedTuple):
         num_candidates: samples of a frozen base policy's pool that an update needs at each
             successor; 0: none.
         sampler: a base policy that is somebody else's, (observations (n, observation_dim), key,
-            num) -> (n, num, h * action_dim); `act` is given its samples. None: the state has one.
+            num) -> (n, num, h, action_dim); `act` is given its samples, flattened
+            (`acting.sampled`). None: the state has one.
         chunk_length: h, actions of a decision.
     """
 

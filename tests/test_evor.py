@@ -362,6 +362,10 @@ BAD_SETTINGS = [
     (dict(hidden_dims=()), r'agent\.hidden_dims'),
     (dict(lr=0.0), r'agent\.lr'),
     (dict(value_model='categorial'), r"agent\.value_model: .* Did you mean 'categorical'\?"),
+    (
+        dict(return_noise='quadrature', num_return_samples=64),
+        r'agent\.num_return_samples, .*: 64 with agent\.return_noise=quadrature',
+    ),
     (dict(num_atoms=1), r'agent\.num_atoms: must be at least 2, not 1'),
     (dict(kappa=0.0), r'agent\.kappa: must be positive, not 0'),
     (dict(backup_candidates=0), r'agent\.backup_candidates: must be at least 1'),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agents import frozen
 from tests import toy_envs
 from tests.equality import arrays, assert_equal_runs, rows
 from tests.helpers import random_arrays, small_config
@@ -21,6 +22,8 @@ from utils.training import collecting
 from utils.training.schedule import Schedule
 
 MEMBERS, ROOM, OBSERVATION_DIM, ACTION_DIM = 2, 60, 3, 2
+ENVIRONMENT = GymEnv('tests.toy_envs:Point-v0', dict(fall=0.9), 'is_success')
+SEEDS, OFFLINE, ONLINE = [0, 1], 4, 30
 
 
 def random_step(rng, num_candidates=0):
@@ -148,10 +151,28 @@ def test_without_a_share_every_transition_is_as_likely(offline, start, key):
     assert abs(found - expected) < 4 * (expected * (1 - expected) / 20_000) ** 0.5
 
 
+def test_new_states_get_as_many_candidates_as_the_pool_of_the_data_has(tmp_path):
+    """Somebody else's pool need not have `num_pool`."""
+    toy_envs.write_imported(tmp_path / 'mine.npz')
+    config = small_config('qc1_25', num_pool=32, backup_candidates=2)
+    made = env_flags.make([ENVIRONMENT])
+    data = assembly.load_data(tmp_path / 'mine.npz', tmp_path / 'none.npz', made, config)
+
+    def policy(observations, key, num):
+        return jax.random.uniform(key, (len(observations), num, 1, 1))
+
+    foreign = frozen.ForeignPolicy('mine:policy', policy, '', (1, 1))
+    rows = len(data.train[0].observations)
+    pools = assembly.Pools(np.zeros((rows, 5, 1), np.float16), None)
+    run = assembly.make_run(
+        config, [ENVIRONMENT], SEEDS, data, wrappers.NO_NOISE, foreign, pools, online_share=0.5
+    )
+    drawn = run.online.draw(jax.random.key(0))(np.zeros((1, 2)), np.array([0]))
+    assert drawn.shape[1] == collecting.empty(run, 10).data.candidates.shape[1] == 5
+
+
 # Whole runs.
 
-ENVIRONMENT = GymEnv('tests.toy_envs:Point-v0', dict(fall=0.9), 'is_success')
-SEEDS, OFFLINE, ONLINE = [0, 1], 4, 30
 SCHEDULE = Schedule(
     offline_steps=OFFLINE,
     log_interval=10,

@@ -228,7 +228,7 @@ def test_bias_is_value_minus_return_where_values_are_numbers():
         return SimpleNamespace(values=jnp.asarray(outcomes_ + state)[:, None])
 
     agent = SimpleNamespace(act=act, configure=lambda n_pi: None)
-    row = value_checks.calibrate(agent, 2.0, small_config('qc1'), data, seed=0)
+    row = value_checks.calibrate(agent, 2.0, None, data, seed=0)
     assert row == dict(bias=2.0, bias_low=2.0, bias_high=2.0)
 
 

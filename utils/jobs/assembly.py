@@ -174,7 +174,9 @@ def make_run(
         noise=noise,
         action_map=data.action_map,
         check=check,
-        online=None if online_share is None else _online(config, policy, what, online_share),
+        online=None
+        if online_share is None
+        else _online(config, policy, what, online_share, pools.train.shape[1] if pools else 0),
     )
 
 
@@ -183,6 +185,7 @@ def _online(
     policy: FrozenPolicy | ForeignPolicy | None,
     what: dict[str, Any],
     share: float,
+    num_pool: int,
 ) -> Online:
     """Returns how agents learn online.
 
@@ -191,6 +194,7 @@ def _online(
         policy: the frozen base policy, if there is one.
         what: of `datasets.sample`.
         share: of a batch that is collected.
+        num_pool: candidates of a state in the offline data's pool.
     """
 
     def sample(data: tuple[Dataset, Dataset], key: jax.Array, own: collected.Own):
@@ -202,7 +206,7 @@ def _online(
         return multitask.sample(of_task)(offline, key)
 
     def draw(key: jax.Array) -> pool.Draw:
-        return policy.draw(key, config.num_pool, config.flow_steps)
+        return policy.draw(key, num_pool, config.flow_steps)
 
     return Online(sample, draw if what['num_candidates'] else None, share)
 

@@ -36,7 +36,9 @@ def make(
         val: held-out data, in host memory, with candidates if updates read any.
     """
     on_device = jax.device_put(val)
-    acting = agent._replace(act=jax.jit(agent.act))  # compiled once for all evaluations
+    # Compiled once for all evaluations, as `value_model` is read.
+    acting = agent._replace(act=jax.jit(agent.act))
+    value_model = value_checks.value_model_of(config, val)
 
     def check(population: Any, index: int) -> Row:
         state, seed = populations.member(population, index), seeds[index]
@@ -51,7 +53,7 @@ def make(
             agreement = float(np.mean([quarter['agreement'] for quarter in own]))
         data, hidden = value_checks.returns_at(val, config, seed)
         row |= dict(agreement=agreement, hidden=hidden)
-        return row | value_checks.calibrate(acting, state, config, data, seed)
+        return row | value_checks.calibrate(acting, state, value_model, data, seed)
 
     return check
 

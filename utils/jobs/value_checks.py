@@ -10,6 +10,7 @@ from agents import Agent
 from utils.data import datasets, recorded_returns
 from utils.models import calibration, candidates, extraction, value_models
 from utils.models.calibration import HeldOut
+from utils.models.value_models import ValueModel
 from utils.rollouts import acting
 from utils.training import populations
 
@@ -92,8 +93,16 @@ def returns_at(val: datasets.Dataset, config: ConfigDict, seed: int) -> tuple[He
     return calibration.held_out_at(val, rows, *scale), float(hidden.mean())
 
 
+def value_model_of(config: ConfigDict, data: datasets.Dataset) -> ValueModel | None:
+    """Returns the value model of an agent that learns return distributions; None: of another."""
+    if 'value_model' not in config:
+        return None
+    chunk_dim = config.chunk_length * data.actions.shape[1]
+    return value_models.create(config, data.observations.shape[1], chunk_dim)
+
+
 def calibrate(
-    agent: Agent, state: Any, config: ConfigDict, data: HeldOut, seed: int
+    agent: Agent, state: Any, value_model: ValueModel | None, data: HeldOut, seed: int
 ) -> dict[str, float]:
     """Returns how values compare with what came of recorded actions, with 95% intervals.
 
@@ -104,19 +113,14 @@ def calibrate(
     Args:
         agent: of the run; its `act` takes candidates.
         state: of one seed.
-        config: of the agent.
+        value_model: of `value_model_of`; always the same one, so that it is compiled once.
         data: of `returns_at`.
         seed: of the random stream.
     """
-    if 'value_model' in config:
-        sizes = data.observations.shape[1], data.actions.shape[1]
+    if value_model is not None:
         params = jax.tree.map(lambda leaf: leaf[0], state.value.params)
         points, weights = calibration.read_distributions(
-            value_models.create(config, *sizes),
-            params,
-            state.returns,
-            data.observations,
-            data.actions,
+            value_model, params, state.returns, data.observations, data.actions
         )
         return calibration.score(points, weights, data, WIDTH, seed)[0]
     key = populations.stream(seed, populations.DIAGNOSE_STREAM)

@@ -1,5 +1,6 @@
 """Learned distributions of the reward-to-go, and how well they agree with held-out returns."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -134,27 +135,34 @@ def read_distributions(
     Returns:
         Points in units of reward, ascending, and their probabilities, both (rows, num).
     """
-    levels = (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS
-    z_0 = jnp.asarray(scipy.stats.norm.ppf(levels), jnp.float32)
-    weights = jnp.full(NUM_POINTS, 1.0 / NUM_POINTS)
-
-    @jax.jit
-    def read(observations: jax.Array, actions: jax.Array):
-        noise = Noise(jnp.broadcast_to(z_0, (len(observations), NUM_POINTS)), weights)
-        support = returns.support(return_map)
-        z, probabilities = value_model.distribution(
-            params, observations, actions, noise, support, READING_STEPS
-        )
-        return returns.to_reward_units(return_map, z), probabilities
-
     parts = -(-len(observations) // BATCH_ROWS)
     pairs = zip(np.array_split(observations, parts), np.array_split(actions, parts), strict=True)
+    read = (_read(value_model, params, return_map, *pair) for pair in pairs)
     points, probabilities = (
-        np.concatenate([np.float64(part) for part in kind])
-        for kind in zip(*(read(*pair) for pair in pairs), strict=True)
+        np.concatenate([np.float64(part) for part in kind]) for kind in zip(*read, strict=True)
     )
     order = np.argsort(points, axis=1)
     return tuple(np.take_along_axis(array, order, axis=1) for array in (points, probabilities))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read(
+    value_model: ValueModel,
+    params: Any,
+    return_map: ReturnMap,
+    observations: jax.Array,
+    actions: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Compiled once for a value model, whichever its parameters are."""
+    levels = (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS
+    z_0 = jnp.asarray(scipy.stats.norm.ppf(levels), jnp.float32)
+    weights = jnp.full(NUM_POINTS, 1.0 / NUM_POINTS)
+    noise = Noise(jnp.broadcast_to(z_0, (len(observations), NUM_POINTS)), weights)
+    support = returns.support(return_map)
+    z, probabilities = value_model.distribution(
+        params, observations, actions, noise, support, READING_STEPS
+    )
+    return returns.to_reward_units(return_map, z), probabilities
 
 
 def score(

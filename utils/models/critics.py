@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from utils.data.datasets import Batch, flatten
 from utils.models import blocks, returns
 from utils.models.flow import matching_loss
+from utils.models.losses import masked_mean
 from utils.models.networks import MLP
 from utils.models.returns import ReturnMap
 from utils.models.train_state import Params
@@ -77,5 +78,5 @@ def loss(
     """Mean squared temporal difference of all critics, for (batch,) targets in the net's units."""
     own = values(net, params, batch.observations, flatten(batch.actions))
     error = squared_error(own, targets, batch.td_mask)
-    mean = returns.to_reward_units(return_map, jnp.mean(targets))
+    mean = returns.to_reward_units(return_map, masked_mean(targets, batch.td_mask))
     return error, {'value_loss': error, 'return_mean': mean}

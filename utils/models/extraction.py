@@ -45,14 +45,23 @@ def return_noise(key: jax.Array, batch_shape: tuple[int, ...], num: int, kind: s
     if kind == 'random':
         z_0 = draws.draw_each(key, num, lambda own: jax.random.normal(own, batch_shape), axis=-1)
         return Noise(z_0, jnp.full((num,), 1.0 / num))
+    check_nodes(num)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(num)
+    noise = jnp.broadcast_to(jnp.asarray(nodes, jnp.float32), (*batch_shape, num))
+    return Noise(noise, jnp.asarray(weights / weights.sum(), jnp.float32))
+
+
+def check_nodes(num: int) -> None:
+    """Checks that there are weights for so many nodes of a quadrature.
+
+    Raises:
+        UserError: more than float32 has weights for.
+    """
     if num > MAX_NODES:
         raise UserError(
             f'agent.num_return_samples, agent.backup_return_samples: {num} with '
             f'agent.return_noise=quadrature; at most {MAX_NODES}, or take return_noise=random'
         )
-    nodes, weights = np.polynomial.hermite_e.hermegauss(num)
-    noise = jnp.broadcast_to(jnp.asarray(nodes, jnp.float32), (*batch_shape, num))
-    return Noise(noise, jnp.asarray(weights / weights.sum(), jnp.float32))
 
 
 def soft_value(returns: jax.Array, weights: jax.Array, temperature: jax.Array) -> jax.Array:

@@ -73,14 +73,15 @@ class Monitor:
         if window.bad_update.any():
             seed, task = np.argwhere(window.bad_update)[0]
             when = f'in update {window.bad_update[seed, task]}'
+            where = f', task number {task + 1} of the run'
         elif window.bad_state.any():
-            seed, task = np.argmax(window.bad_state), 0
-            when = 'in the state after the last update'
+            seed, task = np.argmax(window.bad_state), 0  # which task is not told
+            when, where = 'in the state after the last update', ''
         else:
             return
         means = [f'{name} {v[seed, task] / self._steps:.4g}' for name, v in self._sums.items()]
         raise DivergedError(
-            f'seed {self._seeds[seed]}, task number {task + 1} of the run: not finite {when} '
+            f'seed {self._seeds[seed]}{where}: not finite {when} '
             f'(means since the last log line: {", ".join(means)}); the last checkpoint is whole. '
             'Lower --agent.lr, or check the data'
         )

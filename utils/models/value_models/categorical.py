@@ -30,9 +30,7 @@ def network(config: ConfigDict) -> MLP:
     return networks.critic(config, config.num_atoms)
 
 
-def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
-    """Returns untrained parameters."""
-    return net.init(key, jnp.zeros((1, observation_dim + chunk_dim)))
+init = networks.init_critic
 
 
 def atoms(config: ConfigDict, support: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -88,10 +86,6 @@ def cross_entropy(logits: jax.Array, target: jax.Array, mask: jax.Array) -> jax.
     return masked_mean(losses, mask)
 
 
-def _logits(net: MLP, params: Params, observations: jax.Array, actions: jax.Array) -> jax.Array:
-    return net.apply(params, jnp.concatenate([observations, actions], axis=-1))
-
-
 def loss(
     net: MLP,
     config: ConfigDict,
@@ -105,16 +99,17 @@ def loss(
     """Cross-entropy to the projected distribution of r + g Z_bar'; see `ValueModel.loss`."""
     del key
     places = atoms(config, support)
-    next_logits = _logits(net, target_params, batch.next_observations, next_actions)
+    next_logits = networks.read_critic(net, target_params, batch.next_observations, next_actions)
     next_probabilities = jax.nn.softmax(next_logits, axis=-1)
     points = batch.rewards[:, None] + batch.discounts[:, None] * places[None]
     projected = project(points, next_probabilities, places, config.atom_steps == 0)
     target = jax.lax.stop_gradient(projected)
-    logits = _logits(net, params, batch.observations, flatten(batch.actions))
+    logits = networks.read_critic(net, params, batch.observations, flatten(batch.actions))
     means = jnp.sum(target * places[None], axis=-1)
     second = jnp.sum(target * jnp.square(places)[None], axis=-1)
-    deviation = jnp.sqrt(jnp.maximum(jnp.mean(second) - jnp.square(jnp.mean(means)), 0.0))
-    metrics = {'return_mean': jnp.mean(means), 'return_std': deviation}
+    mean, square = (masked_mean(moment, batch.td_mask) for moment in (means, second))
+    deviation = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0.0))
+    metrics = {'return_mean': mean, 'return_std': deviation}
     return cross_entropy(logits, target, batch.td_mask), metrics
 
 
@@ -130,5 +125,7 @@ def distribution(
 ) -> tuple[jax.Array, jax.Array]:
     """All atoms with their probabilities; see `ValueModel.distribution`."""
     del noise, flow_steps
-    probabilities = jax.nn.softmax(_logits(net, params, observations, actions), axis=-1)
+    probabilities = jax.nn.softmax(
+        networks.read_critic(net, params, observations, actions), axis=-1
+    )
     return jnp.broadcast_to(atoms(config, support), probabilities.shape), probabilities

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from utils.data.datasets import Batch, flatten
 from utils.models import flow, returns
 from utils.models.extraction import Noise
+from utils.models.losses import masked_moments
 from utils.models.networks import TrunkVelocityField, VelocityField
 from utils.models.settings import Declared, Setting, at_least, one_of, widths, within
 from utils.models.train_state import Params
@@ -108,11 +109,11 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Flow-based temporal difference; see `ValueModel.loss`.
 
-    A share `config.mean_share` of the batch is trained at t = 0, where it learns what one step
-    reads, the mean return minus z_0; uniform times hardly ever come near it. With
-    `td_target='coupled'` the field just after t = 0 is another one: noise and return go down the
-    chain together. Readings of several Euler steps take their first one by the mean, and are a
-    little narrower than the distribution.
+    A share `config.mean_share` of the batch is trained at t = 0, which one step reads and uniform
+    times hardly ever come near. With `td_target='coupled'` it learns the mean return minus z_0
+    there, and the field just after t = 0 is another one: noise and return go down the chain
+    together. Readings of several Euler steps take their first one by the mean, and are a little
+    narrower than the distribution. With the velocity targets the field is the same at all times.
     """
     noise_key, time_key = jax.random.split(key)
     size = batch.rewards.shape[0]
@@ -157,7 +158,7 @@ def loss(
             target = coupled_target(rewards, discounts, z_0, next_z_1, control, lam)
     z_t, target = jax.lax.stop_gradient((z_t, target))
     value = flow.matching_loss(velocity(z_t, t), target, mask)
-    return value, {'return_mean': jnp.mean(z_1), 'return_std': jnp.std(z_1)}
+    return value, masked_moments(z_1, batch.td_mask)
 
 
 def _velocity(

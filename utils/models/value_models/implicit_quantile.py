@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from utils.data.datasets import Batch, flatten
 from utils.models import returns
 from utils.models.extraction import Noise
-from utils.models.losses import masked_mean
+from utils.models.losses import masked_mean, masked_moments
 from utils.models.networks import MLP
 from utils.models.settings import Declared, Setting, at_least
 from utils.models.train_state import Params
@@ -85,8 +85,7 @@ def loss(
     targets = jax.lax.stop_gradient(targets)
     predictions = net.apply(params, levels, batch.observations, flatten(batch.actions))
     losses = quantile.quantile_huber_loss(predictions, levels, targets, config.kappa)
-    metrics = {'return_mean': jnp.mean(targets), 'return_std': jnp.std(targets)}
-    return masked_mean(losses, batch.td_mask), metrics
+    return masked_mean(losses, batch.td_mask), masked_moments(targets, batch.td_mask)
 
 
 def distribution(

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from utils.data.datasets import Batch, flatten
 from utils.models import networks, returns
 from utils.models.extraction import Noise
-from utils.models.losses import masked_mean
+from utils.models.losses import masked_mean, masked_moments
 from utils.models.networks import MLP
 from utils.models.settings import Declared, Setting, at_least, positive
 from utils.models.train_state import Params
@@ -23,9 +23,7 @@ def network(config: ConfigDict) -> MLP:
     return networks.critic(config, config.num_quantiles)
 
 
-def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
-    """Returns untrained parameters."""
-    return net.init(key, jnp.zeros((1, observation_dim + chunk_dim)))
+init = networks.init_critic
 
 
 def midpoints(num: int) -> jax.Array:
@@ -58,10 +56,6 @@ def quantile_huber_loss(
     return jnp.sum(jnp.mean(weights * huber, axis=2), axis=1)
 
 
-def _quantiles(net: MLP, params: Params, observations: jax.Array, actions: jax.Array) -> jax.Array:
-    return net.apply(params, jnp.concatenate([observations, actions], axis=-1))
-
-
 def loss(
     net: MLP,
     config: ConfigDict,
@@ -74,15 +68,14 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Quantile Huber loss to r + g (the successor's quantiles); see `ValueModel.loss`."""
     del key
-    next_quantiles = _quantiles(net, target_params, batch.next_observations, next_actions)
+    next_quantiles = networks.read_critic(net, target_params, batch.next_observations, next_actions)
     next_quantiles = returns.bound(next_quantiles, support, config.clip_returns)
     targets = batch.rewards[:, None] + batch.discounts[:, None] * next_quantiles
     targets = jax.lax.stop_gradient(targets)
-    predictions = _quantiles(net, params, batch.observations, flatten(batch.actions))
+    predictions = networks.read_critic(net, params, batch.observations, flatten(batch.actions))
     levels = midpoints(config.num_quantiles)[None]
     losses = quantile_huber_loss(predictions, levels, targets, config.kappa)
-    metrics = {'return_mean': jnp.mean(targets), 'return_std': jnp.std(targets)}
-    return masked_mean(losses, batch.td_mask), metrics
+    return masked_mean(losses, batch.td_mask), masked_moments(targets, batch.td_mask)
 
 
 def distribution(
@@ -97,5 +90,5 @@ def distribution(
 ) -> tuple[jax.Array, jax.Array]:
     """All quantiles, equally likely; see `ValueModel.distribution`."""
     del config, noise, support, flow_steps
-    returns = _quantiles(net, params, observations, actions)
+    returns = networks.read_critic(net, params, observations, actions)
     return returns, jnp.full_like(returns, 1.0 / returns.shape[-1])

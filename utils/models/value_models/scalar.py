@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from utils.data.datasets import Batch, flatten
 from utils.models import flow, networks, returns
 from utils.models.extraction import Noise
+from utils.models.losses import masked_moments
 from utils.models.networks import MLP
 from utils.models.settings import Declared
 from utils.models.train_state import Params
@@ -19,13 +20,7 @@ def network(config: ConfigDict) -> MLP:
     return networks.critic(config)
 
 
-def init(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
-    """Returns untrained parameters."""
-    return net.init(key, jnp.zeros((1, observation_dim + chunk_dim)))
-
-
-def _value(net: MLP, params: Params, observations: jax.Array, actions: jax.Array) -> jax.Array:
-    return net.apply(params, jnp.concatenate([observations, actions], axis=-1))
+init = networks.init_critic
 
 
 def loss(
@@ -40,12 +35,12 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Squared temporal difference, (Q - (r + g Q_bar'))^2; see `ValueModel.loss`."""
     del key
-    next_value = _value(net, target_params, batch.next_observations, next_actions)
+    next_value = networks.read_critic(net, target_params, batch.next_observations, next_actions)
     next_value = returns.bound(next_value, support, config.clip_returns)
     target = batch.rewards[:, None] + batch.discounts[:, None] * next_value
-    value = _value(net, params, batch.observations, flatten(batch.actions))
+    value = networks.read_critic(net, params, batch.observations, flatten(batch.actions))
     td_loss = flow.matching_loss(value, jax.lax.stop_gradient(target), batch.td_mask[:, None])
-    return td_loss, {'return_mean': jnp.mean(target), 'return_std': jnp.std(target)}
+    return td_loss, masked_moments(target, batch.td_mask)
 
 
 def distribution(
@@ -60,5 +55,5 @@ def distribution(
 ) -> tuple[jax.Array, jax.Array]:
     """The mean with probability one; see `ValueModel.distribution`."""
     del config, noise, support, flow_steps
-    value = _value(net, params, observations, actions)
+    value = networks.read_critic(net, params, observations, actions)
     return value, jnp.ones_like(value)
