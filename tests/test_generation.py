@@ -119,6 +119,17 @@ def test_a_set_from_elsewhere_is_not_overwritten(tmp_path):
         generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
 
 
+def test_a_merged_file_is_what_numpy_would_write_at_once(tmp_path):
+    parts = [random_arrays((4, 3), seed=seed) for seed in range(3)]
+    for number, part in enumerate(parts):
+        np.savez(tmp_path / f'{number}.npz', **part, counts=np.array([1, 1]))
+    record = recording.merge([tmp_path / f'{n}.npz' for n in range(3)], tmp_path / 'merged.npz')
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    np.savez_compressed(tmp_path / 'whole.npz', **whole)
+    assert (tmp_path / 'merged.npz').read_bytes() == (tmp_path / 'whole.npz').read_bytes()
+    assert record['rows'] == 21
+
+
 def test_a_set_that_came_while_shards_were_recorded_is_not_overwritten(tmp_path):
     parameters = dict(dataset=MAZE, episodes=1, seed=0)
     generator._plan_shards(tmp_path / f'.{MAZE}.shards', parameters)

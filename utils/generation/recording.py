@@ -3,6 +3,7 @@
 import hashlib
 import os
 import warnings
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +48,8 @@ def record_shard(shard: Shard) -> int:
     env.close()
     arrays = _concatenate([recording.episode for recording in recordings])
     arrays['counts'] = np.array([[r.plans, r.successes] for r in recordings]).sum(axis=0)
-    _write_npz(Path(shard.path), arrays, compress=False)
+    with files.writing(Path(shard.path)) as file:
+        np.savez(file, **arrays)
     return len(recordings)
 
 
@@ -82,17 +84,17 @@ def read_shard(path: Path, names: list[str] | None = None) -> dict[str, np.ndarr
 def merge(shards: list[Path], path: Path) -> dict:
     """Writes the episodes of many shards as one file; returns its digest and size.
 
+    One array at a time, so that no more than the largest is in memory, twice while it is joined.
+
     Raises:
         UserError: a shard is damaged.
     """
-    arrays = _concatenate([read_shard(shard) for shard in shards])
-    arrays.pop('counts')
-    _write_npz(path, arrays, compress=True)
+    names = [name for name in read_shard(shards[0]) if name != 'counts']
+    with files.writing(path) as file, zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            joined = np.concatenate([read_shard(shard, [name])[name] for shard in shards])
+            with archive.open(f'{name}.npy', 'w', force_zip64=True) as member:
+                np.lib.format.write_array(member, joined, allow_pickle=False)
     with path.open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    return dict(sha256=digest, bytes=path.stat().st_size, rows=len(arrays['terminals']))
-
-
-def _write_npz(path: Path, arrays: dict[str, np.ndarray], compress: bool) -> None:
-    with files.writing(path) as file:
-        (np.savez_compressed if compress else np.savez)(file, **arrays)
+    return dict(sha256=digest, bytes=path.stat().st_size, rows=len(joined))
