@@ -1,5 +1,7 @@
 """Means of methods over five tasks: of whole rows alone, beside the highest published ones."""
 
+import shutil
+
 import pytest
 
 from tests.run_folders import write_run
@@ -77,6 +79,21 @@ def test_of_rows_with_all_tasks_that_with_the_most_updates_counts(folder):
     assert shown(folder)[NAMES[0]]['EVOR'].startswith('60.0 [')
     write_tasks(folder / 'more', NAMES[0], 'evor_small', [0] * 5, evaluated=(100, 800))
     assert shown(folder)[NAMES[0]]['EVOR'].startswith('0.0 [')
+
+
+def test_a_task_that_the_row_lacks_may_be_of_another_one_and_is_named(tmp_path):
+    """After as many updates; rows differ in how many candidates are weighed."""
+    write_tasks(tmp_path / 'one', NAMES[0], 'evor_small', [1, 1, 1, 0])
+    write_tasks(tmp_path / 'other', NAMES[0], 'evor_small', [0, 0, 0, 0, 1], n_pi=3)
+    write_run(tmp_path / 'other', f'{NAMES[0]}-singletask-task1-v0', 'qc5_small', (0,), chance=1.0)
+    assert shown(tmp_path)[NAMES[0]]['EVOR'].startswith('20.0 [')  # a whole row comes first
+    for task in (1, 2):
+        name = f'{NAMES[0]}-singletask-task{task}-v0'
+        shutil.rmtree(tmp_path / 'other' / name / 'evor_small')
+    table = method_means.means_table(results.find_runs([tmp_path]), METHODS, [], NAMES)
+    cell = table.rows[0][1]
+    assert cell.text.startswith('80.0 [')
+    assert cell.note.startswith('task 5 is of another row')
 
 
 def test_a_mean_cites_the_lines_of_all_its_evaluations(folder):

@@ -14,14 +14,19 @@ from utils.reporting.published import Published
 from utils.reporting.results import Run
 from utils.reporting.score_tables import FIVE_TASKS
 from utils.reporting.tables import MISSING, Cell, Table
+from utils.reporting.task_grids import Entry
 
 REMARKS = (
-    'In percent, after the updates in parentheses; of several rows of a config, the one with all '
-    'five tasks and the most updates. 95% Wilson intervals over the episodes of one seed: of these '
-    'agents, not of training them again. A dash: not all five tasks were run.',
+    'In percent, after the updates in parentheses; of several rows of a config, the one with the '
+    'most tasks, then the most updates. 95% Wilson intervals over the episodes of one seed: of '
+    'these agents, not of training them again. A dash: not all five tasks were run.',
     'Highest published: of any method in results/published; a dash: it has none. Behind it: the '
     'first method.',
 )
+
+
+# Evaluations of the seeds of every task that a row of the grid has.
+Row = dict[str, list[Evaluation]]
 
 
 class Mean(NamedTuple):
@@ -31,6 +36,7 @@ class Mean(NamedTuple):
         rate: in [0, 1].
         low, high: its interval.
         step: updates that the agents have had.
+        filled: tasks that the row lacks and another one has, after as many updates.
         sources: lines that it was read from.
     """
 
@@ -38,6 +44,7 @@ class Mean(NamedTuple):
     low: float
     high: float
     step: int
+    filled: tuple[str, ...]
     sources: tuple[Source, ...]
 
 
@@ -58,57 +65,83 @@ def means_table(
     Raises:
         UserError: see `task_grids.by_agent`.
     """
-    agents = task_grids.by_agent(runs)
-    means: dict[tuple[str, str], Mean] = {}
-    for (environment, config, *_), entries in agents.items():
-        place, mean = (environment, config.strip('`')), _mean(task_grids.of_tasks(entries))
-        if mean and (place not in means or means[place].step < mean.step):
-            means[place] = mean
+    rows_of: dict[tuple[str, str], list[Row]] = {}
+    for (environment, config, *_), entries in task_grids.by_agent(runs).items():
+        rows_of.setdefault((environment, config.strip('`')), []).append(_row(entries))
+    means = {place: _mean(of_config) for place, of_config in rows_of.items()}
+    highest = _highest(literature)
+    lines = []
+    for environment in dict.fromkeys(environment for environment, _ in rows_of):
+        found = [means.get((environment, config)) for config in methods.values()]
+        compared = _compared(found[0], highest.get(environment))
+        lines.append((Cell(environment), *map(_cell, found), *compared))
+    overall = (
+        [means.get((environment, config)) for environment in together]
+        for config in methods.values()
+    )
+    lines.append((Cell('mean of five'), *map(_overall, overall), Cell(MISSING), Cell(MISSING)))
+    header = ('environment', *methods, 'highest published', 'behind')
+    remarks = (*REMARKS, _count(rows_of, methods, together))
+    return Table('method_means', 'Mean success over five tasks', header, tuple(lines), remarks)
+
+
+def _highest(literature: Iterable[Published]) -> dict[str, Published]:
+    """Returns the highest published mean of each environment."""
     highest: dict[str, Published] = {}
     for item in literature:
         known = highest.get(item.environment)
         if item.task == published.ALL_TASKS and (not known or float(known.mean) < float(item.mean)):
             highest[item.environment] = item
-    rows = []
-    for environment in dict.fromkeys(name[0] for name in agents):
-        found = [means.get((environment, config)) for config in methods.values()]
-        cited = highest.get(environment)
-        rows.append((Cell(environment), *map(_cell, found), *_compared(found[0], cited)))
-    overall = (
-        [means.get((environment, config)) for environment in together]
-        for config in methods.values()
-    )
-    rows.append((Cell('mean of five'), *map(_overall, overall), Cell(MISSING), Cell(MISSING)))
-    header = ('environment', *methods, 'highest published', 'behind')
-    played = {
-        (environment, config.strip('`'), entry.run.task)
-        for (environment, config, *_), entries in agents.items()
-        for entry in entries
-    }
-    cells = list(itertools.product(together, methods.values(), FIVE_TASKS))
-    remarks = (
-        *REMARKS,
-        f'Mean of five: of {", ".join(together)}. {sum(cell in played for cell in cells)} of the '
-        f'{len(cells)} cells of these environments, their tasks and the methods have a number.',
-    )
-    return Table('method_means', 'Mean success over five tasks', header, tuple(rows), remarks)
+    return highest
 
 
-def _mean(tasks: list[list[Evaluation]]) -> Mean | None:
-    if not all(tasks):
+def _count(
+    rows_of: Mapping[tuple[str, str], list[Row]],
+    methods: Mapping[str, str],
+    together: Sequence[str],
+) -> str:
+    """Returns how many tasks of the environments that count together have a number."""
+    places = list(itertools.product(together, methods.values()))
+    number = sum(len({task for row in rows_of.get(place, []) for task in row}) for place in places)
+    return (
+        f'Mean of five: of {", ".join(together)}. {number} of the {len(places) * len(FIVE_TASKS)} '
+        'cells of these environments, their tasks and the methods have a number.'
+    )
+
+
+def _row(entries: Iterable[Entry]) -> Row:
+    """Returns the evaluations of the tasks that a row has."""
+    of_tasks = zip(FIVE_TASKS, task_grids.of_tasks(entries), strict=True)
+    return {task: seeds for task, seeds in of_tasks if seeds}
+
+
+def _step(row: Row) -> int:
+    return next(iter(row.values()))[0].step
+
+
+def _mean(rows: list[Row]) -> Mean | None:
+    """Returns the mean of a config's row with the most tasks, whose others fill what it lacks."""
+    own, *others = sorted(rows, key=lambda row: (len(row), _step(row)), reverse=True)
+    tasks = dict(own)
+    for other in others:
+        tasks = (other if _step(other) == _step(own) else {}) | tasks
+    if len(tasks) < len(FIVE_TASKS):
         return None
-    rates = [float(np.mean([one.success for one in seeds])) for seeds in tasks]
-    everything = [one for seeds in tasks for one in seeds]
+    rates = [float(np.mean([one.success for one in seeds])) for seeds in tasks.values()]
+    everything = [one for seeds in tasks.values() for one in seeds]
     bounds = statistics.mean_interval(rates, [one.episodes for one in everything])
-    step = everything[0].step
-    return Mean(float(np.mean(rates)), *bounds, step, evaluations.sources_of(everything))
+    filled = tuple(sorted(tasks.keys() - own.keys()))
+    sources = evaluations.sources_of(everything)
+    return Mean(float(np.mean(rates)), *bounds, _step(own), filled, sources)
 
 
 def _cell(mean: Mean | None) -> Cell:
     if mean is None:
         return Cell(MISSING)
     rate, low, high = (100 * number for number in mean[:3])
-    return Cell(f'{rate:.1f} [{low:.0f}, {high:.0f}] ({mean.step:,})', mean.sources)
+    of = ', '.join(mean.filled)
+    note = f'task {of} is of another row: another device, other data or seeds' if of else ''
+    return Cell(f'{rate:.1f} [{low:.0f}, {high:.0f}] ({mean.step:,})', mean.sources, note)
 
 
 def _compared(mean: Mean | None, cited: Published | None) -> tuple[Cell, Cell]:
