@@ -148,7 +148,8 @@ def test_the_readme_is_short():
 
 @pytest.mark.parametrize('name', ['qc5_pool', 'evor5_pool_c51'])
 def test_the_table_of_cube_double_is_of_the_committed_rows(name):
-    [line] = [line for line in TEXTS['README.md'].splitlines() if line.startswith(f'| `{name}` (')]
+    page = (ROOT / 'docs/results/cube-double.md').read_text()
+    [line] = [line for line in page.splitlines() if line.startswith(f'| `{name}` (')]
     *cells, mean = (cell.strip() for cell in line.split('|')[2:-1])
     rates = []
     for task, cell in enumerate(cells, start=1):

@@ -109,6 +109,9 @@ def test_the_page_shows_what_the_command_prints():
     assert PAGE.read_text(encoding='utf-8').endswith(printed), (
         'put what `python -m benchmarks.tasks25` prints at the end of docs/results/25-tasks.md'
     )
+    first, _, _ = printed.partition('**Success per task**')
+    shown = [line for line in first.splitlines() if line.startswith(('| ', '* ['))]
+    assert {*shown} <= {*README.read_text(encoding='utf-8').splitlines()}
     [count] = re.findall(r'(\d+) of the 75 cells of these', printed)
     for text in (PAGE.read_text(encoding='utf-8'), README.read_text(encoding='utf-8')):
         assert {*re.findall(r'(\d+) of (?:the )?75 cells', text)} == {count}
