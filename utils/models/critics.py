@@ -1,4 +1,4 @@
-"""Ensembles of scalar critics Q(x, a), as QC, FQL, IFQL and IQL use them.
+"""Nets of (x, a), and ensembles of scalar critics Q(x, a), as QC, FQL, IFQL and IQL use them.
 
 Every leaf of an ensemble's parameters has a leading axis over its members.
 """
@@ -13,6 +13,16 @@ from utils.models.losses import masked_mean
 from utils.models.networks import MLP
 from utils.models.returns import ReturnMap
 from utils.models.train_state import Params
+
+
+def init_one(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
+    """Returns untrained parameters of a net of (x, a)."""
+    return net.init(key, jnp.zeros((1, observation_dim + chunk_dim)))
+
+
+def read_one(net: MLP, params: Params, observations: jax.Array, actions: jax.Array) -> jax.Array:
+    """Evaluates a net of (x, a) at (..., observation_dim) and flat (..., h * action_dim)."""
+    return net.apply(params, jnp.concatenate([observations, actions], axis=-1))
 
 
 def init(net: MLP, key: jax.Array, input_dim: int, num: int) -> Params:

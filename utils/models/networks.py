@@ -11,8 +11,6 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from utils.models.train_state import Params
-
 # How operands of matrix products are rounded: to how many bits of mantissa, and what to tell the
 # device. None: they are not; "to all 23 bits" would copy every weight. Sums are always of float32.
 # On a GPU, JAX's own default would be tensorfloat32.
@@ -284,16 +282,6 @@ def mlp(config: ConfigDict, output_dim: int, layer_norm: bool) -> MLP:
 def critic(config: ConfigDict, output_dim: int = 1) -> MLP:
     """Returns the net of values of a config."""
     return mlp(config, output_dim, config.value_layer_norm)
-
-
-def init_critic(net: MLP, key: jax.Array, observation_dim: int, chunk_dim: int) -> Params:
-    """Returns untrained parameters of a net of (x, a)."""
-    return net.init(key, jnp.zeros((1, observation_dim + chunk_dim)))
-
-
-def read_critic(net: MLP, params: Params, observations: jax.Array, actions: jax.Array) -> jax.Array:
-    """Evaluates a net of (x, a) at (..., observation_dim) and flat (..., h * action_dim)."""
-    return net.apply(params, jnp.concatenate([observations, actions], axis=-1))
 
 
 def policy_field(config: ConfigDict, action_dim: int) -> VelocityField:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from utils.data.datasets import Batch, flatten
-from utils.models import networks
+from utils.models import critics, networks
 from utils.models.extraction import Noise
 from utils.models.losses import masked_mean
 from utils.models.networks import MLP
@@ -30,7 +30,7 @@ def network(config: ConfigDict) -> MLP:
     return networks.critic(config, config.num_atoms)
 
 
-init = networks.init_critic
+init = critics.init_one
 
 
 def atoms(config: ConfigDict, support: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -99,12 +99,12 @@ def loss(
     """Cross-entropy to the projected distribution of r + g Z_bar'; see `ValueModel.loss`."""
     del key
     places = atoms(config, support)
-    next_logits = networks.read_critic(net, target_params, batch.next_observations, next_actions)
+    next_logits = critics.read_one(net, target_params, batch.next_observations, next_actions)
     next_probabilities = jax.nn.softmax(next_logits, axis=-1)
     points = batch.rewards[:, None] + batch.discounts[:, None] * places[None]
     projected = project(points, next_probabilities, places, config.atom_steps == 0)
     target = jax.lax.stop_gradient(projected)
-    logits = networks.read_critic(net, params, batch.observations, flatten(batch.actions))
+    logits = critics.read_one(net, params, batch.observations, flatten(batch.actions))
     means = jnp.sum(target * places[None], axis=-1)
     second = jnp.sum(target * jnp.square(places)[None], axis=-1)
     mean, square = (masked_mean(moment, batch.td_mask) for moment in (means, second))
@@ -125,7 +125,5 @@ def distribution(
 ) -> tuple[jax.Array, jax.Array]:
     """All atoms with their probabilities; see `ValueModel.distribution`."""
     del noise, flow_steps
-    probabilities = jax.nn.softmax(
-        networks.read_critic(net, params, observations, actions), axis=-1
-    )
+    probabilities = jax.nn.softmax(critics.read_one(net, params, observations, actions), axis=-1)
     return jnp.broadcast_to(atoms(config, support), probabilities.shape), probabilities

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from utils.data.datasets import Batch, flatten
-from utils.models import networks, returns
+from utils.models import critics, networks, returns
 from utils.models.extraction import Noise
 from utils.models.losses import masked_mean, masked_moments
 from utils.models.networks import MLP
@@ -23,7 +23,7 @@ def network(config: ConfigDict) -> MLP:
     return networks.critic(config, config.num_quantiles)
 
 
-init = networks.init_critic
+init = critics.init_one
 
 
 def midpoints(num: int) -> jax.Array:
@@ -68,11 +68,11 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Quantile Huber loss to r + g (the successor's quantiles); see `ValueModel.loss`."""
     del key
-    next_quantiles = networks.read_critic(net, target_params, batch.next_observations, next_actions)
+    next_quantiles = critics.read_one(net, target_params, batch.next_observations, next_actions)
     next_quantiles = returns.bound(next_quantiles, support, config.clip_returns)
     targets = batch.rewards[:, None] + batch.discounts[:, None] * next_quantiles
     targets = jax.lax.stop_gradient(targets)
-    predictions = networks.read_critic(net, params, batch.observations, flatten(batch.actions))
+    predictions = critics.read_one(net, params, batch.observations, flatten(batch.actions))
     levels = midpoints(config.num_quantiles)[None]
     losses = quantile_huber_loss(predictions, levels, targets, config.kappa)
     return masked_mean(losses, batch.td_mask), masked_moments(targets, batch.td_mask)
@@ -90,5 +90,5 @@ def distribution(
 ) -> tuple[jax.Array, jax.Array]:
     """All quantiles, equally likely; see `ValueModel.distribution`."""
     del config, noise, support, flow_steps
-    returns = networks.read_critic(net, params, observations, actions)
+    returns = critics.read_one(net, params, observations, actions)
     return returns, jnp.full_like(returns, 1.0 / returns.shape[-1])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from utils.data.datasets import Batch, flatten
-from utils.models import flow, networks, returns
+from utils.models import critics, flow, networks, returns
 from utils.models.extraction import Noise
 from utils.models.losses import masked_moments
 from utils.models.networks import MLP
@@ -20,7 +20,7 @@ def network(config: ConfigDict) -> MLP:
     return networks.critic(config)
 
 
-init = networks.init_critic
+init = critics.init_one
 
 
 def loss(
@@ -35,10 +35,10 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Squared temporal difference, (Q - (r + g Q_bar'))^2; see `ValueModel.loss`."""
     del key
-    next_value = networks.read_critic(net, target_params, batch.next_observations, next_actions)
+    next_value = critics.read_one(net, target_params, batch.next_observations, next_actions)
     next_value = returns.bound(next_value, support, config.clip_returns)
     target = batch.rewards[:, None] + batch.discounts[:, None] * next_value
-    value = networks.read_critic(net, params, batch.observations, flatten(batch.actions))
+    value = critics.read_one(net, params, batch.observations, flatten(batch.actions))
     td_loss = flow.matching_loss(value, jax.lax.stop_gradient(target), batch.td_mask[:, None])
     return td_loss, masked_moments(target, batch.td_mask)
 
@@ -55,5 +55,5 @@ def distribution(
 ) -> tuple[jax.Array, jax.Array]:
     """The mean with probability one; see `ValueModel.distribution`."""
     del config, noise, support, flow_steps
-    value = networks.read_critic(net, params, observations, actions)
+    value = critics.read_one(net, params, observations, actions)
     return value, jnp.ones_like(value)
