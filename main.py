@@ -271,7 +271,7 @@ def _load_data(tasks: dict[str, Any], config: ConfigDict, noise: Noise, stop: St
     else:
         path, val_path = fetching.locate(
             envs.dataset_name(next(iter(tasks))),
-            Path(FLAGS.dataset_dir).expanduser(),
+            _path('dataset_dir'),
             FLAGS.dataset_url,
             noise,
             stop,

@@ -13,6 +13,7 @@ import _path  # noqa: F401
 import numpy as np
 from absl import flags
 
+from utils import files
 from utils.data import contents, dataset_files, datasets, fetching
 from utils.data.contents import Content, Share
 from utils.environments import envs
@@ -29,7 +30,7 @@ COLUMNS = ('dataset', 'what', 'found', 'expected', 'standard errors off')
 
 
 def main(_: list[str]) -> None:
-    directory = Path(FLAGS.dataset_dir).expanduser()
+    directory = files.expanded(FLAGS.dataset_dir, 'dataset_dir')
     print('| ' + ' | '.join(COLUMNS) + ' |\n|' + ' --- |' * len(COLUMNS), flush=True)
     wrong = []
     for name in chosen_datasets():

@@ -60,7 +60,7 @@ def main(_: list[str]) -> None:
     environment = descriptions.recorded(record, directory / runs.RECORD)
     agent, population, step = restore(directory, record, environment, FLAGS.step)
     grid = [_alone(agent, record, steps) for steps in _flow_steps(record)]
-    val, _ = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
+    val, _ = held_out(record, files.expanded(FLAGS.dataset_dir, 'dataset_dir'), FLAGS.dataset_url)
     val = jax.device_put(val)
     table = CsvTable(directory / TABLE)
     with contextlib.ExitStack() as stack:

@@ -50,7 +50,7 @@ def main(_: list[str]) -> None:
         raise UserError(f'--run: {name} values no candidates; choose a run of another')
     agent = agent._replace(act=jax.jit(agent.act))  # once for all seeds
     others = _others(directory, record, environment, population, step)
-    val, _ = held_out(record, Path(FLAGS.dataset_dir).expanduser(), FLAGS.dataset_url)
+    val, _ = held_out(record, files.expanded(FLAGS.dataset_dir, 'dataset_dir'), FLAGS.dataset_url)
     val = jax.device_put(val)
     for index, seed in enumerate(record['seeds']):
         state = populations.member(population, index)

@@ -5,13 +5,12 @@
 Parameters and record, without the optimiser's state: a third of a checkpoint.
 """
 
-from pathlib import Path
-
 import _path  # noqa: F401
 from absl import flags
 
 import agents
 from agents import frozen, policy_file
+from utils import files
 from utils.errors import UserError
 from utils.jobs import run_flag
 from utils.storage import runs
@@ -23,7 +22,7 @@ flags.DEFINE_string('out', None, 'FILE.npz to write; it must not exist yet.', re
 
 
 def main(_: list[str]) -> None:
-    directory, out = run_flag.directory(), Path(FLAGS.out).expanduser()
+    directory, out = run_flag.directory(), files.expanded(FLAGS.out, 'out')
     if out.suffix != policy_file.SUFFIX or out.exists():
         raise UserError(f'--out: {out}: expected a new file named *{policy_file.SUFFIX}')
     record = runs.read_record(directory)

@@ -6,11 +6,10 @@ For CPUs, CUDA GPUs and TPUs. Temperatures (tau_q, tau_r) can be changed where i
 inference settings are fixed here, as trained unless they are given. See docs/deploy.md.
 """
 
-from pathlib import Path
-
 import _path  # noqa: F401
 from absl import flags
 
+from utils import files
 from utils.deploy import exporting, members
 from utils.jobs import run_flag, setting_flags
 from utils.system import command
@@ -23,7 +22,7 @@ flags.DEFINE_bool('half', False, 'Round parameters to float16: half the size, an
 
 
 def main(_: list[str]) -> None:
-    out = Path(FLAGS.out).expanduser()
+    out = files.expanded(FLAGS.out, 'out')
     member = members.load(run_flag.directory(), FLAGS.step, FLAGS.seed)
     given = setting_flags.given(member.agent, member.record['agent']['agent_name'])
     exporting.write(out, member, member.agent.configure(**given), FLAGS.half)

@@ -5,11 +5,11 @@ python scripts/generate_data.py --suite=paper25
 """
 
 import os
-from pathlib import Path
 
 import _path  # noqa: F401
 from absl import flags
 
+from utils import files
 from utils.data import fetching
 from utils.environments import wrappers
 from utils.generation import generator
@@ -32,7 +32,7 @@ flags.DEFINE_float('sticky_prob', 0.0, 'Probability that a step repeats the prev
 
 def main(_: list[str]) -> None:
     noise = wrappers.make_noise(FLAGS.action_noise, FLAGS.sticky_prob)
-    dataset_dir = Path(FLAGS.dataset_dir).expanduser() / noise.label
+    dataset_dir = files.expanded(FLAGS.dataset_dir, 'dataset_dir') / noise.label
     names = chosen_datasets()
     for name in names:
         generator.check_name(name)

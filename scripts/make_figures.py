@@ -10,8 +10,6 @@ Success against inference settings needs runs that scripts/evaluate.py has evalu
 distributions and calibration need checkpoints of EVOR and the held-out data.
 """
 
-from pathlib import Path
-
 import _path  # noqa: F401
 from absl import flags
 
@@ -32,7 +30,7 @@ def main(_: list[str]) -> None:
     out = files.expanded(FLAGS.out, 'out')
     tables.check_free(all_charts.NAMES, out, all_charts.SUFFIXES)
     found = all_tables.find(FLAGS.runs, FLAGS.configs, 'last')
-    made = all_charts.make(found, Path(FLAGS.dataset_dir).expanduser())
+    made = all_charts.make(found, files.expanded(FLAGS.dataset_dir, 'dataset_dir'))
     all_charts.write(made, found.scores.configs, out)
     for chart in made.charts:
         name = chart.table.name

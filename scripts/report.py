@@ -67,7 +67,7 @@ def main(_: list[str]) -> None:
     backend, reason = _backend()
     os.environ['MUJOCO_GL'] = 'disable'  # of this process, which only reads data
     made = {table.name: table for table in all_tables.make(found)}
-    charts = all_charts.make(found, Path(FLAGS.dataset_dir).expanduser())
+    charts = all_charts.make(found, files.expanded(FLAGS.dataset_dir, 'dataset_dir'))
     for table in made.values():
         tables.write(table, out / 'tables')
     all_charts.write(charts, found.scores.configs, out / 'figures')

@@ -20,7 +20,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from utils import errors
+from utils import errors, files
 from utils.errors import UserError
 from utils.generation import experts, online, sac
 from utils.generation.online import Learning
@@ -41,7 +41,7 @@ NAME, ENV_ID = 'ant', 'online-ant-v0'
 
 
 def main(_: list[str]) -> None:
-    config, out = sac.ogbench_config(), Path(FLAGS.out).expanduser()
+    config, out = sac.ogbench_config(), files.expanded(FLAGS.out, 'out')
     if FLAGS.steps <= config.random_steps or not 0 <= FLAGS.seed < 2**32:
         raise UserError(
             f'--steps: must be more than the {config.random_steps} random ones, and --seed in '

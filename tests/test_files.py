@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import run_here
 from tests.helpers import unprivileged
 from utils import files
 from utils.errors import UserError
@@ -78,3 +79,18 @@ def test_what_can_be_synced_is_synced(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     files.sync_tree(tmp_path)
     assert [os.path.relpath(path, tmp_path) for path in synced] == ['folder/b', 'folder', 'a', '.']
+
+
+@pytest.mark.parametrize(
+    ('script', 'flags'),
+    [
+        ('scripts/evaluate.py', ['--run=~nobody_here']),
+        ('scripts/check_data.py', ['--dataset=cube-single-play-v0', '--dataset_dir=~nobody_here']),
+        ('scripts/make_tables.py', ['--runs=exp', '--out=~nobody_here']),
+    ],
+)
+def test_the_home_of_somebody_who_has_none_costs_one_line(script, flags):
+    result = run_here(script, *flags)
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"error: --{flags[-1].split('=')[0].lstrip('-')}: '~nobody_here'")

@@ -79,7 +79,7 @@ def load(directory: Path) -> Trained:
     record = runs.read_record(directory)
     own = descriptions.recorded(record, directory / runs.RECORD)
     environment = _environment(directory, own)
-    out = Path(FLAGS.out).expanduser() if FLAGS.out else directory
+    out = files.expanded(FLAGS.out, 'out') if FLAGS.out else directory
     another = isinstance(environment, GymEnv) and environment != own
     if another and out.resolve() == directory.resolve():
         raise UserError(
