@@ -111,6 +111,16 @@ def test_act_equals_a_slow_reference(key, aggregation):
     np.testing.assert_allclose(decision.actions[0, 0], candidates[np.argmax(values)], atol=1e-5)
 
 
+@pytest.mark.parametrize('num_value_nets', [1, 2, 3, 5, 6])
+@pytest.mark.parametrize('value_model', ['scalar', 'categorical'])
+def test_the_best_is_taken_of_any_number_of_nets(key, value_model, num_value_nets):
+    """A mean over three is rounded where it is computed, which may be twice in one program."""
+    changes = dict(value_model=value_model, num_value_nets=num_value_nets, tau_q=0.0, n_pi=16)
+    agent, state = build(**changes), untrained(**changes)
+    decision = agent.act(state, OBSERVATIONS, key, agent.settings)
+    np.testing.assert_array_equal(decision.promised, np.max(decision.values, axis=1))
+
+
 def test_act_gives_chunks_of_the_right_shape(key):
     agent = build(chunk_length=3, n_pi=5)
     decision = agent.act(untrained(chunk_length=3, n_pi=5), np.zeros((7, 3)), key, agent.settings)
