@@ -30,7 +30,7 @@ from absl import flags
 from agents import Agent
 from utils import files
 from utils.data import datasets, fetching
-from utils.environments import action_maps, descriptions, env_processes, envs, wrappers
+from utils.environments import action_maps, descriptions, env_processes, wrappers
 from utils.environments.descriptions import NONE, Environment, name_of
 from utils.errors import UserError
 from utils.generation import behaviour_measures
@@ -114,11 +114,10 @@ def _player(
 
 
 def _measure(environment: Environment) -> behaviour_measures.Measure | None:
-    env, env_name = envs.make_env(environment), name_of(environment)
-    envs.reset(env, 0)
-    measure = behaviour_measures.make(env_name, env)
+    measure = behaviour_measures.of(environment)
     if measure is None:
-        print(f'{env_name}: its task is neither to walk nor to lift, so that is not measured')
+        name = name_of(environment)
+        print(f'{name}: its task is neither to walk nor to lift, so that is not measured')
     return measure
 
 

@@ -232,7 +232,8 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
     assert len(table(trained / 'inference_episodes.csv')) == before[1] + 8
     # What training recorded is told in the same columns, and the trained settings are those.
     in_training = table(trained / 'eval.csv')[-1]
-    assert [*in_training] == [*rows[0]]
+    assert [*rows[0]] == [*in_training, 'metres_per_5s', 'metres_per_5s_half_width']
+    assert all(float(row['metres_per_5s']) > 0.0 for row in rows)
     told = {name: in_training[name] for name in ('n_pi', 'env_name', 'action_noise')}
     assert told == dict(n_pi='2', env_name=trained.parents[1].name, action_noise='0.0')
 

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from utils.data.datasets import Dataset
-from utils.environments import sparse
+from utils.environments import envs, sparse
+from utils.environments.descriptions import Environment, name_of
 from utils.generation import behaviours
 from utils.rollouts.acting import IDLE, Act, Acts
 
@@ -48,6 +49,17 @@ class Measure(NamedTuple):
     name: str
     of: Callable[[np.ndarray, int], Amount]
     needed: float | None = None
+
+
+def of(environment: Environment) -> Measure | None:
+    """Returns what `make` does of an environment, which is made and closed for it."""
+    if not sparse.is_singletask(name_of(environment)):
+        return None
+    env = envs.make_env(environment)
+    envs.reset(env, 0)
+    measure = make(name_of(environment), env)
+    env.close()
+    return measure
 
 
 def make(env_name: str, env: gymnasium.Env) -> Measure | None:
@@ -177,13 +189,17 @@ def columns(
         played, data: observations (n, observation_dim) of each episode, `stride` steps apart.
         stride: steps.
     """
-    row = {}
-    for suffix, episodes in (('', played), ('_data', data)):
-        mean, half_width = rate([measure.of(episode, stride) for episode in episodes])
-        row |= {
-            f'{measure.name}{suffix}': mean,
-            f'{measure.name}{suffix}_half_width': half_width,
-        }
+    row = rates(measure, played, stride)
+    row |= {
+        name.replace(measure.name, f'{measure.name}_data'): value
+        for name, value in rates(measure, data, stride).items()
+    }
     if measure.needed is not None:
         row[f'{measure.name}_needed'] = measure.needed
     return row
+
+
+def rates(measure: Measure, episodes: Sequence[np.ndarray], stride: int) -> dict[str, float]:
+    """Returns how much was done, by the measure's name, and half its interval; see `columns`."""
+    mean, half_width = rate([measure.of(episode, stride) for episode in episodes])
+    return {measure.name: mean, f'{measure.name}_half_width': half_width}

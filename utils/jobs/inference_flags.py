@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import flags
 
 from agents import Agent
@@ -20,6 +21,8 @@ from utils.environments.action_maps import ActionMap
 from utils.environments.descriptions import NONE, Environment, GymEnv, name_of
 from utils.environments.wrappers import Noise
 from utils.errors import UserError
+from utils.generation import behaviour_measures
+from utils.generation.behaviour_measures import Measure
 from utils.jobs import env_id_flags, setting_flags
 from utils.jobs.restore import restore
 from utils.models.settings import plain
@@ -149,7 +152,8 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
     """Plays the same episodes with each of different settings, all in one set of environments.
 
     Tells of each when it is there: a line, a row of inference.csv where rows go, and a row per
-    episode of inference_episodes.csv.
+    episode of inference_episodes.csv. Where tasks ask to walk or to lift, the row tells how much
+    of that was done.
 
     Returns:
         For each seed of the run, what came of each setting.
@@ -158,7 +162,7 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
     print(f'{trained.noise.of(name_of(trained.environment))}, {name} after {trained.step} updates')
     if outcomes.defines_success(trained.environment):
         print("95% Wilson intervals: of each seed's own agent, not of training it again")
-    played = []
+    played, measure = [], behaviour_measures.of(trained.environment)
     num_envs = min(len(settings) * num_episodes, evaluation.MAX_ENVS)
     what = trained.environment, num_envs, trained.noise, trained.action_map
     with env_processes.VectorEnv(*what) as vector_env:
@@ -167,23 +171,39 @@ def play(trained: Trained, settings: Sequence[Any]) -> list[list[Episodes]]:
             act = acting.bind_each(
                 trained.agent.act, state, settings, num_episodes, trained.agent.sampler
             )
-            key = populations.stream(seed, populations.EVAL_STREAM)
+            key, seen = populations.stream(seed, populations.EVAL_STREAM), {}
+            if measure is not None:
+                act = behaviour_measures.watched(act, seen)
             swept = evaluation.sweep(
                 act, vector_env, len(settings), num_episodes, key, discount=trained.agent.discount
             )
             played.append([])
-            for one, episodes in zip(settings, swept, strict=True):
-                _report(trained, seed, one, episodes)
+            for number, (one, episodes) in enumerate(zip(settings, swept, strict=True)):
+                rollouts = range(number * num_episodes, (number + 1) * num_episodes)
+                rate = _rate(trained, measure, [seen.pop(rollout, []) for rollout in rollouts])
+                _report(trained, seed, one, episodes, rate)
                 played[-1].append(episodes)
     return played
 
 
-def _report(trained: Trained, seed: int, settings: Any, episodes: Episodes) -> None:
+def _rate(
+    trained: Trained, measure: Measure | None, seen: Sequence[Sequence[np.ndarray]]
+) -> dict[str, float]:
+    if measure is None:
+        return {}
+    played = [np.stack(observations) for observations in seen]
+    return behaviour_measures.rates(measure, played, trained.record['agent']['chunk_length'])
+
+
+def _report(
+    trained: Trained, seed: int, settings: Any, episodes: Episodes, rate: dict[str, float]
+) -> None:
     tags = dict(step=trained.step, seed=seed)
     tags |= outcomes.conditions(trained.environment, trained.noise, settings)
     summary = outcomes.summary(episodes, trained.environment)
-    rows = [tags | summary], outcomes.rows(episodes, tags, trained.environment)
+    rows = [tags | summary | rate], outcomes.rows(episodes, tags, trained.environment)
     for name, own in zip(TABLES, rows, strict=True):
         CsvTable(trained.out / name, widens=True).append(own)
     shown = ''.join(f'{name} {value}  ' for name, value in plain(settings).items())
-    print(f'seed {seed}  {shown}{outcomes.in_words(summary)}', flush=True)
+    done = ''.join(f'  {name} {value:.2f}' for name, value in rate.items())
+    print(f'seed {seed}  {shown}{outcomes.in_words(summary)}{done}', flush=True)

@@ -119,8 +119,8 @@ def pick_logits(values: jax.Array, temperature: jax.Array) -> jax.Array:
     temperature = jnp.asarray(temperature, values.dtype)
     temperature = jnp.broadcast_to(temperature, values.shape[:-1])[..., None]
     gaps = values - jnp.max(values, axis=-1, keepdims=True)
-    # A compiler may compute the values twice, rounded differently, and none equals the largest then.
-    # The index of the largest holds whatever it does.
+    # A compiler may compute the values twice, rounded differently, so that none equals the largest;
+    # the index of the largest is right nevertheless.
     best = jax.nn.one_hot(jnp.argmax(values, axis=-1), values.shape[-1], dtype=bool)
     greedy = jnp.where(best | (gaps == 0), 0.0, -jnp.inf)
     return jnp.where(temperature > 0, gaps / jnp.where(temperature > 0, temperature, 1.0), greedy)
