@@ -1,12 +1,13 @@
 """Checks the values of a run: do they tell the candidates of a state apart, and do they agree?
 
     python scripts/check_values.py --run=exp/ENV/CONFIG/seeds_0_1
+    python scripts/check_values.py --run=exp/ENV/CONFIG/seeds_0 --other=exp/ENV/ANOTHER/seeds_1
 
 On held-out states, by quarters from the least to the most valuable: the spread of the values over
 a state's candidates, in the unit of `tau_q`; how many of them the pick is spread over; and whether
-the next seed's value model (with one seed, that of the checkpoint before) ranks them alike, by
-Spearman's correlation. Values that would be ranked otherwise if trained again are noise. Rows are
-appended to values.csv in the run's directory.
+the value model of the run that --other names ranks them alike, by Spearman's correlation; without
+it the next seed's, or, with one seed, that of the checkpoint before. Values that would be ranked
+otherwise if trained again are noise. Rows are appended to values.csv in the run's directory.
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from agents import Agent
 from utils import files
 from utils.data import fetching
 from utils.environments import descriptions
@@ -31,6 +33,7 @@ from utils.system import command
 from utils.training import populations
 
 FLAGS = flags.FLAGS
+flags.DEFINE_string('other', None, 'Another run, of one seed, whose values are compared.')
 flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.')
 flags.DEFINE_string('dataset_dir', fetching.DATASET_DIR, 'Folder of OGBench datasets.')
 flags.DEFINE_string('dataset_url', fetching.DATASET_URL, 'Where missing datasets come from.')
@@ -42,24 +45,62 @@ TABLE = 'values.csv'
 def main(_: list[str]) -> None:
     directory = run_flag.directory()
     files.check_writable(directory, (TABLE,), 'copy the run to a folder of your own')
-    record = runs.read_record(directory)
-    environment = descriptions.recorded(record, directory / runs.RECORD)
-    agent, population, step = restore(directory, record, environment, FLAGS.step)
-    if not value_checks.values_candidates(agent, population):
-        name = record['agent']['agent_name']
-        raise UserError(f'--run: {name} values no candidates; choose a run of another')
-    agent = agent._replace(act=jax.jit(agent.act))  # once for all seeds
-    others = _others(directory, record, environment, population, step)
+    record, environment, agent, population, step = _restored(directory, FLAGS.step, 'run')
+    if FLAGS.other is None:
+        other_agent, others = agent, _others(directory, record, environment, population, step)
+    else:
+        other_agent, others = _other_run(record)
     val, _ = held_out(record, files.expanded(FLAGS.dataset_dir, 'dataset_dir'), FLAGS.dataset_url)
     val = jax.device_put(val)
     for index, seed in enumerate(record['seeds']):
         state = populations.member(population, index)
-        other = populations.member(others, index)
-        rows = value_checks.quarters(agent, state, other, val, seed, FLAGS.samples)
-        rows = [dict(step=step, seed=seed) | row for row in rows]
-        CsvTable(directory / TABLE).append(rows)
+        other = populations.member(others, index if FLAGS.other is None else 0)
+        rows = value_checks.quarters(agent, state, other_agent, other, val, seed, FLAGS.samples)
+        rows = [dict(step=step, seed=seed, other=FLAGS.other or '') | row for row in rows]
+        CsvTable(directory / TABLE, widens=True).append(rows)
         for row in rows:
-            print('  '.join(f'{name} {value:.4g}' for name, value in row.items()), flush=True)
+            shown = {name: value for name, value in row.items() if name != 'other'}
+            print('  '.join(f'{name} {value:.4g}' for name, value in shown.items()), flush=True)
+
+
+def _restored(
+    directory: Path, step: int | None, flag: str
+) -> tuple[dict[str, Any], Environment, Agent, Any, int]:
+    """Returns a run's record, environment, agent, population and step of the checkpoint.
+
+    Raises:
+        UserError: it values no candidates, or cannot be restored.
+    """
+    record = runs.read_record(directory)
+    environment = descriptions.recorded(record, directory / runs.RECORD)
+    agent, population, step = restore(directory, record, environment, step)
+    if not value_checks.values_candidates(agent, population):
+        name = record['agent']['agent_name']
+        raise UserError(f'--{flag}: {name} values no candidates; choose a run of another')
+    # Compiled once for all seeds.
+    return record, environment, agent._replace(act=jax.jit(agent.act)), population, step
+
+
+def _other_run(record: dict[str, Any]) -> tuple[Agent, Any]:
+    """Returns agent and population of the run that --other names.
+
+    Raises:
+        UserError: it has several seeds, or values other candidates.
+    """
+    directory = files.expanded(FLAGS.other, 'other')
+    other, _, agent, population, _ = _restored(directory, None, 'other')
+    if len(other['seeds']) > 1:
+        raise UserError(f'--other: {directory} has {len(other["seeds"])} seeds; expected one')
+    sizes, own = _sizes(other), _sizes(record)
+    if sizes != own:
+        told = ', '.join(f'{name} {sizes[name]}, not {own[name]}' for name in own)
+        raise UserError(f'--other: {directory} values other candidates ({told})')
+    return agent, population
+
+
+def _sizes(record: dict[str, Any]) -> dict[str, int]:
+    sizes = {name: record[name] for name in ('observation_dim', 'action_dim')}
+    return sizes | dict(chunk_length=record['agent']['chunk_length'])
 
 
 def _others(

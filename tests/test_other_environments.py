@@ -255,6 +255,19 @@ def run(script, *arguments, cwd):
 
 
 @pytest.mark.long
+def test_values_are_compared_with_those_of_another_run(checked, folder, monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    other = train(folder, 'none', 'qc1', [0])
+    asked = 'scripts/check_values.py', f'--dataset_dir={folder}', '--samples=16'
+    result = run(*asked, f'--run={checked}', f'--other={other}', cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert [row['other'] for row in table(checked / 'values.csv')[-8:]] == [str(other)] * 8
+    result = run(*asked, f'--run={other}', f'--other={checked}', cwd=folder)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert f'--other: {checked} has 2 seeds; expected one' in result.stderr
+
+
+@pytest.mark.long
 def test_scripts_need_no_flags_of_the_environment(played, checked, folder, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
     data = f'--dataset_dir={folder}'

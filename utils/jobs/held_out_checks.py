@@ -49,7 +49,7 @@ def make(
         agreement = float('nan')
         if len(seeds) > 1:
             other = populations.member(population, (index + 1) % len(seeds))
-            own = value_checks.quarters(acting, state, other, on_device, seed, VALUE_STATES)
+            own = value_checks.quarters(acting, state, acting, other, on_device, seed, VALUE_STATES)
             agreement = float(np.mean([quarter['agreement'] for quarter in own]))
         data, hidden = value_checks.returns_at(val, config, seed)
         row |= dict(agreement=agreement, hidden=hidden)

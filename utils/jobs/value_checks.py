@@ -25,28 +25,33 @@ def values_candidates(agent: Agent, state: Any) -> bool:
 
 
 def quarters(
-    agent: Agent, state: Any, other: Any, val: datasets.Dataset, seed: int, samples: int
+    agent: Agent,
+    state: Any,
+    other_agent: Agent,
+    other: Any,
+    val: datasets.Dataset,
+    seed: int,
+    samples: int,
 ) -> list[dict[str, float]]:
     """Returns a row for each quarter of the states, from the least to the most valuable.
 
     Args:
         agent: of the run, its `act` compiled.
         state: of one seed.
-        other: the state whose values are compared, of the same candidates.
+        other_agent: whose values are compared, of the same candidates; its `act` compiled.
+        other: its state.
         val: held-out data.
         seed: of the random stream.
         samples: held-out states.
     """
     key, act_key = jax.random.split(populations.stream(seed, populations.DIAGNOSE_STREAM))
     observations = datasets.sample(val, key, samples, 1, 0, 1.0, False).observations
-    # The same policy and keys give the same candidates, which the other value model values.
-    policy = {name: getattr(state, name) for name in agent.shared}
     given = acting.sampled(agent.sampler, np.asarray(observations), act_key, agent.settings)
     given = () if given is None else (given,)
-    values, other_values = (
-        np.asarray(agent.act(who, observations, act_key, agent.settings, *given).values)
-        for who in (state, other.replace(**policy))
-    )
+    decision = agent.act(state, observations, act_key, agent.settings, *given)
+    weighed = decision.candidates.reshape(*decision.values.shape, -1)
+    decided = other_agent.act(other, observations, act_key, other_agent.settings, weighed)
+    values, other_values = np.asarray(decision.values), np.asarray(decided.values)
     std = float(state.returns.std)
     logits = extraction.pick_logits(values / std, getattr(agent.settings, 'tau_q', 0.0))
     columns = dict(
