@@ -50,6 +50,12 @@ SETTINGS |= dict(
     tau_q=at_inference(
         0.02, temperature, 'softmax temperature over candidates; 0: argmax, inf: base policy'
     ),
+    q_scale=at_inference(
+        'linear',
+        one_of('linear', 'log'),
+        'on which tau_q compares: values in deviations of the return, or the log of what they are '
+        'above the least return',
+    ),
     n_pi=N_PI,
     num_return_samples=at_inference(8, at_least(1), 'reward-to-go samples of each candidate'),
     flow_steps=FLOW_STEPS,
@@ -73,6 +79,10 @@ def check(config: ConfigDict) -> None:
     samples += [config.backup_return_samples] * (config.backup_candidates > 1)
     if config.return_noise == 'quadrature':
         extraction.check_nodes(max(samples))
+    if config.q_scale == 'log' and config.discount == 1.0:
+        raise UserError(
+            'agent.q_scale: log needs bounded returns, which agent.discount=1 has not; take linear'
+        )
 
 
 def needs_next_actions(config: ConfigDict) -> bool:
@@ -234,7 +244,10 @@ def extract(
     values = value_candidates(
         model, value_params, state.returns, observations, candidates, value_key, settings
     )
-    return candidates, values, extraction.pick(pick_key, values, settings.tau_q)
+    compared = values
+    if settings.q_scale == 'log':
+        compared = extraction.log_above_least(values, *returns.support(state.returns))
+    return candidates, values, extraction.pick(pick_key, compared, settings.tau_q)
 
 
 def act(

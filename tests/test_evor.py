@@ -111,6 +111,21 @@ def test_act_equals_a_slow_reference(key, aggregation):
     np.testing.assert_allclose(decision.actions[0, 0], candidates[np.argmax(values)], atol=1e-5)
 
 
+@pytest.mark.parametrize('units', [{}, dict(return_mean=-5.0, return_std=2.0)])
+def test_on_the_log_scale_act_prefers_by_ratios(key, units):
+    """Whatever the units of the net; the least return is -10."""
+    changes = units | dict(tau_q=0.5, q_scale='log', n_pi=4)
+    agent, state = build(**changes), untrained(**changes)
+    many = np.repeat(OBSERVATIONS[:1], 4000, axis=0)
+    given = np.broadcast_to(CANDIDATES[:1, :4], (4000, 4, 2))
+    settings = agent.configure(num_return_samples=1, return_noise='quadrature')
+    decision = agent.act(state, many, key, settings, given)
+    weights = (np.asarray(decision.values[0], np.float64) + 10.0) ** 2
+    counts = np.bincount(decision.index, minlength=4) / 4000
+    np.testing.assert_allclose(counts, weights / weights.sum(), atol=0.03)
+    assert np.ptp(weights) > 0.3 * weights.max()
+
+
 @pytest.mark.parametrize('num_value_nets', [1, 2, 3, 5, 6])
 @pytest.mark.parametrize('value_model', ['scalar', 'categorical'])
 def test_the_best_is_taken_of_any_number_of_nets(key, value_model, num_value_nets):
@@ -367,6 +382,7 @@ BAD_SETTINGS = [
     (dict(return_noise='none'), r'agent\.return_noise'),
     (dict(lam=1.5), r'agent\.lam: must lie in \[0.0, 1.0\], not 1.5'),
     (dict(discount=-0.1), r'agent\.discount'),
+    (dict(q_scale='log', discount=1.0), r'agent\.q_scale: log needs bounded returns'),
     (dict(tau_q=-1.0), r'agent\.tau_q: a temperature is at least 0'),
     (dict(tau_r=float('nan')), r'agent\.tau_r: a temperature is at least 0'),
     (dict(hidden_dims=()), r'agent\.hidden_dims'),

@@ -184,6 +184,23 @@ def test_pick_breaks_ties_at_random(key):
     np.testing.assert_allclose(counts, [0.5, 0.5, 0.0], atol=0.02)
 
 
+def test_on_the_log_scale_odds_are_ratios_of_what_is_above_the_least_return(key):
+    """At tau = 1 the odds themselves, at 0.5 their square; near the goal and far away alike."""
+    for tau, odds in ((1.0, 2.0), (0.5, 4.0)):
+        for above in (jnp.array([20.0, 40.0]), jnp.array([0.02, 0.04])):
+            logs = extraction.log_above_least(above - 100.0, jnp.array(-100.0), jnp.array(0.0))
+            logits = extraction.pick_logits(logs[None], tau)[0]
+            assert float(jnp.exp(logits[1] - logits[0])) == pytest.approx(odds, rel=1e-2)
+
+
+def test_on_the_log_scale_values_below_the_least_return_are_equal():
+    """A scalar value may be below what any return can be."""
+    values = jnp.array([-100.0, -104.0, -99.0])
+    logs = extraction.log_above_least(values, jnp.array(-100.0), jnp.array(0.0))
+    chex.assert_tree_all_finite(logs)
+    assert logs[0] == logs[1] < logs[2]
+
+
 def test_picks_at_all_temperatures_and_numbers_meet_the_same_noise(key):
     """The Gumbel-max trick: the best of values / tau + noise, the noise each candidate's own."""
     values = jax.random.normal(key, (200, 8))

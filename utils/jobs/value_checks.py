@@ -52,8 +52,12 @@ def quarters(
     weighed = decision.candidates.reshape(*decision.values.shape, -1)
     decided = other_agent.act(other, observations, act_key, other_agent.settings, weighed)
     values, other_values = np.asarray(decision.values), np.asarray(decided.values)
-    std = float(state.returns.std)
-    logits = extraction.pick_logits(values / std, getattr(agent.settings, 'tau_q', 0.0))
+    scale, std = state.returns, float(state.returns.std)
+    if getattr(agent.settings, 'q_scale', 'linear') == 'log':
+        compared = extraction.log_above_least(values, scale.low, scale.high)
+    else:
+        compared = values / std
+    logits = extraction.pick_logits(compared, getattr(agent.settings, 'tau_q', 0.0))
     columns = dict(
         value=values.mean(axis=1),
         spread=values.std(axis=1) / std,

@@ -91,6 +91,22 @@ def soft_value(returns: jax.Array, weights: jax.Array, temperature: jax.Array) -
     return jnp.where(jnp.isinf(temperature), mean, jnp.where(temperature > 0, soft, best))
 
 
+def log_above_least(values: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """The log of how far values are above the least return; its softmax compares their ratios.
+
+    Where a reward of -1 ends at success, Q - low is E[discount ** T] / (1 - discount), T steps to
+    success: the chance of getting there with a chance `discount` of living on at each step. At
+    tau = 1 the softmax of the log is then the base policy's posterior given success (control as
+    inference, arXiv 1805.00909), and one temperature means the same near the goal and far away.
+
+    Args:
+        values: (...,) values.
+        low, high: bounds of every return, finite. What is within a millionth of the interval from
+            the least one counts as that.
+    """
+    return jnp.log(jnp.maximum(values - low, 1e-6 * (high - low)))
+
+
 def pick(key: jax.Array, values: jax.Array, temperature: jax.Array) -> jax.Array:
     """Samples an index from softmax(values / tau), by the Gumbel-max trick.
 
