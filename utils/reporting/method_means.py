@@ -17,9 +17,10 @@ from utils.reporting.tables import MISSING, Cell, Table
 from utils.reporting.task_grids import Entry
 
 REMARKS = (
-    'In percent, after the updates in parentheses; of several rows of a method, the one with the '
-    'most tasks, then the most updates. 95% Wilson intervals over the episodes of one seed: of '
-    'these agents, not of training them again. A dash: not all five tasks were run.',
+    'In percent, after the updates in parentheses; of several rows of a method, one of its first '
+    'config here, with the most tasks, then the most updates. 95% Wilson intervals over the '
+    'episodes of one seed: of these agents, not of training them again. A dash: not all five tasks '
+    'were run.',
     'Highest published: of any method in results/published; a dash: it has none. Behind it: the '
     'first method.',
 )
