@@ -172,7 +172,8 @@ MAZES = '_maze'
 C51 = dict(value_model='categorical')
 TASKS25: dict[str, dict[str, object]] = {
     'evor25': C51,
-    # Chooses softly, on a scale on which far and near the goal are alike (docs/results/antmaze.md).
+    # Chooses softly, on a scale on which far and near the goal are alike (docs/results/antmaze.md);
+    # where a backup chooses, not in mazes, it does too.
     'evor25_log': C51 | dict(q_scale='log', tau_q=0.04),
     'evor25_flow': POOL_FLOW,
     'evor25_scalar': dict(value_model='scalar'),

@@ -146,15 +146,18 @@ def _run_phases(stop: StopRequest) -> bool:
         )
         for environment, dataset in zip(environments, data.train, strict=True)
     }
+    defaults = agents.defaults(config.agent_name)
     policy, pools = None, None
     if agents.freezes_policy(config):
         # Before anything is trained; what the phases before make is not known yet.
-        runs.check_records(records, without=PHASE_KEYS)
+        runs.check_records(records, PHASE_KEYS, defaults)
         policy, pools, made = _phases_before(config, data, noise, environments[0], stop)
         records = {directory: record | made for directory, record in records.items()}
-    runs.check_records(records)
+    runs.check_records(records, defaults=defaults)
     with locks.hold(records):
-        runs.check_records(records)  # again: another process may have made one meanwhile
+        runs.check_records(
+            records, defaults=defaults
+        )  # again: another process may have made one meanwhile
         runs.write_records(records)
         run = assembly.make_run(
             config, environments, seeds, data, noise, policy, pools, online_flags.share()

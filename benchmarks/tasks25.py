@@ -26,7 +26,7 @@ ROWS = (
     'tasks25_gpu',
     'tasks25_small',
 )
-METHODS = {'EVOR': ('evor25_log', 'evor25'), 'QC-5': ('qc5_25',), 'QC-1': ('qc1_25',)}
+METHODS = {'EVOR': 'evor25', 'QC-5': 'qc5_25', 'QC-1': 'qc1_25'}
 # Of scene's two rewards, the sparse one.
 TOGETHER = (
     'pointmaze-medium-navigate',

@@ -46,20 +46,22 @@ def main(_: list[str]) -> None:
     directory = run_flag.directory()
     files.check_writable(directory, (TABLE,), 'copy the run to a folder of your own')
     record, environment, agent, population, step = _restored(directory, FLAGS.step, 'run')
+    told = dict(other='', other_step='')
     if FLAGS.other is None:
         other_agent, others = agent, _others(directory, record, environment, population, step)
     else:
-        other_agent, others = _other_run(record)
+        other_agent, others, other_step = _other_run(record)
+        told = dict(other=FLAGS.other, other_step=other_step)
     val, _ = held_out(record, files.expanded(FLAGS.dataset_dir, 'dataset_dir'), FLAGS.dataset_url)
     val = jax.device_put(val)
     for index, seed in enumerate(record['seeds']):
         state = populations.member(population, index)
         other = populations.member(others, index if FLAGS.other is None else 0)
         rows = value_checks.quarters(agent, state, other_agent, other, val, seed, FLAGS.samples)
-        rows = [dict(step=step, seed=seed, other=FLAGS.other or '') | row for row in rows]
+        rows = [dict(step=step, seed=seed) | told | row for row in rows]
         CsvTable(directory / TABLE, widens=True).append(rows)
         for row in rows:
-            shown = {name: value for name, value in row.items() if name != 'other'}
+            shown = {name: value for name, value in row.items() if name not in told}
             print('  '.join(f'{name} {value:.4g}' for name, value in shown.items()), flush=True)
 
 
@@ -81,26 +83,25 @@ def _restored(
     return record, environment, agent._replace(act=jax.jit(agent.act)), population, step
 
 
-def _other_run(record: dict[str, Any]) -> tuple[Agent, Any]:
-    """Returns agent and population of the run that --other names.
+def _other_run(record: dict[str, Any]) -> tuple[Agent, Any, int]:
+    """Returns agent, population and step of the run that --other names.
 
     Raises:
-        UserError: it has several seeds, or values other candidates.
+        UserError: it has several seeds, other data, or chunks of another length.
     """
     directory = files.expanded(FLAGS.other, 'other')
-    other, _, agent, population, _ = _restored(directory, None, 'other')
+    other, _, agent, population, step = _restored(directory, None, 'other')
     if len(other['seeds']) > 1:
         raise UserError(f'--other: {directory} has {len(other["seeds"])} seeds; expected one')
-    sizes, own = _sizes(other), _sizes(record)
-    if sizes != own:
-        told = ', '.join(f'{name} {sizes[name]}, not {own[name]}' for name in own)
-        raise UserError(f'--other: {directory} values other candidates ({told})')
-    return agent, population
+    weighs, own = _weighs(other), _weighs(record)
+    if weighs != own:
+        differing = ', '.join(f'{name} {weighs[name]}, not {own[name]}' for name in own)
+        raise UserError(f'--other: {directory} values other candidates ({differing})')
+    return agent, population, step
 
 
-def _sizes(record: dict[str, Any]) -> dict[str, int]:
-    sizes = {name: record[name] for name in ('observation_dim', 'action_dim')}
-    return sizes | dict(chunk_length=record['agent']['chunk_length'])
+def _weighs(record: dict[str, Any]) -> dict[str, Any]:
+    return dict(data=record['dataset']['file'], chunk_length=record['agent']['chunk_length'])
 
 
 def _others(

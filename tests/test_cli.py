@@ -18,6 +18,7 @@ from tensorboardX.proto import event_pb2
 from tests.commands import ROOT, run_here
 from tests.equality import TIMED
 from utils.generation import generator
+from utils.rollouts import outcomes
 
 ENV = 'pointmaze-medium-stitch-singletask-task1-v0'
 DATASET = 'pointmaze-medium-stitch-v0'
@@ -232,7 +233,7 @@ def test_a_trained_run_is_evaluated_at_other_settings(trained):
     assert len(table(trained / 'inference_episodes.csv')) == before[1] + 8
     # What training recorded is told in the same columns, and the trained settings are those.
     in_training = table(trained / 'eval.csv')[-1]
-    assert [*rows[0]] == [*in_training, 'metres_per_5s', 'metres_per_5s_half_width']
+    assert [*rows[0]] == [*in_training, *outcomes.MEASURED]
     assert all(float(row['metres_per_5s']) > 0.0 for row in rows)
     told = {name: in_training[name] for name in ('n_pi', 'env_name', 'action_noise')}
     assert told == dict(n_pi='2', env_name=trained.parents[1].name, action_noise='0.0')

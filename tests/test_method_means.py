@@ -8,7 +8,7 @@ from tests.run_folders import write_run
 from utils.csv_lines import Source
 from utils.reporting import method_means, published, results, tables
 
-METHODS = {'EVOR': ('evor_c51_small', 'evor_small'), 'QC': ('qc5_small',)}
+METHODS = {'EVOR': 'evor_small', 'QC': 'qc5_small'}
 NAMES = 'scene-play', 'cube-single-play'
 
 
@@ -72,15 +72,6 @@ def test_the_first_method_is_compared_with_the_highest_published_mean(folder):
     assert found[NAMES[0]]['highest published'] == 'high: 71.5'
     assert found[NAMES[0]]['behind'] == '11.5'
     assert found[NAMES[1]]['behind'] == tables.MISSING
-
-
-def test_rows_of_the_first_config_count_before_those_of_the_next(folder):
-    """However few tasks they have; the others fill the rest, as a remark says."""
-    write_tasks(folder, NAMES[0], 'evor_c51_small', [0, 0])
-    table = method_means.means_table(results.find_runs([folder]), METHODS, [], NAMES)
-    cell = next(row[1] for row in table.rows if row[0].text == NAMES[0])
-    assert cell.text.startswith('20.0 [')
-    assert cell.note.startswith('task 3, 4, 5 is of another row')
 
 
 def test_of_rows_with_all_tasks_that_with_the_most_updates_counts(folder):

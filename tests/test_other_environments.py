@@ -261,7 +261,9 @@ def test_values_are_compared_with_those_of_another_run(checked, folder, monkeypa
     asked = 'scripts/check_values.py', f'--dataset_dir={folder}', '--samples=16'
     result = run(*asked, f'--run={checked}', f'--other={other}', cwd=folder)
     assert result.returncode == 0, result.stderr
-    assert [row['other'] for row in table(checked / 'values.csv')[-8:]] == [str(other)] * 8
+    assert {(row['other'], row['other_step']) for row in table(checked / 'values.csv')[-8:]} == {
+        (str(other), '4')
+    }
     result = run(*asked, f'--run={other}', f'--other={checked}', cwd=folder)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert f'--other: {checked} has 2 seeds; expected one' in result.stderr

@@ -155,6 +155,14 @@ def test_differences_are_listed_key_by_key(tmp_path):
         runs.check_records({tmp_path: other})
 
 
+def test_settings_that_an_earlier_versions_record_lacks_have_their_defaults(tmp_path):
+    runs.write_records({tmp_path: dict(agent=dict(lr=1.0), seeds=[0])})
+    record = dict(agent=dict(lr=1.0, widths=[2, 3]), seeds=[0])
+    runs.check_records({tmp_path: record}, defaults=dict(lr=0.5, widths=(2, 3)))
+    with pytest.raises(UserError, match=r'differ: agent.widths'):
+        runs.check_records({tmp_path: record}, defaults=dict(lr=0.5, widths=(4,)))
+
+
 def test_a_record_of_an_earlier_version_says_nothing_of_the_datas_contents(tmp_path):
     """One that does is another run's, where rewards were corrected under the same name."""
     record = dict(seeds=[0], contents=dict(rewards=1))

@@ -9,14 +9,14 @@ from utils.jobs import value_checks
 
 
 @functools.cache
-def agent_of(name='evor', n_pi=6):
-    plain = small_agent(name, hidden_dims=(16,), n_pi=n_pi)
+def agent_of(name='evor', n_pi=6, **changes):
+    plain = small_agent(name, hidden_dims=(16,), n_pi=n_pi, **changes)
     return compiled(plain), random_state(plain, seed=n_pi)
 
 
-def quarters(other_agent, other):
+def quarters(other_agent, other, own=None):
     val = datasets.build(random_arrays())
-    return value_checks.quarters(*agent_of(), other_agent, other, val, 0, 40)
+    return value_checks.quarters(*(own or agent_of()), other_agent, other, val, 0, 40)
 
 
 def agreement(other_agent, other):
@@ -41,16 +41,39 @@ def test_values_agree_with_themselves_and_not_with_their_opposite():
 @pytest.mark.parametrize('name', ['qc1', 'ifql'])
 def test_another_agent_values_the_same_candidates(name):
     """Whatever its base policy and however many candidates it would draw."""
-    given = {}
+    seen = {}
+    agent, own_state = agent_of()
     other, state = agent_of(name, n_pi=3)
 
+    def own_act(*arguments):
+        decision = agent.act(*arguments)
+        seen['weighed'] = decision.candidates[:, :, 0]
+        return decision
+
     def act(*arguments):
-        *_, given['candidates'] = arguments
+        *_, seen['given'] = arguments
         return other.act(*arguments)
 
-    rows = quarters(other._replace(act=act), state)
+    own = agent._replace(act=own_act), own_state
+    rows = quarters(other._replace(act=act), state, own)
     assert all(abs(row['agreement']) < 1.0 for row in rows)
-    assert given['candidates'].shape == (40, 6, 2)
+    np.testing.assert_array_equal(seen['given'], seen['weighed'])
+
+
+@pytest.mark.parametrize(('q_scale', 'factor'), [('linear', 0.5), ('log', 1.0)])
+def test_the_spread_is_in_the_unit_of_the_temperature(q_scale, factor):
+    """What values are above the least return, -10, is halved: no ratio of candidates changes."""
+    agent, state = agent_of(q_scale=q_scale)
+
+    def halved(*arguments):
+        decision = agent.act(*arguments)
+        return decision.replace(values=-10.0 + 0.5 * (decision.values + 10.0))
+
+    before, after = (
+        [row['spread'] for row in quarters(agent, state, (own, state))]
+        for own in (agent, agent._replace(act=halved))
+    )
+    np.testing.assert_allclose(after, factor * np.array(before), rtol=1e-4)
 
 
 def test_quarters_go_from_the_least_to_the_most_valuable():

@@ -17,6 +17,7 @@ from utils.data.datasets import Dataset
 from utils.environments import envs, sparse
 from utils.environments.descriptions import Environment, name_of
 from utils.generation import behaviours
+from utils.rollouts import outcomes
 from utils.rollouts.acting import IDLE, Act, Acts
 
 WINDOW_SECONDS = 5.0  # of simulated time
@@ -78,10 +79,10 @@ def make(env_name: str, env: gymnasium.Env) -> Measure | None:
         maze = env.unwrapped
         window = round(WINDOW_SECONDS / maze.dt)
         needed = shortest_way(maze) * window / env.spec.max_episode_steps
-        return Measure(f'metres_per_{WINDOW_SECONDS:g}s', partial(_walk, window=window), needed)
+        return Measure(outcomes.WALKED, partial(_walk, window=window), needed)
     if family in ('cube', 'scene'):
         num_cubes = env.unwrapped._num_cubes
-        return Measure(f'lifts_per_{LIFT_STEPS}_steps', partial(_lift, num_cubes=num_cubes))
+        return Measure(outcomes.LIFTED, partial(_lift, num_cubes=num_cubes))
     return None
 
 
@@ -202,4 +203,4 @@ def columns(
 def rates(measure: Measure, episodes: Sequence[np.ndarray], stride: int) -> dict[str, float]:
     """Returns how much was done, by the measure's name, and half its interval; see `columns`."""
     mean, half_width = rate([measure.of(episode, stride) for episode in episodes])
-    return {measure.name: mean, f'{measure.name}_half_width': half_width}
+    return {measure.name: mean, f'{measure.name}{outcomes.HALF_WIDTH}': half_width}

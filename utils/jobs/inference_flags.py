@@ -201,7 +201,9 @@ def _report(
     tags = dict(step=trained.step, seed=seed)
     tags |= outcomes.conditions(trained.environment, trained.noise, settings)
     summary = outcomes.summary(episodes, trained.environment)
-    rows = [tags | summary | rate], outcomes.rows(episodes, tags, trained.environment)
+    # Rows of all families have all columns, so that they can share a file.
+    measured = dict.fromkeys(outcomes.MEASURED, '') | rate
+    rows = [tags | summary | measured], outcomes.rows(episodes, tags, trained.environment)
     for name, own in zip(TABLES, rows, strict=True):
         CsvTable(trained.out / name, widens=True).append(own)
     shown = ''.join(f'{name} {value}  ' for name, value in plain(settings).items())

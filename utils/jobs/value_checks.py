@@ -52,15 +52,15 @@ def quarters(
     weighed = decision.candidates.reshape(*decision.values.shape, -1)
     decided = other_agent.act(other, observations, act_key, other_agent.settings, weighed)
     values, other_values = np.asarray(decision.values), np.asarray(decided.values)
-    scale, std = state.returns, float(state.returns.std)
+    scale = state.returns
     if getattr(agent.settings, 'q_scale', 'linear') == 'log':
         compared = extraction.log_above_least(values, scale.low, scale.high)
     else:
-        compared = values / std
+        compared = values / float(scale.std)
     logits = extraction.pick_logits(compared, getattr(agent.settings, 'tau_q', 0.0))
     columns = dict(
         value=values.mean(axis=1),
-        spread=values.std(axis=1) / std,
+        spread=np.asarray(compared).std(axis=1),
         effective_candidates=candidates.effective_number(np.asarray(logits)),
         agreement=candidates.rank_agreement(values, other_values),
     )

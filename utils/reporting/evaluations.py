@@ -21,7 +21,7 @@ IN_TRAINING, AFTERWARDS = 'eval.csv', 'inference.csv'
 EPISODES = {IN_TRAINING: 'episodes.csv', AFTERWARDS: 'inference_episodes.csv'}
 CHECKPOINT = ('step', 'seed')
 OUTCOMES = ('success', 'success_low', 'success_high', 'episode_return', 'episode_length')
-OUTCOMES += ('episodes', outcomes.NORMALISED, *metrics.LATER)
+OUTCOMES += ('episodes', outcomes.NORMALISED, *outcomes.MEASURED, *metrics.LATER)
 
 
 class Evaluation(NamedTuple):

@@ -81,9 +81,11 @@ def _longest(seeds: list[Result], setting: str) -> _Sweep | None:
                 continue
             others = [name for name in one.conditions if name not in ('env_name', setting)]
             fixed = tuple((name, one.conditions[name]) for name in others)
-            differing = len({*one.differing(record)} - {setting})
-            new = _Sweep(one.step, fixed, differing, {})
-            sweep = found.setdefault((one.step, fixed), new)
+            differing = sorted({*one.differing(record)} - {setting})
+            new = _Sweep(one.step, fixed, len(differing), {})
+            # Not by all settings: rows of an earlier version lack the later ones.
+            how = tuple((name, one.conditions[name]) for name in differing)
+            sweep = found.setdefault((one.step, how), new)
             by_seed = sweep.evaluations.setdefault(f'{one.line.parse(setting):g}', {})
             # Of the same evaluation, played twice, the one of more episodes, then the last.
             former = by_seed.get(result.seed)

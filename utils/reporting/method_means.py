@@ -17,10 +17,9 @@ from utils.reporting.tables import MISSING, Cell, Table
 from utils.reporting.task_grids import Entry
 
 REMARKS = (
-    'In percent, after the updates in parentheses; of several rows of a method, one of its first '
-    'config here, with the most tasks, then the most updates. 95% Wilson intervals over the '
-    'episodes of one seed: of these agents, not of training them again. A dash: not all five tasks '
-    'were run.',
+    'In percent, after the updates in parentheses; of several rows of a config, the one with the '
+    'most tasks, then the most updates. 95% Wilson intervals over the episodes of one seed: of '
+    'these agents, not of training them again. A dash: not all five tasks were run.',
     'Highest published: of any method in results/published; a dash: it has none. Behind it: the '
     'first method.',
 )
@@ -51,7 +50,7 @@ class Mean(NamedTuple):
 
 def means_table(
     runs: Iterable[Run],
-    methods: Mapping[str, Sequence[str]],
+    methods: Mapping[str, str],
     literature: Iterable[Published],
     together: Sequence[str],
 ) -> Table:
@@ -59,28 +58,27 @@ def means_table(
 
     Args:
         runs: of any configs and environments.
-        methods: what each method is called, and its configs: of an environment's rows those of the
-            first config count before those of the next. The first method is compared.
+        methods: what each method is called, and its config; the first is compared.
         literature: what is published.
         together: environments that the last row is the mean of.
 
     Raises:
         UserError: see `task_grids.by_agent`.
     """
-    agents = task_grids.by_agent(runs)
-    environments = dict.fromkeys(environment for environment, *_ in agents)
-    rows_of = {
-        (environment, method): _rows(agents, environment, configs)
-        for environment, (method, configs) in itertools.product(environments, methods.items())
-    }
-    means = {place: _mean(rows) for place, rows in rows_of.items() if rows}
+    rows_of: dict[tuple[str, str], list[Row]] = {}
+    for (environment, config, *_), entries in task_grids.by_agent(runs).items():
+        rows_of.setdefault((environment, config.strip('`')), []).append(_row(entries))
+    means = {place: _mean(of_config) for place, of_config in rows_of.items()}
     highest = _highest(literature)
     lines = []
-    for environment in environments:
-        found = [means.get((environment, method)) for method in methods]
+    for environment in dict.fromkeys(environment for environment, _ in rows_of):
+        found = [means.get((environment, config)) for config in methods.values()]
         compared = _compared(found[0], highest.get(environment))
         lines.append((Cell(environment), *map(_cell, found), *compared))
-    overall = ([means.get((environment, method)) for environment in together] for method in methods)
+    overall = (
+        [means.get((environment, config)) for environment in together]
+        for config in methods.values()
+    )
     lines.append((Cell('mean of five'), *map(_overall, overall), Cell(MISSING), Cell(MISSING)))
     header = ('environment', *methods, 'highest published', 'behind')
     remarks = (*REMARKS, _count(rows_of, methods, together))
@@ -99,27 +97,16 @@ def _highest(literature: Iterable[Published]) -> dict[str, Published]:
 
 def _count(
     rows_of: Mapping[tuple[str, str], list[Row]],
-    methods: Iterable[str],
+    methods: Mapping[str, str],
     together: Sequence[str],
 ) -> str:
     """Returns how many tasks of the environments that count together have a number."""
-    places = list(itertools.product(together, methods))
+    places = list(itertools.product(together, methods.values()))
     number = sum(len({task for row in rows_of.get(place, []) for task in row}) for place in places)
     return (
         f'Mean of five: of {", ".join(together)}. {number} of the {len(places) * len(FIVE_TASKS)} '
         'cells of these environments, their tasks and the methods have a number.'
     )
-
-
-def _rows(
-    agents: Mapping[tuple[str, ...], list[Entry]], environment: str, configs: Sequence[str]
-) -> list[Row]:
-    """Returns the rows of a method in an environment, those that count most first."""
-    rows = []
-    for config in configs:
-        own = [row for name, row in agents.items() if name[:2] == (environment, f'`{config}`')]
-        rows += sorted(map(_row, own), key=lambda row: (len(row), _step(row)), reverse=True)
-    return rows
 
 
 def _row(entries: Iterable[Entry]) -> Row:
@@ -133,8 +120,8 @@ def _step(row: Row) -> int:
 
 
 def _mean(rows: list[Row]) -> Mean | None:
-    """Returns the mean of a method's first row; the others fill what it lacks."""
-    own, *others = rows
+    """Returns the mean of a config's row with the most tasks, whose others fill what it lacks."""
+    own, *others = sorted(rows, key=lambda row: (len(row), _step(row)), reverse=True)
     tasks = dict(own)
     for other in others:
         tasks = (other if _step(other) == _step(own) else {}) | tasks
@@ -153,9 +140,7 @@ def _cell(mean: Mean | None) -> Cell:
         return Cell(MISSING)
     rate, low, high = (100 * number for number in mean[:3])
     of = ', '.join(mean.filled)
-    note = (
-        f'task {of} is of another row: another device, other data, seeds or settings' if of else ''
-    )
+    note = f'task {of} is of another row: another device, other data or seeds' if of else ''
     return Cell(f'{rate:.1f} [{low:.0f}, {high:.0f}] ({mean.step:,})', mean.sources, note)
 
 

@@ -13,6 +13,10 @@ from utils.rollouts import evaluation
 from utils.rollouts.evaluation import Episodes
 
 NORMALISED = 'normalised_return'
+# What tasks ask for, see `behaviour_measures`: of mazes, of the cubes and the scene.
+WALKED, LIFTED = 'metres_per_5s', 'lifts_per_200_steps'
+HALF_WIDTH = '_half_width'
+MEASURED = tuple(f'{name}{suffix}' for name in (WALKED, LIFTED) for suffix in ('', HALF_WIDTH))
 
 
 def conditions(environment: Environment, noise: Noise, settings: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,17 @@ def hardware(record: dict[str, Any]) -> str:
     return ', '.join(devices)
 
 
-def check_records(records: dict[Path, dict[str, Any]], without: Iterable[str] = ()) -> None:
+def check_records(
+    records: dict[Path, dict[str, Any]],
+    without: Iterable[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
     """Checks that directories hold no other runs than these; writes nothing.
 
     Args:
         records: of the runs, by their directories.
         without: keys of records that are not known yet.
+        defaults: of the agent's settings; what an earlier version's record lacks of them has them.
 
     Raises:
         UserError: a directory holds a run of another configuration.
@@ -96,6 +101,8 @@ def check_records(records: dict[Path, dict[str, Any]], without: Iterable[str] = 
         stored = _read_json(directory / RECORD)
         stored = {name: value for name, value in stored.items() if name not in without}
         stored = {name: record[name] for name in LATER if name in record} | stored
+        if defaults and 'agent' in stored:
+            stored['agent'] = _plain({**defaults}) | stored['agent']
         differing = sorted(_differences(stored, record))
         if differing:
             raise UserError(
