@@ -244,9 +244,7 @@ def extract(
     values = value_candidates(
         model, value_params, state.returns, observations, candidates, value_key, settings
     )
-    compared = values
-    if settings.q_scale == 'log':
-        compared = extraction.log_above_least(values, *returns.support(state.returns))
+    compared = extraction.compared(values, *returns.support(state.returns), settings.q_scale)
     return candidates, values, extraction.pick(pick_key, compared, settings.tau_q)
 
 

@@ -10,7 +10,7 @@ from utils.data import datasets
 from utils.environments import env_processes, envs
 from utils.generation import behaviour_measures
 from utils.generation.behaviour_measures import Amount
-from utils.rollouts import acting, evaluation
+from utils.rollouts import acting, evaluation, outcomes
 
 MAZE = 'pointmaze-medium-navigate-singletask-task1-v0'
 CUBES = 'cube-double-play-singletask-task1-v0'
@@ -32,6 +32,11 @@ def test_who_walks_straight_has_walked_the_window_times_the_speed():
     amount = behaviour_measures.walked(straight(201), stride=1, window=50)
     assert amount.units == 151
     assert amount.done / amount.units == pytest.approx(5.0)
+
+
+def test_measures_are_called_by_what_they_count():
+    assert f'metres_per_{behaviour_measures.WINDOW_SECONDS:g}s' == outcomes.WALKED
+    assert f'lifts_per_{behaviour_measures.LIFT_STEPS}_steps' == outcomes.LIFTED
 
 
 def test_who_walks_to_and_fro_or_trembles_gets_nowhere():

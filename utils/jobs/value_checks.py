@@ -52,15 +52,13 @@ def quarters(
     weighed = decision.candidates.reshape(*decision.values.shape, -1)
     decided = other_agent.act(other, observations, act_key, other_agent.settings, weighed)
     values, other_values = np.asarray(decision.values), np.asarray(decided.values)
-    scale = state.returns
-    if getattr(agent.settings, 'q_scale', 'linear') == 'log':
-        compared = extraction.log_above_least(values, scale.low, scale.high)
-    else:
-        compared = values / float(scale.std)
+    q_scale, std = getattr(agent.settings, 'q_scale', 'linear'), state.returns.std
+    bounds = state.returns.low / std, state.returns.high / std
+    compared = np.asarray(extraction.compared(values / std, *bounds, q_scale))
     logits = extraction.pick_logits(compared, getattr(agent.settings, 'tau_q', 0.0))
     columns = dict(
         value=values.mean(axis=1),
-        spread=np.asarray(compared).std(axis=1),
+        spread=compared.std(axis=1),
         effective_candidates=candidates.effective_number(np.asarray(logits)),
         agreement=candidates.rank_agreement(values, other_values),
     )

@@ -91,6 +91,11 @@ def soft_value(returns: jax.Array, weights: jax.Array, temperature: jax.Array) -
     return jnp.where(jnp.isinf(temperature), mean, jnp.where(temperature > 0, soft, best))
 
 
+def compared(values: jax.Array, low: jax.Array, high: jax.Array, q_scale: str) -> jax.Array:
+    """Values as `pick` compares them: on the 'linear' scale, or by `log_above_least`."""
+    return log_above_least(values, low, high) if q_scale == 'log' else values
+
+
 def log_above_least(values: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
     """The log of how far values are above the least return; its softmax compares their ratios.
 
