@@ -102,3 +102,17 @@ def test_a_mean_cites_the_lines_of_all_its_evaluations(folder):
     cell = next(row[1] for row in table.rows if row[0].text == NAMES[1])
     tasks = {source.file.parents[2].name for source in cell.sources}
     assert tasks == {f'{NAMES[1]}-singletask-task{task}-v0' for task in range(1, 6)}
+
+
+def test_an_environment_may_have_a_config_of_its_own_which_its_cell_names(folder):
+    """As published tables have it, whose settings differ between mazes and manipulation."""
+    write_tasks(folder, NAMES[0], 'evor_c51_small', [1, 1, 1, 1, 0])
+    runs, own = results.find_runs([folder]), {(NAMES[0], 'EVOR'): 'evor_c51_small'}
+    table = method_means.means_table(runs, METHODS, [], NAMES, own)
+    cells = {row[0].text: row[1] for row in table.rows}
+    assert cells[NAMES[0]].text.startswith('80.0 [')
+    assert cells[NAMES[0]].note == '`evor_c51_small`'
+    assert cells[NAMES[1]].text.startswith('100.0 [')
+    assert cells[NAMES[1]].note == ''
+    assert cells['mean of five'].text == '90.0'
+    assert '19 of the 20 cells' in table.remarks[-1]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ REMARKS = (
 
 # Evaluations of the seeds of every task that a row of the grid has.
 Row = dict[str, list[Evaluation]]
+# The config of an environment and a method.
+Own = Mapping[tuple[str, str], str]
 
 
 class Mean(NamedTuple):
@@ -36,6 +39,7 @@ class Mean(NamedTuple):
         rate: in [0, 1].
         low, high: its interval.
         step: updates that the agents have had.
+        config: that was trained.
         filled: tasks that the row lacks and another one has, after as many updates.
         sources: lines that it was read from.
     """
@@ -44,6 +48,7 @@ class Mean(NamedTuple):
     low: float
     high: float
     step: int
+    config: str
     filled: tuple[str, ...]
     sources: tuple[Source, ...]
 
@@ -53,6 +58,7 @@ def means_table(
     methods: Mapping[str, str],
     literature: Iterable[Published],
     together: Sequence[str],
+    own: Own = MappingProxyType({}),
 ) -> Table:
     """Returns a table of environments by methods.
 
@@ -61,6 +67,7 @@ def means_table(
         methods: what each method is called, and its config; the first is compared.
         literature: what is published.
         together: environments that the last row is the mean of.
+        own: of an environment and a method, the config in place of the method's; its cell says so.
 
     Raises:
         UserError: see `task_grids.by_agent`.
@@ -68,21 +75,32 @@ def means_table(
     rows_of: dict[tuple[str, str], list[Row]] = {}
     for (environment, config, *_), entries in task_grids.by_agent(runs).items():
         rows_of.setdefault((environment, config.strip('`')), []).append(_row(entries))
-    means = {place: _mean(of_config) for place, of_config in rows_of.items()}
+    means = {place: _mean(place[1], of_config) for place, of_config in rows_of.items()}
     highest = _highest(literature)
     lines = []
     for environment in dict.fromkeys(environment for environment, _ in rows_of):
-        found = [means.get((environment, config)) for config in methods.values()]
+        found = [means.get(place) for place in _places([environment], methods, own)]
         compared = _compared(found[0], highest.get(environment))
-        lines.append((Cell(environment), *map(_cell, found), *compared))
+        cells = map(_cell, found, methods.values())
+        lines.append((Cell(environment), *cells, *compared))
     overall = (
-        [means.get((environment, config)) for environment in together]
-        for config in methods.values()
+        [means.get(place) for place in _places(together, {method: config}, own)]
+        for method, config in methods.items()
     )
     lines.append((Cell('mean of five'), *map(_overall, overall), Cell(MISSING), Cell(MISSING)))
     header = ('environment', *methods, 'highest published', 'behind')
-    remarks = (*REMARKS, _count(rows_of, methods, together))
+    remarks = (*REMARKS, _count(rows_of, _places(together, methods, own), together))
     return Table('method_means', 'Mean success over five tasks', header, tuple(lines), remarks)
+
+
+def _places(
+    environments: Iterable[str], methods: Mapping[str, str], own: Own
+) -> list[tuple[str, str]]:
+    """Returns the environment and the config of every cell."""
+    return [
+        (environment, own.get((environment, method), config))
+        for environment, (method, config) in itertools.product(environments, methods.items())
+    ]
 
 
 def _highest(literature: Iterable[Published]) -> dict[str, Published]:
@@ -97,11 +115,10 @@ def _highest(literature: Iterable[Published]) -> dict[str, Published]:
 
 def _count(
     rows_of: Mapping[tuple[str, str], list[Row]],
-    methods: Mapping[str, str],
+    places: Sequence[tuple[str, str]],
     together: Sequence[str],
 ) -> str:
     """Returns how many tasks of the environments that count together have a number."""
-    places = list(itertools.product(together, methods.values()))
     number = sum(len({task for row in rows_of.get(place, []) for task in row}) for place in places)
     return (
         f'Mean of five: of {", ".join(together)}. {number} of the {len(places) * len(FIVE_TASKS)} '
@@ -119,7 +136,7 @@ def _step(row: Row) -> int:
     return next(iter(row.values()))[0].step
 
 
-def _mean(rows: list[Row]) -> Mean | None:
+def _mean(config: str, rows: list[Row]) -> Mean | None:
     """Returns the mean of a config's row with the most tasks, whose others fill what it lacks."""
     own, *others = sorted(rows, key=lambda row: (len(row), _step(row)), reverse=True)
     tasks = dict(own)
@@ -132,16 +149,19 @@ def _mean(rows: list[Row]) -> Mean | None:
     bounds = statistics.mean_interval(rates, [one.episodes for one in everything])
     filled = tuple(sorted(tasks.keys() - own.keys()))
     sources = evaluations.sources_of(everything)
-    return Mean(float(np.mean(rates)), *bounds, _step(own), filled, sources)
+    return Mean(float(np.mean(rates)), *bounds, _step(own), config, filled, sources)
 
 
-def _cell(mean: Mean | None) -> Cell:
+def _cell(mean: Mean | None, config: str) -> Cell:
+    """Returns a mean; its note names the config where it is not the method's `config`."""
     if mean is None:
         return Cell(MISSING)
     rate, low, high = (100 * number for number in mean[:3])
-    of = ', '.join(mean.filled)
-    note = f'task {of} is of another row: another device, other data or seeds' if of else ''
-    return Cell(f'{rate:.1f} [{low:.0f}, {high:.0f}] ({mean.step:,})', mean.sources, note)
+    notes = [] if mean.config == config else [f'`{mean.config}`']
+    if of := ', '.join(mean.filled):
+        notes.append(f'task {of} is of another row: another device, other data or seeds')
+    shown = f'{rate:.1f} [{low:.0f}, {high:.0f}] ({mean.step:,})'
+    return Cell(shown, mean.sources, '; '.join(notes))
 
 
 def _compared(mean: Mean | None, cited: Published | None) -> tuple[Cell, Cell]:
