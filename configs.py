@@ -182,14 +182,17 @@ TASKS25: dict[str, dict[str, object]] = {
         value_model='implicit_quantile', num_return_samples=8, backup_return_samples=8
     ),
     'evor25_one_net': C51 | dict(num_value_nets=1),
-    'evor25_soft': C51 | dict(tau_q=0.02),
+    # Acts softly and backs up the best, as `evor25` does; and backs up softly too.
+    'evor25_soft': C51 | dict(tau_q=0.1, backup_pick='best'),
+    'evor25_soft_backup': C51 | dict(tau_q=0.1),
     'evor25_tau_r1': C51 | dict(tau_r=1.0),
     'evor25_discount995': C51 | dict(discount=0.995),
     'evor25_n50': C51 | dict(n_step=50),
     'evor25_best_of_2': C51 | dict(next_action='policy', backup_candidates=2),
     'evor25_best_of_16': C51 | dict(next_action='policy', backup_candidates=16),
     # In mazes, where all of them act by single actions, it is `evor25`. No backup chooses there:
-    # `evor25_soft` and `evor25_tau_r1` are `evor25` at other settings of inference.
+    # `evor25_soft`, `evor25_soft_backup` and `evor25_tau_r1` are `evor25` at other settings of
+    # inference.
     'evor25_single': C51 | dict(chunk_length=1),
 }
 CONFIGS |= {

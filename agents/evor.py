@@ -43,6 +43,9 @@ SETTINGS |= dict(
     next_action=Setting('policy', one_of('policy', 'dataset'), 'whose next action is backed up'),
     backup_candidates=Setting(1, at_least(1), 'samples the backup picks from; 1 is the paper'),
     backup_picker=Setting('target', one_of('target', 'online'), 'net that picks among the samples'),
+    backup_pick=Setting(
+        'softmax', one_of('softmax', 'best'), 'how the backup picks: as acting does, or the best'
+    ),
     backup_return_samples=Setting(8, at_least(1), 'reward-to-go samples of each, if several'),
     # The summaries of the paper give n_pi; temperatures, in units of the returns' std, and
     # num_return_samples are our choice. A temperature of 0 or infinity is meant literally.
@@ -147,8 +150,9 @@ def choose_next_actions(model: Model, state: State, batch: Batch, key: jax.Array
     """Next actions of the backup, (batch, h * action_dim).
 
     The data's own, or a sample of the base policy (the paper), or the pick among
-    `backup_candidates` samples by the rule that `act` follows, valued by `backup_picker`: then the
-    return distribution that is learned is that of an improved policy, not of the base policy.
+    `backup_candidates` samples by the rule that `act` follows or, by `backup_pick`, the best of
+    them, valued by `backup_picker`: then the return distribution that is learned is that of an
+    improved policy, not of the base policy.
     Samples of a frozen policy were drawn before and come with the batch.
     """
     config, given = model.config, None
@@ -172,8 +176,10 @@ def choose_next_actions(model: Model, state: State, batch: Batch, key: jax.Array
 
 def backup_settings(config: ConfigDict) -> Any:
     """Returns the inference settings by which the backup picks among its candidates."""
-    num, samples = config.backup_candidates, config.backup_return_samples
-    return inference(SETTINGS, config, n_pi=num, num_return_samples=samples)
+    changes = dict(n_pi=config.backup_candidates, num_return_samples=config.backup_return_samples)
+    if config.backup_pick == 'best':
+        changes['tau_q'] = 0.0
+    return inference(SETTINGS, config, **changes)
 
 
 def update_value(

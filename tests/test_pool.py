@@ -4,6 +4,7 @@ import errno
 import functools
 import itertools
 import json
+import math
 import os
 from types import SimpleNamespace
 from unittest import mock
@@ -298,15 +299,16 @@ def test_the_backup_of_qc_takes_the_best_of_the_pool(key, picker):
 
 
 @pytest.mark.parametrize('picker', ['online', 'target'])
-def test_the_backup_of_evor_picks_by_the_rule_that_acts(key, picker):
-    """Greedy: the candidate of the greatest value."""
+@pytest.mark.parametrize('changes', [dict(tau_q=0.0), dict(tau_q=math.inf, backup_pick='best')])
+def test_the_backup_of_evor_picks_by_the_rule_that_acts_or_the_best(key, changes, picker):
+    """A greedy rule picks the candidate of the greatest value."""
     agent = small_agent(
         'evor_scalar',
         frozen_policy=True,
         backup_candidates=4,
         backup_picker=picker,
         backup_return_samples=1,
-        tau_q=0.0,
+        **changes,
     )
     state, batch = random_state(agent), pool_batch(key, 4)
     model = model_of(agent)
@@ -321,6 +323,17 @@ def test_the_backup_of_evor_picks_by_the_rule_that_acts(key, picker):
     picked = jax.jit(functools.partial(evor.choose_next_actions, model))(state, batch, key)
     best = extraction.take(batch.next_candidates, jnp.argmax(values, axis=1))
     np.testing.assert_array_equal(picked, best)
+
+
+def test_a_backup_may_pick_the_best_where_acting_picks_softly(key):
+    changes = dict(frozen_policy=True, backup_candidates=4, tau_q=math.inf)
+    softly, best = (
+        evor.choose_next_actions(model_of(agent), random_state(agent), pool_batch(key, 4), key)
+        for agent in (
+            small_agent('evor_scalar', backup_pick=how, **changes) for how in ('softmax', 'best')
+        )
+    )
+    assert 0 < np.all(softly == best, axis=1).mean() < 1
 
 
 @pytest.mark.parametrize('name', ['evor_c51', 'qc1', 'ifql'])
