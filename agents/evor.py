@@ -43,9 +43,7 @@ SETTINGS |= dict(
     next_action=Setting('policy', one_of('policy', 'dataset'), 'whose next action is backed up'),
     backup_candidates=Setting(1, at_least(1), 'samples the backup picks from; 1 is the paper'),
     backup_picker=Setting('target', one_of('target', 'online'), 'net that picks among the samples'),
-    backup_pick=Setting(
-        'softmax', one_of('softmax', 'best'), 'how the backup picks: as acting does, or the best'
-    ),
+    backup_pick=Setting('softmax', one_of('softmax', 'best'), 'as acting picks, or the best'),
     backup_return_samples=Setting(8, at_least(1), 'reward-to-go samples of each, if several'),
     # The summaries of the paper give n_pi; temperatures, in units of the returns' std, and
     # num_return_samples are our choice. A temperature of 0 or infinity is meant literally.
