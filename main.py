@@ -155,9 +155,8 @@ def _run_phases(stop: StopRequest) -> bool:
         records = {directory: record | made for directory, record in records.items()}
     runs.check_records(records, defaults=defaults)
     with locks.hold(records):
-        runs.check_records(
-            records, defaults=defaults
-        )  # again: another process may have made one meanwhile
+        # Again: another process may have made one meanwhile.
+        runs.check_records(records, defaults=defaults)
         runs.write_records(records)
         run = assembly.make_run(
             config, environments, seeds, data, noise, policy, pools, online_flags.share()
