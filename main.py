@@ -117,7 +117,7 @@ def define_agent_flag() -> None:
 
 def main(_: list[str]) -> None:
     stop = StopRequest(FLAGS.max_wall_time)
-    with stop.listening(), guards.memory_errors():
+    with stop.listening():
         try:
             finished = _run_phases(stop)
         except StoppedError:

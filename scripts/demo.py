@@ -13,6 +13,7 @@ from pathlib import Path
 import _path
 from absl import flags
 
+import configs
 from utils import files
 from utils.environments import envs
 from utils.errors import UserError
@@ -33,7 +34,8 @@ flags.DEFINE_list('n_pi', ['1', '2', '4', '8', '16'], 'Numbers of candidates.')
 
 def main(_: list[str]) -> None:
     out = files.expanded(FLAGS.out, 'out')
-    run_dir = runs.run_dir(str(out / 'exp'), FLAGS.env_name, FLAGS.config, [0])
+    config_name = configs.get_config(FLAGS.config).config_name
+    run_dir = runs.run_dir(str(out / 'exp'), FLAGS.env_name, config_name, [0])
     started = time.perf_counter()
     _run(
         'scripts/generate_data.py',

@@ -39,9 +39,7 @@ VIDEOS = 'videos.csv'
 def main(_: list[str]) -> None:
     directory, out = run_flag.directory(), files.expanded(FLAGS.out, 'out')
     record = runs.read_record(directory)
-    seed = record['seeds'][0] if FLAGS.seed is None else FLAGS.seed
-    if seed not in record['seeds']:
-        raise UserError(f'--seed: {directory} has the seeds {record["seeds"]}, not {seed}')
+    seed = runs.seed_of(record, directory, FLAGS.seed)
     noise = wrappers.recorded_noise(record)
     action_map = action_maps.recorded(record, directory / runs.RECORD)
     environment = descriptions.recorded(record, directory / runs.RECORD)

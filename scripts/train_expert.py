@@ -27,7 +27,7 @@ from utils.generation.online import Learning
 from utils.storage import runs
 from utils.storage.checkpoints import Checkpoints
 from utils.storage.metrics import CsvTable
-from utils.system import command, guards, locks
+from utils.system import command, locks
 from utils.system.stopping import StopRequest
 
 FLAGS = flags.FLAGS
@@ -49,7 +49,7 @@ def main(_: list[str]) -> None:
         )
     os.environ['MUJOCO_GL'] = 'disable'
     stop = StopRequest()
-    with stop.listening(), guards.memory_errors():
+    with stop.listening():
         record = runs.describe(
             env=ENV_ID, steps=FLAGS.steps, seed=FLAGS.seed, config=config.to_dict()
         )

@@ -81,11 +81,11 @@ def success_cell(directories):
     """A success rate as tables of tasks and environments print it, from cited evaluations."""
     tasks = scores_of(directories)
     text = printed(mean_of_means, tasks)
-    if [len(task) for task in tasks] != [1]:
+    if seeds_of(tasks) != '1':
         return f'{text} ({seeds_of(tasks)})'
-    (files,) = directories.values()
-    total = int(files['eval.csv'][-1]['episodes'])
-    low, high = wilson(round(tasks[0][0] * total), total)
+    total = min(int(files['eval.csv'][-1]['episodes']) for files in directories.values())
+    total *= len(tasks)
+    low, high = wilson(round(mean_of_means(tasks) * total), total)
     return f'{text} [{100 * low:.1f}, {100 * high:.1f}] (1 seed)'
 
 

@@ -43,9 +43,22 @@ OTHERWISE = dict(
 )
 
 
-def shell(tmp_path, redirection, **environment):
+# A command whose machine has too little memory.
+GREEDY = """
+import sys
+from utils.system import command
+
+def main(_):
+    raise MemoryError('8 GiB')
+
+sys.argv = sys.argv[:1]
+command.run(main)
+"""
+
+
+def shell(tmp_path, redirection, program=COMMAND, **environment):
     """A command of a shell; says how it ended, what it wrote, and whether it did all its work."""
-    (tmp_path / 'command.py').write_text(COMMAND)
+    (tmp_path / 'command.py').write_text(program)
     done = tmp_path / 'done'
     command = f'"{sys.executable}" "{tmp_path}/command.py" "{done}" {redirection}'
     result = subprocess.run(
@@ -68,6 +81,13 @@ def test_numbers_do_not_hang_on_variables_of_jax(tmp_path):
     assert [line.split('=')[0] for line in pinned.stderr.splitlines()] == [
         f'note: {name}' for name in OTHERWISE
     ]
+
+
+def test_too_little_memory_costs_one_line(tmp_path):
+    result, _ = shell(tmp_path, '', GREEDY)
+    [line] = result.stderr.splitlines()
+    assert 'out of memory (8 GiB); ask for fewer --seeds' in line
+    assert result.returncode == 2
 
 
 def test_a_reader_that_goes_away_ends_no_work(tmp_path):

@@ -201,6 +201,13 @@ def test_on_the_log_scale_values_below_the_least_return_are_equal():
     assert logs[0] == logs[1] < logs[2]
 
 
+def test_on_the_log_scale_values_without_an_interval_are_equal():
+    """Where all rewards are 0, so is every return."""
+    logs = extraction.log_above_least(jnp.array([-1.0, 0.0, -3.0]), jnp.zeros(()), jnp.zeros(()))
+    chex.assert_tree_all_finite(logs)
+    assert logs[0] == logs[1] == logs[2]
+
+
 def test_picks_at_all_temperatures_and_numbers_meet_the_same_noise(key):
     """The Gumbel-max trick: the best of values / tau + noise, the noise each candidate's own."""
     values = jax.random.normal(key, (200, 8))

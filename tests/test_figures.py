@@ -17,7 +17,7 @@ from tests.run_folders import write_run
 from utils.data import datasets
 from utils.errors import UserError
 from utils.models import calibration
-from utils.reporting import all_tables, charts, durations, figures, score_charts
+from utils.reporting import all_tables, charts, durations, figures, return_tables, score_charts
 from utils.storage.metrics import CsvTable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -297,6 +297,17 @@ def test_curves_and_durations_end_where_online_learning_begins(tmp_path):
     assert row[3].text == '200'
     lines = durations.lines_of(found.runs[0])
     assert [line.values['step'] for line in lines] == ['100', '200']
+    [row] = return_tables.returns_table(found.runs).rows
+    assert row[3].text == '200'
+
+
+def test_a_learning_curve_is_of_the_losses_there_are(tmp_path):
+    """A frozen base policy has none."""
+    directory = write_run(tmp_path, seeds=(0,))
+    (directory / 'train.csv').unlink()
+    CsvTable(directory / 'train.csv').append([dict(step=1, seed=0, value_loss=0.5)])
+    figures.learning_curve(directory, tmp_path / 'curve.png')
+    assert (tmp_path / 'curve.png').stat().st_size
 
 
 def test_runs_that_did_not_record_cpu_time_have_no_curve_over_it(tmp_path):

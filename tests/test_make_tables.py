@@ -26,6 +26,7 @@ from tests.recompute import (
     success_cell,
 )
 from tests.run_folders import write_run
+from utils.reporting import all_tables, score_tables
 from utils.storage import runs
 
 SCRIPT = 'scripts/make_tables.py'
@@ -295,6 +296,14 @@ def test_where_nothing_is_finished_nothing_is_shown(tmp_path):
         }
 
 
+def test_a_mean_of_tasks_of_one_seed_has_an_interval_over_their_episodes(tmp_path):
+    for task, chance in enumerate((0.0, 1.0, 1.0, 1.0, 1.0), 1):
+        name = f'cube-single-play-singletask-task{task}-v0'
+        write_run(tmp_path, name, seeds=(0,), chance=chance)  # 10 episodes each
+    [row] = score_tables.environments_table(all_tables.find([tmp_path], [], 'last').scores).rows
+    assert row[1].text == '80.0 [67.0, 88.8] (1 seed)'
+
+
 def test_all_renderings_show_the_same(made):
     folder, output = made
     for name in NAMES:
@@ -323,6 +332,10 @@ def test_published_numbers_are_kept_apart(made):
     ('arguments', 'expected'),
     [
         (['--runs=RUNS', '--out=OUT', '--configs=bc_smal'], "Did you mean 'bc_small'"),
+        (
+            ['--runs=RUNS', '--out=OUT', '--configs=qc1_small'],
+            'no run of qc1_small; it has bc_small',
+        ),
         (['--runs=RUNS', '--out=RUNS'], 'exists already'),
     ],
 )

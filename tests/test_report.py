@@ -136,9 +136,10 @@ def test_settings_are_those_of_configs_py(report):
 @pytest.mark.long
 @pytest.mark.parametrize('kind', ['tables', 'figures'])
 def test_files_beside_the_page_have_the_same_numbers(report, kind):
-    for path in (report.folder / kind).glob('*.csv'):
-        if path.stem.endswith('_sources'):
-            continue
+    paths = (report.folder / kind).glob('*.csv')
+    paths = [path for path in paths if not path.stem.endswith('_sources')]
+    assert paths
+    for path in paths:
         with path.open(newline='', encoding='utf-8') as file:
             header, *rows = csv.reader(file)
         table = report.page.tables[path.stem]

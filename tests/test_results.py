@@ -129,6 +129,15 @@ def test_the_final_evaluation_is_the_one_of_most_episodes_as_trained(tmp_path):
     assert sources[0].lines == tuple(range(2 + 10 + 20, 2 + 10 + 20 + 20))
 
 
+def test_a_temperature_is_compared_as_it_was_played_with(tmp_path):
+    """In float32, which the record is not."""
+    directory = write_run(tmp_path, config_name='evor_small', seeds=(0,), tau_q=0.0123456789)
+    append_final(directory, 0, 0.9, tau_q='0.012345679')
+    append_final(directory, 0, 0.1, num=40, tau_q='0.0123456')
+    (result,) = read(tmp_path, rule='final')
+    assert result.score == 0.9
+
+
 def test_final_evaluations_of_older_versions_stand_beside_later_ones(tmp_path):
     """In one inference.csv, whose older rows lack what start states were promised."""
     directory = write_run(tmp_path, config_name='evor_small', seeds=(0, 1))

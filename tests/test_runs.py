@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import threading
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from tests.run_folders import write_run
 from utils.errors import DivergedError, UserError
 from utils.rollouts import evaluation
 from utils.rollouts.evaluation import Episodes
-from utils.storage import runs
+from utils.storage import metrics, runs
 from utils.storage.metrics import LATER, CsvTable, RunLog
 from utils.system import locks
 from utils.training import populations
@@ -86,7 +87,7 @@ def test_an_older_table_gets_the_columns_that_came_later(tmp_path):
     table.append([newer | dict(step=4)])
     table.forget_after(3)
     assert [row['step'] for row in table.read()] == ['1', '2', '3']
-    assert sorted(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.glob('[!.]*')) == [path]
     for refused in (older[0], dict(reversed(newer.items()))):
         with pytest.raises(UserError, match='has columns'):
             table.append([refused])
@@ -153,6 +154,15 @@ def test_differences_are_listed_key_by_key(tmp_path):
     other = dict(agent=dict(lr=2.0, tau=0.5), seeds=[0, 1])
     with pytest.raises(UserError, match=r'differ: agent.lr \(1.0 there, 2.0 here\), seeds'):
         runs.check_records({tmp_path: other})
+
+
+def test_a_base_policy_is_known_by_its_digest(tmp_path):
+    """Equal ones are found in runs of `bc` on different tasks."""
+    policy = dict(env_name='scene-play-singletask-task3-v0', digest='abc')
+    runs.write_records({tmp_path: dict(base_policy=policy)})
+    runs.check_records({tmp_path: dict(base_policy=policy | dict(env_name='another'))})
+    with pytest.raises(UserError, match=r'base_policy\.digest'):
+        runs.check_records({tmp_path: dict(base_policy=policy | dict(digest='def'))})
 
 
 def test_settings_that_an_earlier_versions_record_lacks_have_their_defaults(tmp_path):
@@ -302,6 +312,22 @@ def test_a_row_that_was_cut_short_is_dropped(tmp_path):
     table.forget_after(10)
     table.append([dict(step=5, loss=0.5)])
     assert table.read() == [dict(step='5', loss='0.5')]
+
+
+def test_a_row_waits_until_those_of_another_process_are_whole(tmp_path):
+    path, row = tmp_path / 'inference.csv', dict(step=5, success=0.5)
+    CsvTable(path).append([row])
+    other = locks.take(tmp_path / metrics.LOCK)
+    with path.open('a', newline='') as file:
+        file.write('5,0.')
+        file.flush()
+        own = threading.Thread(target=CsvTable(path).append, args=([row | dict(success=1.0)],))
+        own.start()
+        own.join(0.2)
+        file.write('75\r\n')
+    other.release()
+    own.join()
+    assert [row['success'] for row in CsvTable(path).read()] == ['0.5', '0.75', '1.0']
 
 
 def test_a_row_is_not_written_into_the_line_of_one_that_was_cut_short(tmp_path, capfd):

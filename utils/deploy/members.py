@@ -13,7 +13,6 @@ from agents import Agent
 from utils.deploy import policy
 from utils.deploy.policy import Policy
 from utils.environments import action_maps, descriptions
-from utils.errors import UserError
 from utils.jobs import restore
 from utils.models.settings import plain
 from utils.rollouts import acting
@@ -56,9 +55,7 @@ def load(directory: Path, step: int | None = None, seed: int | None = None) -> M
         UserError: there is no such run, seed or checkpoint.
     """
     record = runs.read_record(directory)
-    seed = record['seeds'][0] if seed is None else seed
-    if seed not in record['seeds']:
-        raise UserError(f'--seed: {directory} has the seeds {record["seeds"]}, not {seed}')
+    seed = runs.seed_of(record, directory, seed)
     action_maps.recorded(record, directory / runs.RECORD)  # checks what `describe` passes on
     with _without_warnings():
         agent, population, step = restore.restore_alone(directory, record, step)

@@ -109,7 +109,9 @@ def log_above_least(values: jax.Array, low: jax.Array, high: jax.Array) -> jax.A
         low, high: bounds of every return, finite. What is within a millionth of the interval from
             the least one counts as that.
     """
-    return jnp.log(jnp.maximum(values - low, 1e-6 * (high - low)))
+    # Where all rewards are 0 so is the interval; without a chance of anything all count the same.
+    floor = jnp.maximum(1e-6 * (high - low), jnp.finfo(values.dtype).tiny)
+    return jnp.log(jnp.maximum(values - low, floor))
 
 
 def pick(key: jax.Array, values: jax.Array, temperature: jax.Array) -> jax.Array:

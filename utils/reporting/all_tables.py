@@ -62,6 +62,11 @@ def find(roots: Sequence[str], names: Sequence[str], rule: str, returns: bool = 
                 f"--configs: neither --runs nor configs.py has '{name}'.{did_you_mean(name, known)}"
             )
     scores = gather(found, names)
+    if not scores.results and not (returns and others):
+        there = ', '.join(sorted({result.run.config_name for result in found}))
+        raise UserError(
+            f'--configs: {", ".join(roots)} has no run of {", ".join(names)}; it has {there}'
+        )
     shown = {result.run.directory: result.run for of in scores.results.values() for result in of}
     return Found(scores, [shown[path] for path in sorted(shown)], others)
 

@@ -1,7 +1,6 @@
 """What updates took, from train.csv: without start, evaluations and saving."""
 
 import itertools
-import math
 import statistics
 from collections.abc import Callable, Iterable
 
@@ -32,11 +31,11 @@ def lines_of(run: Run) -> list[Line]:
         UserError: train.csv is damaged.
     """
     lines = read_lines(run.directory / 'train.csv', ('step', 'seed', 'updates_per_second'))
-    offline = math.inf if run.online_after is None else run.online_after
     return [
         line
         for line in lines
-        if line.parse('seed', int) == run.seeds[0] and line.parse('step', int) <= offline
+        if line.parse('seed', int) == run.seeds[0]
+        and line.parse('step', int) <= run.last_offline_step
     ]
 
 

@@ -55,7 +55,7 @@ class Evaluation(NamedTuple):
 
 def _same(text: str, value: Any) -> bool:
     try:
-        return float(text) == float(value)
+        return np.float32(text) == np.float32(value)  # rows have what was played with
     except (TypeError, ValueError):
         return text == str(value)
 

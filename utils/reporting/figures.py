@@ -140,7 +140,10 @@ def success_against_n_pi(rows: list[dict[str, str]], path: Path) -> None:
 
 def _plot_losses(axes: Axes, rows: list[dict[str, str]]) -> None:
     steps = [int(row['step']) for row in rows]
+    # A frozen policy has no loss.
     for name, colour in (('policy_loss', BLUE), ('value_loss', ORANGE)):
+        if name not in rows[0]:
+            continue
         label = name.replace('_', ' ')
         axes.plot(steps, _column(rows, name), color=colour, label=label)
         if f'val_{name}' in rows[0]:

@@ -159,7 +159,7 @@ def _cell(mean: Mean | None, config: str) -> Cell:
     rate, low, high = (100 * number for number in mean[:3])
     notes = [] if mean.config == config else [f'`{mean.config}`']
     if of := ', '.join(mean.filled):
-        notes.append(f'task {of} is of another row: another device, other data or seeds')
+        notes.append(f'task {of} is of another row: other nets, candidates, data or another device')
     shown = f'{rate:.1f} [{low:.0f}, {high:.0f}] ({mean.step:,})'
     return Cell(shown, mean.sources, '; '.join(notes))
 

@@ -52,6 +52,11 @@ class Run(NamedTuple):
     record: dict[str, Any]
     online_after: int | None
 
+    @property
+    def last_offline_step(self) -> float:
+        """Updates after which it learned online; infinity if it did not."""
+        return math.inf if self.online_after is None else self.online_after
+
 
 class Result(NamedTuple):
     """The score of one seed.
@@ -150,9 +155,8 @@ def evaluations_by_seed(run: Run) -> dict[int, list[Evaluation]]:
         UserError: eval.csv is damaged.
     """
     found: dict[tuple[int, int], Evaluation] = {}
-    offline = math.inf if run.online_after is None else run.online_after
     for one in evaluations.read(run.directory, evaluations.IN_TRAINING):
-        if one.step > offline:
+        if one.step > run.last_offline_step:
             continue
         if one.seed not in run.seeds or (one.step, one.seed) in found:
             raise UserError(

@@ -11,8 +11,8 @@ from utils.rollouts.outcomes import NORMALISED
 
 COLUMNS = ('environment', 'config', 'seeds', 'updates', 'return', 'normalised return')
 REMARKS = (
-    'Of the last evaluation, undiscounted: mean over episodes and seeds [95% interval of a '
-    'bootstrap over seeds].',
+    'Of the last evaluation before online learning, undiscounted: mean over episodes and seeds '
+    '[95% interval of a bootstrap over seeds].',
     'normalised: 0 and 100 are the reference returns that config.json tells.',
 )
 
@@ -26,7 +26,8 @@ def returns_table(found: list[Run]) -> Table:
 def _row(run: Run) -> tuple[Cell, ...]:
     name = (Cell(run.environment), Cell(run.config_name))
     lines = read_lines(run.directory / 'eval.csv', ('step', 'seed', 'episode_return'))
-    last = max((line.parse('step', int) for line in lines), default=None)
+    steps = {line.parse('step', int) for line in lines}
+    last = max((step for step in steps if step <= run.last_offline_step), default=None)
     lines = [line for line in lines if line.parse('step', int) == last]
     if not lines:
         return *name, *(missing(f'{run.directory}: not evaluated'),) * 4

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from utils import statistics
 from utils.reporting import published
 from utils.reporting.published import Published
@@ -22,8 +20,8 @@ FIVE_TASKS = ('1', '2', '3', '4', '5')
 SCALE = (
     'Success in percent: mean [95% interval] (seeds). Intervals are percentiles of a bootstrap '
     'over seeds within each task; that of three seeds of a task is from the least to the greatest. '
-    'Where there is 1 seed, it is a 95% Wilson interval over the episodes of one evaluation: of '
-    'this agent, not of training it again.'
+    'Where there is 1 seed of each task, it is a 95% Wilson interval over the episodes of one '
+    'evaluation of each: of these agents, not of training them again.'
 )
 PUBLISHED = (
     "Published numbers are their authors', from other code, data and numbers of updates: a scale "
@@ -118,14 +116,15 @@ def _mean_cell(scores: Scores, environment: str, tasks: Sequence[str], config: s
     if not all(seeds):
         return missing(note)
     text = with_interval(statistics.mean, [seed_scores(task) for task in seeds])
-    if [len(task) for task in seeds] == [1]:
-        return Cell(f'{text} {_over_episodes(*seeds[0])} (1 seed)', score_lines(seeds), note)
+    if all(len(task) == 1 for task in seeds):
+        interval = _over_episodes([result for [result] in seeds])
+        return Cell(f'{text} {interval} (1 seed)', score_lines(seeds), note)
     return Cell(f'{text} ({seed_counts(seeds)})', score_lines(seeds), note)
 
 
-def _over_episodes(result: Result) -> str:
-    wins = round(result.score * result.episodes)
-    low, high = statistics.success_interval(np.arange(result.episodes) < wins)
+def _over_episodes(results: list[Result]) -> str:
+    rates, episodes = [one.score for one in results], [one.episodes for one in results]
+    low, high = statistics.mean_interval(rates, episodes)
     return f'[{100 * low:.1f}, {100 * high:.1f}]'
 
 

@@ -15,9 +15,12 @@ import tensorboardX
 
 from utils import files
 from utils.errors import UserError
+from utils.system import locks
 
 Row = dict[str, Any]
 TABLES = ('train', 'eval', 'episodes', 'checks', 'collected')
+# Of the tables of a folder, while rows are written.
+LOCK = '.rows.lock'
 # Of updates; the others are of evaluations.
 OF_UPDATES = ('train', 'collected')
 # Earlier versions wrote fewer columns.
@@ -43,26 +46,16 @@ class CsvTable:
     def append(self, rows: list[Row]) -> None:
         """Appends rows that all have the table's columns.
 
+        Of several processes, as two evaluations of one run, one writes at a time.
+
         Raises:
             UserError: the file has other columns.
         """
-        self._drop_broken_line()
-        columns = list(rows[0])
-        existing = self._columns()
-        # In the order that they have there.
-        known = [column for column in columns if column in existing]
-        if self._widens and existing and existing == known != columns:
-            self._widen(columns)
-            existing = columns
-        if existing not in ([], columns):
-            raise UserError(
-                f'{self._path}: has columns {existing}, not {columns}; move the file away'
-            )
-        with self._path.open('a', newline='') as file:
-            writer = csv.DictWriter(file, columns, extrasaction='raise')
-            if not existing:
-                writer.writeheader()
-            writer.writerows(rows)
+        lock = locks.take(self._path.with_name(LOCK))
+        try:
+            self._append(rows)
+        finally:
+            lock.release()
 
     def read(self) -> list[dict[str, str]]:
         """Returns all rows, as strings; none if there is no file."""
@@ -86,6 +79,25 @@ class CsvTable:
         """Waits until the rows are on the disk."""
         if self._path.exists():
             files.sync(self._path)
+
+    def _append(self, rows: list[Row]) -> None:
+        self._drop_broken_line()
+        columns = list(rows[0])
+        existing = self._columns()
+        # In the order that they have there.
+        known = [column for column in columns if column in existing]
+        if self._widens and existing and existing == known != columns:
+            self._widen(columns)
+            existing = columns
+        if existing not in ([], columns):
+            raise UserError(
+                f'{self._path}: has columns {existing}, not {columns}; move the file away'
+            )
+        with self._path.open('a', newline='') as file:
+            writer = csv.DictWriter(file, columns, extrasaction='raise')
+            if not existing:
+                writer.writeheader()
+            writer.writerows(rows)
 
     def _drop_broken_line(self) -> None:
         """Drops what a write that was cut short left: the next row would go on in its line."""

@@ -35,7 +35,8 @@ LONGEST_NAME = 143
 RECORD, STATUS = 'config.json', 'status.json'
 MACHINE = ('versions', 'python', 'devices', 'processor', 'cores')
 # What may change between the parts of a run without changing what it computes.
-FREE = (*MACHINE, 'offline_steps')
+# A base policy is known by its digest, whichever task's run of `bc` it was found in.
+FREE = (*MACHINE, 'offline_steps', 'base_policy.env_name')
 # What records of earlier versions say nothing of.
 LATER = ('contents', 'online')
 
@@ -78,6 +79,18 @@ def hardware(record: dict[str, Any]) -> str:
     if devices == ['cpu'] and record.keys() >= {'processor', 'cores'}:
         return f'{record["processor"]}, {record["cores"]} cores'
     return ', '.join(devices)
+
+
+def seed_of(record: dict[str, Any], directory: Path, seed: int | None) -> int:
+    """Returns a seed of the run in `directory`; None: its first.
+
+    Raises:
+        UserError: the run has no such seed.
+    """
+    seeds = record['seeds']
+    if seed is not None and seed not in seeds:
+        raise UserError(f'--seed: {directory} has the seeds {seeds}, not {seed}')
+    return seeds[0] if seed is None else seed
 
 
 def check_records(
@@ -170,7 +183,7 @@ class Status:
         content = dict(
             state=state,
             step=step,
-            offline_steps=self._total_steps,
+            total_steps=self._total_steps,
             reason=reason,
             host=platform.node(),
             pid=os.getpid(),
@@ -256,7 +269,7 @@ def agent_config(record: dict[str, Any]) -> ConfigDict:
 def _differences(stored: dict[str, Any], record: dict[str, Any], prefix: str = '') -> list[str]:
     names = []
     for name in stored.keys() | record.keys():
-        if not prefix and name in FREE:
+        if f'{prefix}{name}' in FREE:
             continue
         one, other = stored.get(name), record.get(name)
         if isinstance(one, dict) and isinstance(other, dict):

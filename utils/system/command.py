@@ -67,13 +67,13 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] | No
         if not flags.FLAGS['verbosity'].present:
             # orbax tells its life's story below the level of ERROR; --verbosity=0 shows it.
             logging.set_verbosity(logging.ERROR)
-        from utils.system import (
-            numerics,  # imports JAX, which a command line that is refused does without
-        )
+        # These import JAX, which a command line that is refused does without.
+        from utils.system import guards, numerics
 
         numerics.pin()
         try:
-            main(argv)
+            with guards.memory_errors():
+                main(argv)
             streams.end()
         except UserError as error:
             fail(error, error.exit_code)

@@ -82,7 +82,7 @@ def check_device_memory(path: Path, num_bytes: int) -> None:
 
 @contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
-    """Names the settings that lower the need where memory runs out.
+    """Names what lowers the need where memory runs out.
 
     Raises:
         UserError: in place of what JAX and NumPy raise.
@@ -93,8 +93,9 @@ def memory_errors() -> Iterator[None]:
         if not (isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error)):
             raise
         raise UserError(
-            f'out of memory ({one_line(error)}); train fewer --seeds or --tasks together, or lower '
-            '--agent.batch_size, --agent.hidden_dims or, if it came from an evaluation, --eval_envs'
+            f'out of memory ({one_line(error)}); ask for fewer --seeds, --tasks, candidates, '
+            'samples or episodes at once, or lower --agent.batch_size, --agent.hidden_dims or '
+            '--eval_envs'
         ) from error
 
 
