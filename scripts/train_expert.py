@@ -48,7 +48,7 @@ def main(_: list[str]) -> None:
             f'[0, 2**32), not {FLAGS.steps} and {FLAGS.seed}'
         )
     os.environ['MUJOCO_GL'] = 'disable'
-    stop = StopRequest()
+    stop, finished = StopRequest(), False
     with stop.listening():
         record = runs.describe(
             env=ENV_ID, steps=FLAGS.steps, seed=FLAGS.seed, config=config.to_dict()
@@ -60,7 +60,8 @@ def main(_: list[str]) -> None:
             learning = _train(config, env, out, stop)
             if not stop.reason:
                 _finish(learning, env, out, record)
-    if stop.reason:
+                finished = True
+    if not finished:
         print(f'stopped by {stop.reason}: saved; the same command goes on', file=sys.stderr)
         sys.exit(errors.STOPPED)
 

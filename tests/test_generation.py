@@ -152,6 +152,45 @@ def test_a_merge_that_broke_off_is_made_again_and_nothing_is_fetched_into_it(tmp
     assert digests(tmp_path, MAZE) == [of['sha256'] for of in record['files'].values()]
 
 
+def test_what_a_killed_cleanup_leaves_is_removed_and_marks_nothing(tmp_path):
+    """Else files that were put in the set's place later would be taken for its own."""
+    shards = tmp_path / f'.{MAZE}.shards'
+    with mock.patch.object(generator, '_discard'):
+        generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    assert shards.exists()
+    record = generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    assert record['episodes'] == 1
+    assert not shards.exists()
+    assert not shards.with_suffix('.done').exists()
+
+
+def test_shards_of_which_nothing_is_known_are_not_gone_on_from(tmp_path):
+    generator._plan_shards(tmp_path / f'.{MAZE}.shards', dict(dataset=MAZE, episodes=1, seed=0))
+    (tmp_path / f'.{MAZE}.shards' / 'parameters.json').unlink()
+    np.savez(tmp_path / f'.{MAZE}.shards' / 'train-000000.npz', **random_arrays())
+    with pytest.raises(UserError, match='shards of which nothing is known; remove it'):
+        generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=7)
+
+
+def test_a_set_that_is_finished_between_two_looks_is_taken(tmp_path):
+    parameters = dict(dataset=MAZE, episodes=1, seed=0)
+    generator.generate(MAZE, tmp_path, episodes=1, workers=1, seed=0)
+    record = tmp_path / f'{MAZE}.json'
+    written = record.read_bytes()
+    record.unlink()
+    check_free = generator._check_free
+
+    def finish_meanwhile(*arguments):
+        try:
+            check_free(*arguments)
+        finally:
+            record.write_bytes(written)
+
+    with mock.patch.object(generator, '_check_free', finish_meanwhile):
+        found = generator._finished(tmp_path, MAZE, json.loads(written) | parameters)
+    assert found == json.loads(written)
+
+
 def test_an_unknown_dataset_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'cube-single-play-v0'"):
         generator.generate('cube-singel-play-v0', tmp_path, 1, 1, 0)

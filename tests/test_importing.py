@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -19,11 +20,12 @@ import pytest
 from tests import foreign_files
 from tests.commands import run_here
 from utils.data import dataset_files, importing
-from utils.data.importers import formats, locating
+from utils.data.importers import action_ranges, formats, locating
 from utils.data.importers.options import Options
+from utils.data.importers.table import Imported
 from utils.environments import action_maps
 from utils.errors import UserError
-from utils.system import memory
+from utils.system import locks, memory
 
 GIVEN = foreign_files.trajectories()
 ROBOMIMIC = Options(observations=('eef', 'object'), ends_by_reward='rewards')
@@ -336,6 +338,87 @@ def test_arrays_that_lie_in_other_files_are_refused(tmp_path, monkeypatch):
     refused(path, match="'/rewards' lies in other files")
 
 
+def test_groups_that_lie_in_other_files_are_refused(tmp_path, monkeypatch):
+    path = robomimic(tmp_path, monkeypatch)
+    with h5py.File(tmp_path / 'links.hdf5', 'w') as file:
+        file['data/demo_0'] = h5py.ExternalLink(str(path), 'data/demo_0')
+    refused(tmp_path / 'links.hdf5', ROBOMIMIC, "'data/demo_0' lies in other files")
+
+
+def test_successors_of_d4rl_may_have_another_name(tmp_path, monkeypatch):
+    path = d4rl(tmp_path, monkeypatch)
+    with h5py.File(path, 'a') as file:
+        file.move('next_observations', 'next_obs')
+    found, _ = imported(path, tmp_path / 'out.npz', Options(next_observations=('next_obs',)))
+    assert_holds(found, with_following())
+    refused(path, Options(next_observations=('next_ob',)), "Did you mean 'next_obs'")
+
+
+@pytest.mark.parametrize('name', ['minari', 'robomimic'])
+def test_successors_whose_place_is_known_may_be_left_out_but_not_named(tmp_path, monkeypatch, name):
+    make, options = FORMATS[name]
+    path = make(tmp_path, monkeypatch)
+    found, _ = imported(path, tmp_path / 'out.npz', options._replace(next_observations=('none',)))
+    assert_holds(found, without_following())
+    others = options._replace(next_observations=('others',))
+    refused(path, others, '--next_observations: .* says itself where they are')
+
+
+def test_hdf5_with_an_array_called_data_is_no_robomimic(tmp_path, monkeypatch):
+    path = d4rl(tmp_path, monkeypatch)
+    with h5py.File(path, 'a') as file:
+        file['data'] = np.zeros(3)
+    assert formats.detect(path) == 'd4rl'
+
+
+def test_words_are_no_numbers(tmp_path, monkeypatch):
+    path = minari(tmp_path, monkeypatch, nested=True)
+    whole = importing.formats.minari._columns
+
+    def with_words(*arguments):
+        columns, terminals = whole(*arguments)
+        return columns | {'observations/mission': np.full(len(terminals), 'go')}, terminals
+
+    monkeypatch.setattr(importing.formats.minari, '_columns', with_words)
+    refused(path, Options(observations=('pos', 'mission')), "mission' holds no plain numbers")
+
+
+def test_parts_of_tuples_have_numbers():
+    parts = importing.formats.minari._flat('observations', (np.zeros((3, 1)), np.zeros((3, 2))))
+    assert list(parts) == ['observations/0', 'observations/1']
+
+
+def test_a_damaged_array_of_a_folder_is_refused(tmp_path):
+    np.save(tmp_path / 'ctrl.npy', np.zeros((3, 1), np.float32))
+    whole = (tmp_path / 'ctrl.npy').read_bytes()
+    for damaged in (whole.replace(b')', b'(', 1), whole.replace(b'(3,', b'(%d,' % 2**70, 1)):
+        (tmp_path / 'ctrl.npy').write_bytes(damaged)
+        refused(tmp_path, ARRAYS, 'not a whole .npy file of plain numbers', name='arrays')
+
+
+def test_two_imports_do_not_write_one_file(tmp_path, monkeypatch):
+    """The second waits for the first, and then finds its place taken."""
+    out = tmp_path / 'out.npz'
+    other = locks.take(tmp_path / '.out.npz.lock')
+    outcome = []
+
+    def second():
+        try:
+            importing.import_data(str(d4rl(tmp_path, monkeypatch)), out)
+        except UserError as error:
+            outcome.append(str(error))
+
+    own = threading.Thread(target=second)
+    own.start()
+    own.join(0.5)
+    assert own.is_alive()
+    out.write_bytes(b'of the first')
+    other.release()
+    own.join()
+    assert 'is there already' in outcome[0]
+    assert out.read_bytes() == b'of the first'
+
+
 def test_arrays_that_exceed_the_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
     made = [make(tmp_path, monkeypatch) for make in (d4rl, minari)]
     monkeypatch.setattr(memory, 'available', lambda: 50)
@@ -518,6 +601,8 @@ def test_a_list_of_robomimic_is_imported_alone(tmp_path, monkeypatch):
     found, _ = imported(path, tmp_path / 'own-val.npz', options)
     assert_holds(found, with_following(GIVEN[1:2]))
     refused(path, ROBOMIMIC._replace(filter='test'), "no 'mask/test'; there are: train, valid")
+    change_hdf5(path, 'mask/valid', lambda names: names[:0])
+    refused(path, options, "'mask/valid' .*is empty")
 
 
 def test_successors_that_some_of_robomimics_trajectories_lack_are_asked_about(
@@ -536,6 +621,10 @@ def test_successors_that_some_of_robomimics_trajectories_lack_are_asked_about(
 def test_a_home_of_nobody_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^--in: '~nobody-here/own\.hdf5': "):
         locating.locate('~nobody-here/own.hdf5', '')
+    with pytest.raises(UserError, match=r"^--action_range: '~nobody-here/own\.json': "):
+        action_ranges.choose(
+            tmp_path, Imported({'actions': np.zeros((1, 1))}, []), '~nobody-here/own.json'
+        )
 
 
 def test_images_are_refused(tmp_path, monkeypatch):

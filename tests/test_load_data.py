@@ -1,6 +1,7 @@
 """What a run is given to learn from, by the file or folder that its flags name."""
 
 import json
+import tracemalloc
 from unittest import mock
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from agents import frozen
 from tests.helpers import random_arrays, small_config
-from utils.data import array_checks, npz
+from utils.data import array_checks, dataset_files, npz
 from utils.environments import action_maps, envs, wrappers
 from utils.errors import UserError
 from utils.jobs import assembly, restore
@@ -88,6 +89,26 @@ def little_memory(monkeypatch):
         monkeypatch.setattr(memory, 'available', lambda: 2 * max(sizes))
 
     return of
+
+
+@pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize('follows', [False, True])
+def test_reading_takes_no_more_memory_than_was_told(tmp_path, dtype, follows):
+    """Half precision grows, and last rows may lead to states that are put between the others."""
+    rows, ends = 20_000, np.arange(20_000) % 100 == 99
+    states = np.random.default_rng(0).normal(size=(rows + 1, 20)).astype(dtype)
+    arrays = dict(observations=states[:-1], actions=np.zeros((rows, 2), dtype), terminals=ends)
+    arrays |= dict(rewards=np.zeros(rows, np.float32), masks=np.ones(rows, np.float32))
+    if follows:
+        arrays['next_observations'] = np.where(ends[:, None], -states[1:], states[1:])
+    np.savez(tmp_path / 'set.npz', **arrays)
+    size, besides = dataset_files._num_bytes(dataset_files._headers(tmp_path / 'set.npz'))
+    tracemalloc.start()
+    found = dataset_files.read(tmp_path / 'set.npz')
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.1 * (size + besides)
+    assert sum(array.nbytes for array in found.values()) < 1.1 * size
 
 
 def test_shards_that_exceed_the_memory_together_are_mapped(tmp_path, tasks, little_memory, capsys):
@@ -187,9 +208,19 @@ def the_same_number(folder, name):
     (folder / 'set-v0-01.npz').write_bytes((folder / name).read_bytes())
 
 
+def the_same_number_held_out(folder, _):
+    (folder / 'set-v0-01-val.npz').write_bytes((folder / 'set-v0-001-val.npz').read_bytes())
+
+
+def without_held_out(folder, _):
+    (folder / 'set-v0-001-val.npz').unlink()
+
+
 BAD_SHARDS = {
     'one is there twice': (the_same_number, 'a number stands for two shards'),
     'one is missing': (without, '2 shards, but number 001 is not among them'),
+    'one held out is there twice': (the_same_number_held_out, 'a number stands for two shards'),
+    'one held out is missing': (without_held_out, 'number 001-val is not among them'),
     'one has other keys': (other_keys, r'set-v0-001\.npz: holds .*qpos'),
     'one has another size': (other_size, r'set-v0-001\.npz: holds observations \[5\]'),
     'two sets': (another_set, 'shards of several datasets .other-v0, set-v0'),

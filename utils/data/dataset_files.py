@@ -1,5 +1,6 @@
 """Dataset files: found, fetched or refused, read and checked before any compute is spent."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,19 +50,32 @@ def read_parts(parts: Sequence[Path], path: Path, stop: StopRequest | None = Non
         UserError: see `read` and `shards.join`.
     """
     headers = [_headers(part) for part in parts]
-    # Besides the arrays, the largest may be there twice, while it is converted or joined.
-    sizes = [sum(header.nbytes for header in own.values()) for own in headers]
-    largest = [max(header.nbytes for header in own.values()) for own in headers]
-    needed = sum(sizes) + sum(largest)
+    sizes, besides = zip(*map(_num_bytes, headers), strict=True)
+    needed = sum(sizes) + sum(besides)
     if len(parts) > 1:
         print(f'{path}: {len(parts)} files, {sum(sizes) / memory.GIB:.2f} GiB', flush=True)
         if needed > memory.available():
-            npz.check_memory(path, max(sizes) + max(largest))
+            npz.check_memory(path, max(sizes) + max(besides))
             own = dict(zip(parts, headers, strict=True))
             return mapped.ensure(parts, sum(sizes), lambda part: _read(part, own[part]), stop)
     npz.check_memory(path, needed)
     arrays = [_read(part, own) for part, own in zip(parts, headers, strict=True)]
     return arrays[0] if len(arrays) == 1 else shards.join(parts, arrays)
+
+
+def _num_bytes(headers: dict[str, Header]) -> tuple[int, int]:
+    """Returns the bytes that a file's arrays take, and what is needed besides to read them."""
+    kept = {
+        name: max(header.nbytes, 4 * math.prod(header.shape))
+        if name in array_checks.KEPT_AS_FLOAT32
+        else header.nbytes
+        for name, header in headers.items()
+    }
+    following = kept.pop('next_observations', 0)
+    size = sum(kept.values())
+    # The largest may be there twice, while it is converted or joined; all are while final states
+    # are put between their rows.
+    return size, following + size if following else max(kept.values())
 
 
 def _headers(path: Path) -> dict[str, Header]:

@@ -20,6 +20,8 @@ from utils.data.importers.options import Options, check_uses
 from utils.data.importers.table import Arrays
 from utils.environments import action_maps
 from utils.errors import UserError
+from utils.system import locks
+from utils.system.stopping import StopRequest
 
 NO_OPTIONS = Options()
 
@@ -130,6 +132,11 @@ def write(out: Path, arrays: Arrays, record: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: somebody else has put a file there, or it cannot be written.
     """
+    with locks.hold_in_turn(out.with_name(f'.{out.name}.lock'), StopRequest()):
+        return _write(out, arrays, record)
+
+
+def _write(out: Path, arrays: Arrays, record: dict[str, Any]) -> dict[str, Any]:
     kept = {
         name: array.astype(np.float32) if name in array_checks.KEPT_AS_FLOAT32 else array
         for name, array in arrays.items()

@@ -15,6 +15,7 @@ import numpy as np
 from utils import files
 from utils.data import shards
 from utils.data.host_array import map_file
+from utils.errors import UserError
 from utils.system import guards, locks
 from utils.system.stopping import StoppedError, StopRequest
 
@@ -52,6 +53,8 @@ def ensure(
     print(f'{folder}: mapped', flush=True)
     remedy = f'delete {folder}, and it is made again, or raise the limit of memory (ulimit -v)'
     names = _names(folder, parts)
+    if names is None:
+        raise UserError(f'{parts[0].parent}: a shard changed while it was copied; repeat')
     return {name: map_file(folder / f'{name}.npy', remedy) for name in names}
 
 

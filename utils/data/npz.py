@@ -55,6 +55,7 @@ UNPARSABLE = (
     ValueError,
     TypeError,
     IndexError,
+    OverflowError,  # of sizes
     MemoryError,  # nested too deeply, as is
     RecursionError,
     SystemError,  # CPython 3.12 on zero bytes

@@ -37,19 +37,26 @@ def find(path: Path, val_path: Path) -> tuple[list[Path], list[Path]]:
             f'{path}: holds shards of several datasets ({", ".join(sorted(stems)[:3])}); put those '
             'of one into a folder of their own'
         )
-    numbers = [int(match['number']) for match in training]
+    _check_numbers(path, training)
+    _check_numbers(path, held_out)
+    return [path / match[0] for match in training], [path / match[0] for match in held_out]
+
+
+def _check_numbers(path: Path, found: Sequence[re.Match]) -> None:
+    """Checks that each number from the first to the last has one shard."""
+    numbers = [int(match['number']) for match in found]
     if len({*numbers}) < len(numbers):
         raise UserError(
             f'{path}: a number stands for two shards, as 7 and 007 do; put those of one dataset '
             'into a folder of their own'
         )
-    lacking = sorted({*range(min(numbers), max(numbers))} - {*numbers})
+    lacking = sorted({*range(min(numbers, default=0), max(numbers, default=0))} - {*numbers})
     if lacking:
+        kind = found[0]['held_out'] or ''
         raise UserError(
-            f'{path}: {len(training)} shards, but number {lacking[0]:03} is not among them; fetch '
-            'it, or put the first ones into a folder of their own'
+            f'{path}: {len(found)} shards, but number {lacking[0]:03}{kind} is not among them; '
+            'fetch it, or put the first ones into a folder of their own'
         )
-    return [path / match[0] for match in training], [path / match[0] for match in held_out]
 
 
 def _names(folder: Path) -> list[str]:

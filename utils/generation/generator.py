@@ -5,6 +5,7 @@ the kind of processor, whose products round in their own way, and, where one wal
 never on the number of workers or on interruptions.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import multiprocessing
@@ -81,6 +82,7 @@ def generate(
         # A finished set may lie in a folder that nobody can write to, hence nobody can lock.
         finished = _finished(dataset_dir, dataset, parameters)
         if finished:
+            _discard(_shard_dir(dataset_dir, dataset))
             return finished
         dataset_dir.mkdir(parents=True, exist_ok=True)
         stop = stop or StopRequest()
@@ -102,7 +104,7 @@ def _generate(
     finished = _finished(dataset_dir, dataset, parameters)
     if finished:
         return finished
-    shard_dir = dataset_dir / f'.{dataset}.shards'
+    shard_dir = _shard_dir(dataset_dir, dataset)
     shards = _plan_shards(shard_dir, parameters)
     counts = _record_all(shards, workers, stop)
     record = dict(
@@ -119,8 +121,24 @@ def _generate(
         merged = [Path(shard.path) for shard in shards if shard.split == split]
         record['files'][path.name] = recording.merge(merged, path)
     files.write_json(dataset_dir / f'{dataset}.json', record)
-    shutil.rmtree(shard_dir)
+    _discard(shard_dir)
     return record
+
+
+def _shard_dir(dataset_dir: Path, dataset: str) -> Path:
+    return dataset_dir / f'.{dataset}.shards'
+
+
+def _discard(shard_dir: Path) -> None:
+    """Removes the shards of a finished set, where that is allowed.
+
+    They first get a name that nothing reads: a part of them would be taken for work to go on from.
+    """
+    gone = shard_dir.with_suffix('.done')
+    shutil.rmtree(gone, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        shard_dir.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def check_name(dataset: str) -> None:
@@ -145,8 +163,12 @@ def _finished(dataset_dir: Path, dataset: str, parameters: dict) -> dict | None:
     paths = [_split_path(dataset_dir, dataset, split) for split in recording.SPLITS]
     provenance = dataset_dir / f'{dataset}.json'
     if not provenance.exists():
-        _check_free(dataset_dir, dataset)
-        return None
+        try:
+            _check_free(dataset_dir, dataset)
+            return None
+        except UserError:
+            if not provenance.exists():  # else another process has finished it meanwhile
+                raise
     record = read_record(dataset_dir, dataset)
     # Only the records of noisy sets tell of noise, only those of walked ones of an expert.
     names = parameters | dict(noise=None, expert=None)
@@ -172,7 +194,7 @@ def _check_free(dataset_dir: Path, dataset: str) -> None:
         UserError: they are somebody's own.
     """
     paths = [_split_path(dataset_dir, dataset, split) for split in recording.SPLITS]
-    ours = (dataset_dir / f'.{dataset}.shards' / fetching.MERGING).exists()
+    ours = (_shard_dir(dataset_dir, dataset) / fetching.MERGING).exists()
     if any(path.exists() for path in paths) and not ours:
         raise UserError(
             f'{dataset_dir} already holds {dataset} from elsewhere; '
@@ -203,6 +225,8 @@ def _plan_shards(shard_dir: Path, parameters: dict) -> list[Shard]:
             f'{shard_dir} holds shards of other parameters; remove it or choose another '
             '--dataset_dir'
         )
+    if not marker.exists() and any(shard_dir.glob('*.npz')):
+        raise UserError(f'{shard_dir} holds shards of which nothing is known; remove it')
     shard_dir.mkdir(parents=True, exist_ok=True)
     files.write_json(marker, parameters)
     shards, noise = [], Noise(**parameters.get('noise', {}))

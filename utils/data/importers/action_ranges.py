@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils import files
 from utils.data import array_checks
 from utils.data.importers import libraries
 from utils.data.importers.table import Imported
@@ -56,7 +57,7 @@ def _given_map(given: str, actions: np.ndarray) -> ActionMap:
     if given == DATA:
         return action_maps.from_range(actions.min(axis=0), actions.max(axis=0))
     if given.endswith('.json'):
-        return _map_of_record(Path(given).expanduser(), size)
+        return _map_of_record(files.expanded(given, 'action_range'), size)
     try:
         low, high = (
             np.broadcast_to([float(number) for number in part.split(',')], size)

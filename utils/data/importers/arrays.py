@@ -47,9 +47,7 @@ def _names(path: Path) -> tuple[str, ...]:
     """Returns the names of all arrays; what nobody asks for may hold anything."""
     if path.is_dir():
         return tuple(sorted(file.stem for file in path.glob('*.npy')))
-    npz.headers(path, ())  # tells what is wrong with an archive better than NumPy does
-    with libraries.whole(path, '.npz file', npz.DAMAGE), np.load(path, allow_pickle=False) as file:
-        return tuple(file.files)
+    return tuple(npz.keys(path))
 
 
 def _read(path: Path, names: tuple[str, ...], name: str) -> np.ndarray:
@@ -67,7 +65,7 @@ def _shown(names: tuple[str, ...]) -> str:
 
 
 def _mapped(file: Path) -> np.ndarray:
-    with libraries.whole(file, '.npy file of plain numbers', (OSError, ValueError, EOFError)):
+    with libraries.whole(file, '.npy file of plain numbers', (OSError, EOFError, *npz.UNPARSABLE)):
         array = np.lib.format.open_memmap(file, mode='r')
     if array.dtype.kind not in 'biuf' or array.ndim == 0:
         raise UserError(f'{file}: has dtype {array.dtype} and shape {array.shape}; expected rows')

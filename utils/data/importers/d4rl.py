@@ -22,8 +22,8 @@ def read(path: Path, options: Options) -> Imported:
 
     Args:
         path: of the .hdf5.
-        options: may name other `rewards` and `ends_by_reward`, and leave `next_observations` out;
-            `episode_steps` is needed where the file has no `timeouts`.
+        options: may name other `rewards`, `ends_by_reward` and `next_observations`, and leave the
+            last out; `episode_steps` is needed where the file has no `timeouts`.
 
     Raises:
         UserError: the file is damaged or not of this format, or a flag is needed.
@@ -39,13 +39,14 @@ def read(path: Path, options: Options) -> Imported:
             lambda name: hdf5.read(path, file, name),
             _ends(path, file, 'timeouts' in names, options),
         )
-        own = options.next_observations != (NONE,) and 'next_observations' in names
+        own = ('next_observations',) if 'next_observations' in names else ()
+        following = options.next_observations or own
         complete = options._replace(
             observations=('observations',),
             actions='actions',
             rewards=options.rewards or 'rewards',
             ends_by_reward=options.ends_by_reward or 'terminals',
-            next_observations=('next_observations',) if own else (),
+            next_observations=() if following == (NONE,) else following,
         )
         return Imported(table.assemble(every, complete), [path])
 

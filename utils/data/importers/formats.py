@@ -115,7 +115,8 @@ def _of_folder(path: Path) -> str:
 def _of_hdf5(path: Path) -> str:
     with hdf5.opened(path) as file:
         names = set(file)
-        if 'data' in names and any(name.startswith('demo_') for name in file['data']):
+        groups = {name for name in names if hdf5.is_group(file[name])}
+        if 'data' in groups and any(name.startswith('demo_') for name in file['data']):
             return 'robomimic'
     if {'observations', 'actions'} <= names:
         return 'd4rl'

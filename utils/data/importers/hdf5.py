@@ -12,8 +12,8 @@ from utils.data.importers import libraries
 from utils.errors import UserError
 
 MAX_ITEM = 8  # bytes of a number
-# What h5py raises on garbage.
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
+# What h5py raises on garbage; the last where it visits links.
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, SystemError)
 
 
 @contextlib.contextmanager
@@ -21,12 +21,24 @@ def opened(path: Path) -> Iterator[Any]:
     """Opens a file for reading.
 
     Raises:
-        UserError: it is damaged, or h5py is not installed.
+        UserError: it is damaged, links to other files, or h5py is not installed.
     """
     h5py = libraries.load('h5py')
     with libraries.whole(path, 'HDF5 file', DAMAGE):
         with h5py.File(path, 'r') as file:
+            _check_links(path, file)
             yield file
+
+
+def _check_links(path: Path, file: Any) -> None:
+    """Checks that all is in the file: else the record's digest tells too little."""
+    external = libraries.load('h5py').ExternalLink
+
+    def visit(name: str, link: Any) -> str | None:  # h5py ends at a name
+        return name if isinstance(link, external) else None
+
+    if name := file.visititems_links(visit):
+        raise UserError(f"{path}: '{name}' lies in other files; put it into this one")
 
 
 def is_group(node: Any) -> bool:
@@ -61,7 +73,7 @@ def read(path: Path, group: Any, name: str) -> np.ndarray:
 
 
 def check_own(path: Path, node: Any) -> None:
-    """Checks that an array is in the file that names it: else the record's digest tells too little.
+    """Checks that an array's numbers are in the file, as `opened` checks its links.
 
     Raises:
         UserError: it is in another.

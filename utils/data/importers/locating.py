@@ -23,7 +23,8 @@ def locate(given: str, name: str) -> Path:
     if path.exists():
         return path
     if name == 'minari':
-        root = Path(os.environ.get('MINARI_DATASETS_PATH') or MINARI_ROOT).expanduser()
+        root = os.environ.get('MINARI_DATASETS_PATH') or MINARI_ROOT
+        root = files.expanded(root, 'in')
         if (root / given).is_dir():
             return root / given
         raise UserError(

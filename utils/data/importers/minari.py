@@ -12,11 +12,11 @@ import gymnasium
 import numpy as np
 
 from utils.data.importers import hdf5, libraries, table
-from utils.data.importers.options import Options
+from utils.data.importers.options import Options, takes_successors
 from utils.data.importers.table import Imported, Table
 from utils.errors import UserError
 
-USES = {'observations', 'rewards', 'ends_by_reward'}
+USES = {'observations', 'rewards', 'ends_by_reward', 'next_observations'}
 METADATA = 'metadata.json'
 # Of columns: what is in a dictionary of observations, and what each step leads to.
 PART, NEXT = 'observations/', 'next '
@@ -30,13 +30,15 @@ def read(path: Path, options: Options) -> Imported:
     Args:
         path: of the folder, or of the folder `data` in it.
         options: `observations` are needed where an observation is a dictionary; `rewards` and
-            `ends_by_reward` may be other ones than the episodes' rewards and terminations.
+            `ends_by_reward` may be other ones than the episodes' rewards and terminations;
+            `next_observations` may leave out what last steps lead to.
 
     Raises:
         UserError: the dataset is damaged, its observations or actions are not flat numbers, a flag
             is needed, or minari is not installed.
     """
     minari = libraries.load('minari')
+    follows = takes_successors(path, options)
     folder = path / 'data' if (path / 'data').is_dir() else path
     _check_spaces(folder)
     for file in folder.glob('*.hdf5'):
@@ -54,7 +56,7 @@ def read(path: Path, options: Options) -> Imported:
         actions='actions',
         rewards=options.rewards or 'rewards',
         ends_by_reward=options.ends_by_reward or 'terminations',
-        next_observations=tuple(f'{NEXT}{name}' for name in chosen),
+        next_observations=tuple(f'{NEXT}{name}' for name in chosen if follows),
     )
     arrays = table.assemble(Table(path, tuple(columns), columns.__getitem__, terminals), complete)
     files = sorted(file for file in folder.rglob('*') if file.is_file())
@@ -120,7 +122,9 @@ def _columns(path: Path, episodes: list[Any]) -> tuple[dict[str, np.ndarray], np
 
 
 def _flat(name: str, value: Any) -> dict[str, np.ndarray]:
-    """Returns the arrays in a nested dictionary, by their paths."""
+    """Returns the arrays in nested dictionaries and tuples, by their paths."""
+    if isinstance(value, tuple):
+        value = dict(enumerate(value))
     if not isinstance(value, Mapping):
         return {name: np.asarray(value)}
     return {

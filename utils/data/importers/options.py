@@ -1,5 +1,6 @@
 """What the flags of scripts/import_data.py tell of a file."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from utils.errors import UserError
@@ -32,6 +33,20 @@ class Options(NamedTuple):
     next_observations: tuple[str, ...] = ()
     episode_steps: int | None = None
     filter: str = ''
+
+
+def takes_successors(path: Path, options: Options) -> bool:
+    """Returns whether the successors of a format that says where they are should be read.
+
+    Raises:
+        UserError: a flag names others.
+    """
+    if options.next_observations not in ((), (NONE,)):
+        raise UserError(
+            f'--next_observations: {path} says itself where they are; leave the flag out, or leave '
+            f'them out by --next_observations={NONE}'
+        )
+    return not options.next_observations
 
 
 def check_uses(options: Options, uses: set[str], name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from utils.data.importers import hdf5, table
-from utils.data.importers.options import NONE, Options
+from utils.data.importers.options import Options, takes_successors
 from utils.data.importers.table import Imported, Table
 from utils.errors import UserError
 
@@ -65,7 +65,7 @@ def _following(path: Path, held: list[set[str]], options: Options) -> tuple[str,
     """Returns the keys of successors; none where no trajectory has any, or they are left out."""
     names = tuple(f'next_obs/{name}' for name in options.observations)
     has = [own.issuperset(names) for own in held]
-    if options.next_observations == (NONE,) or not any(has):
+    if not takes_successors(path, options) or not any(has):
         return ()
     if not all(has):
         raise UserError(
@@ -91,6 +91,8 @@ def _demos(path: Path, file: Any, chosen: str) -> list[Any]:
                 f"--filter: {path} has no 'mask/{chosen}'; there are: {', '.join(lists) or '-'}"
             )
         listed = {_text(name) for name in mask[chosen][()]}
+        if not listed:
+            raise UserError(f"--filter: 'mask/{chosen}' of {path} is empty; name another")
         if lacking := sorted(listed - found):
             raise UserError(f"{path}: 'mask/{chosen}' names {lacking[0]}, which is not in 'data'")
         found = listed

@@ -76,7 +76,7 @@ def column(table: Table, flag: str, name: str) -> np.ndarray:
     """Returns a column that a flag names.
 
     Raises:
-        UserError: there is none, or it has another number of rows.
+        UserError: there is none, it holds no numbers, or it has another number of rows.
     """
     if name not in table.names:
         known = ', '.join(table.names)
@@ -85,6 +85,8 @@ def column(table: Table, flag: str, name: str) -> np.ndarray:
             f'{did_you_mean(name, table.names)} there are: {known}'
         )
     values = table.read(name)
+    if values.dtype.kind not in 'biuf':
+        raise UserError(f"{table.path}: '{name}' holds no plain numbers; name another by --{flag}")
     rows = len(table.terminals)
     if values.ndim == 0 or len(values) != rows:
         raise UserError(
