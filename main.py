@@ -189,7 +189,7 @@ def _base_policy(
     save_dir, given = _path('save_dir'), FLAGS.base_policy or ''
     sizes = data.train[0].observations.shape[1], data.train[0].actions.shape[1]
     chunk_shape = config.chunk_length, sizes[1]
-    home = save_dir / phases.BASE_POLICIES / data.path.stem
+    home = save_dir / runs.BASE_POLICIES / data.path.stem
     if frozen.FUNCTION.fullmatch(given):
         policy = frozen.load_function(given, chunk_shape)
         return policy, home / given.replace(':', '.')

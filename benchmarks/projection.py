@@ -7,6 +7,7 @@ own; an environment's observations change little of it. Prints a Markdown table.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def main(_: list[str]) -> None:
     suite = configs.get_suite(FLAGS.suite)
     measured = [_read(Path(path)) for path in FLAGS.throughput]
     updates = [row for one in measured for row in one['updates']]
-    rows = [_row(suite, agent, updates) for agent in suite.agents]
+    rows = [row for agent in suite.agents for row in _rows(suite, agent, updates)]
     machines = {
         f'{one["machine"]["processor"]}, {one["machine"]["cores"]} cores' for one in measured
     }
@@ -48,15 +49,22 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _row(suite: Suite, agent: str, updates: list[dict[str, Any]]) -> list[str]:
-    row, of_environment = suites.projected_hours(suite, updates, agent)
-    return [
-        agent,
-        f'{row["seeds"]} x {row["tasks"]}',
-        f'{row["ms_per_update"]:.3g}',
-        f'{of_environment:.3g}',
-        f'{of_environment * len(suite.env_names):.3g}',
-    ]
+def _rows(suite: Suite, agent: str, updates: list[dict[str, Any]]) -> list[list[str]]:
+    """Returns a row for the config, and one for what it is called in mazes."""
+    names = (f'{agent}{suite.mazes if "maze" in env else ""}' for env in suite.env_names)
+    rows = []
+    for name, num in Counter(names).items():
+        row, of_environment = suites.projected_hours(suite, updates, name)
+        rows.append(
+            [
+                name,
+                f'{row["seeds"]} x {row["tasks"]}',
+                f'{row["ms_per_update"]:.3g}',
+                f'{of_environment:.3g}',
+                f'{of_environment * num:.3g}',
+            ]
+        )
+    return rows
 
 
 if __name__ == '__main__':

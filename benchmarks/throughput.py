@@ -36,7 +36,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list('agents', ['evor'], 'Names in configs.py.')
 flags.DEFINE_list('settings', [], 'KEY=VALUE for configs that have the key, e.g. lam=1.0.')
 flags.DEFINE_string('env_name', 'cube-double-play-singletask-task1-v0', 'Sizes; what is played.')
-flags.DEFINE_list('populations', ['1x1', '1x5', '5x5'], 'Sizes, as SEEDSxTASKS.')
+flags.DEFINE_list('populations', ['1x1', '1x5', '5x5'], 'Sizes, as SEEDSxTASKS; 0: none.')
 flags.DEFINE_list('observations', ['1', '50', '1000'], 'Batch sizes of act; 0: none.')
 flags.DEFINE_list('return_samples', ['1', '8', '32'], 'Reward-to-go samples of act.')
 flags.DEFINE_integer('repeats', 5, 'Of each measurement; their median counts.', lower_bound=1)
@@ -51,7 +51,7 @@ def main(_: list[str]) -> None:
     if out.exists():
         raise UserError(f'{out}: exists already; choose another --out')
     chosen = {name: _config(name) for name in FLAGS.agents}
-    populations = [workload.parse_population(text) for text in FLAGS.populations]
+    populations = [workload.parse_population(text) for text in FLAGS.populations if text != '0']
     sizes = workload.sizes_of(FLAGS.env_name)
     result = dict(machine=runs.describe(), env_name=FLAGS.env_name, settings=FLAGS.settings)
     result |= dict(updates=[], latencies=[], evaluation=[])

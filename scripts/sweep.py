@@ -7,10 +7,11 @@
 
 What comes after `--` are flags of main.py for every element; give --status the same ones. A command
 continues where its last checkpoint is, so submitting or starting a suite again runs what is not
-done, and only that. Logs are in SAVE_DIR/sweeps/SUITE/JOINT/INDEX.log. Populations of another
---joint are other runs, with directories of their own.
+done, and only that. Logs are in SAVE_DIR/sweeps/SUITE/JOINT/INDEX.log. A suite keeps to
+one --joint: tasks that were trained alone go on together only from a step that all have.
 
-Exit codes of --local: 0 all done, 1 some failed, 75 told to stop, the same command goes on.
+Exit codes of --local: 0 all done or under way elsewhere, 1 some failed, 75 told to stop, the same
+command goes on.
 """
 
 import os
@@ -208,7 +209,7 @@ def _local(array: Array) -> None:
     indices = _unfinished(array, _known_jobs(array))
     if indices:
         _fetch(array._replace(chosen=indices))
-        array.check_commands(indices)
+    array.check_commands(indices or array.chosen)
     array.folder.mkdir(parents=True, exist_ok=True)
     local = _Local(array, supervisor.share(FLAGS.local, supervisor.cores(), os.environ))
     outcome = supervisor.run(local.start, indices, FLAGS.local, local.again)
@@ -228,16 +229,16 @@ class _Local:
     """Elements as processes of this machine.
 
     Attributes:
-        fruitless: elements that stopped by themselves before they had saved an update.
+        fruitless: elements that stopped by themselves before they had come further.
     """
 
     def __init__(self, array: Array, environment: dict[str, str]):
         self.fruitless: set[int] = set()
         self._array, self._environment = array, environment
-        self._steps: dict[int, int] = {}
+        self._reached: dict[int, tuple[int, ...]] = {}
 
     def start(self, index: int) -> subprocess.Popen:
-        self._steps[index] = self._array.state(index).step
+        self._reached[index] = self._array.reached(index)
         with self._array.log(index).open('a') as log:
             print(self._array.announcement(index), file=log, flush=True)
             # A session of its own: an interrupt from the keyboard comes by way of the supervisor.
@@ -256,7 +257,7 @@ class _Local:
         print(self._array.row(index, state), flush=True)
         if code != errors.STOPPED or signalled:
             return False
-        if state.step == self._steps[index]:
+        if self._array.reached(index) <= self._reached[index]:
             self.fruitless.add(index)
             return False
         return True

@@ -415,6 +415,12 @@ def test_an_evaluation_leaves_the_global_generator_as_it_was(exported_walker):
     np.testing.assert_array_equal(np.random.uniform(size=3), expected)
 
 
+@pytest.mark.parametrize('settings', [dict(episodes=0), dict(num_processes=-1)])
+def test_an_evaluation_of_nothing_costs_one_line(policy, settings):
+    with pytest.raises(ValueError, match='episodes must be at least 1 and num_processes at least'):
+        evaluate(policy, **settings)
+
+
 def test_an_environment_of_another_size_costs_one_line(policy):
     with pytest.raises(ValueError, match=r'expected 3 numbers, not shape \(2,\)'):
         evaluate(policy, ENV, 1)

@@ -107,7 +107,7 @@ def test_a_run_of_an_older_version_goes_on_with_all_its_rows(tmp_path, capfd):
         log.write('eval', [tags | evaluation.summary(played)], conditions)
         log.write('episodes', evaluation.rows(played, tags), conditions)
         log.write('train', [tags | dict(loss=0, updates_per_second=2, cpu_seconds_per_update=1)])
-        assert log.best_step() == 100
+        assert log.best_step({100, 200}) == 100
     for name, rows in before.items():
         now = CsvTable(directory / f'{name}.csv').read()
         added = [column for column in now[0] if column in (*conditions, *LATER)]
@@ -130,7 +130,9 @@ def test_the_best_step_is_of_evaluations_of_all_seeds(tmp_path):
                 dict(step=step, seed=seed, episode_return=of) for seed, of in enumerate(returns)
             ]
             log.write('eval', rows)
-        assert log.best_step() == 200
+        assert log.best_step({100, 200, 300, 400}) == 200
+        assert log.best_step({100, 300}) == 100  # as where 200 was not saved
+        assert log.best_step({400}) is None
 
 
 def test_a_table_forgets_what_will_be_written_again(tmp_path):

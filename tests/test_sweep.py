@@ -242,7 +242,7 @@ def test_the_state_of_an_element(statuses, locked, job, error, expected):
     ],
 )
 def test_the_error_of_the_newest_attempt(log, error):
-    assert suites.last_error(log, '$ this') == error
+    assert suites.last_error(log.splitlines(keepends=True), '$ this') == error
 
 
 def programs(folder, **outputs):
@@ -316,7 +316,24 @@ def test_an_attempt_gains_by_updates_and_by_evaluations(tmp_path):
     ends = (0, 0), (0, 0), (5, 1), (5, 1), (5, 1), (5, 2), (9, 2)
     assert [ends_at(*end) for end in ends] == [1, 2, 1, 2, 3, 1, 1]
     assert ends_at(9, 2) == 2
+    # Rows of an evaluation that was given up come and go.
+    assert [ends_at(9, 1), ends_at(9, 2), ends_at(9, 1)] == [3, 4, 5]
     assert ends_at(9, 2, first=True) == 1
+
+
+def test_an_attempt_gains_by_the_phases_before_its_values(tmp_path):
+    """Its own, or those of another element, for which it has waited."""
+    [element] = suites.elements(configs.get_suite('smoke'), 'all')
+    array = Array([element], [0], dict(save_dir=tmp_path), 100, tmp_path / 'logs')
+    policy = tmp_path / runs.BASE_POLICIES / 'a-set' / 'h5_seed0'
+    (policy / 'pool').mkdir(parents=True)
+
+    def ends_at(step, rows):
+        runs.Status([policy], 100).tell('stopped', step)
+        (policy / 'pool' / 'train.json').write_text(json.dumps(dict(rows_done=rows)))
+        return array.attempts_without_gain(0, first=False)
+
+    assert [ends_at(*end) for end in ((50, 0), (100, 0), (100, 0), (100, 7))] == [1, 1, 2, 1]
 
 
 # The command.

@@ -319,3 +319,20 @@ def test_a_disk_that_does_not_know_its_size_is_written_to(tmp_path, monkeypatch)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage._replace(total=0, used=0, free=0))
     guards.check_space(tmp_path, 1000)
+
+
+@pytest.mark.parametrize('behind', [20, 0])
+def test_a_task_that_was_trained_further_alone_is_not_undone(tmp_path, behind):
+    saved = []
+    for name, steps in (('one', {10, 20, 30}), ('two', {10, 20} if behind else set())):
+        directory = tmp_path / name / 'checkpoints'
+        directory.mkdir(parents=True)
+        runs.Status([directory.parent], 40).tell('finished', max(steps, default=0))
+        saved.append(SimpleNamespace(directory=directory, steps=lambda own=steps: own))
+    with pytest.raises(
+        UserError, match=rf'one: has come to step 30, the tasks together to {behind}'
+    ):
+        trainer._check_together(saved, behind, set())
+    trainer._check_together(saved, behind, damaged={30})
+    runs.Status([tmp_path / 'one'], 40).tell('running', behind)  # as where saving was cut short
+    trainer._check_together(saved, behind, set())

@@ -58,8 +58,14 @@ def evaluate(
 
     Raises:
         UserError: no such environment, or a process died.
-        ValueError: the environment's observations are not of the policy's size.
+        ValueError: the environment's observations are not of the policy's size, or there is nothing
+            to play.
     """
+    if episodes < 1 or num_processes < 0:
+        raise ValueError(
+            f'episodes must be at least 1 and num_processes at least 0, not {episodes} and '
+            f'{num_processes}'
+        )
     record = policy.record
     noise = wrappers.recorded_noise(record) if noise is None else noise
     told = Path('the record of the policy')

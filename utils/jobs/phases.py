@@ -34,7 +34,6 @@ from utils.system.stopping import StoppedError, StopRequest
 from utils.training import pool, populations
 from utils.training.schedule import Schedule
 
-BASE_POLICIES = 'base_policies'
 # How often a base policy logs and saves does not hang on the run that has it trained.
 LOG_INTERVAL, SAVE_INTERVAL = 5_000, 20_000
 # Folded into the key of a seed's stream of pools, so that no two pools have the same noise.
@@ -83,7 +82,7 @@ def base_policy_dir(save_dir: Path, record: dict[str, Any], data: Data) -> Path:
     identity['steps'] = record['offline_steps']
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     name = f'h{record["agent"]["chunk_length"]}_seed{record["seeds"][0]}_{digest}'
-    return save_dir / BASE_POLICIES / data.path.stem / name
+    return save_dir / runs.BASE_POLICIES / data.path.stem / name
 
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -201,14 +201,16 @@ class RunLog:
         for name in TABLES:
             self._table(name).sync()
 
-    def best_step(self) -> int | None:
-        """Returns the step of the evaluation with the highest mean success; the first of equals.
+    def best_step(self, among: Collection[int]) -> int | None:
+        """Returns which of these steps has the highest mean success; the first of equals.
 
         Returns stand in for success where that is not defined. An evaluation that was given up
         lacks seeds, and counts for nothing.
         """
         scores: dict[int, list[float]] = {}
         for row in self._table('eval').read():
+            if int(row['step']) not in among:
+                continue
             score = row['success'] if 'success' in row else row['episode_return']
             scores.setdefault(int(row['step']), []).append(float(score))
         all_seeds = max(map(len, scores.values()), default=0)

@@ -33,6 +33,7 @@ VERSIONED = (
 # Bytes; some filesystems, as encrypted ones, take no more.
 LONGEST_NAME = 143
 RECORD, STATUS = 'config.json', 'status.json'
+BASE_POLICIES = 'base_policies'  # folder below SAVE_DIR
 MACHINE = ('versions', 'python', 'devices', 'processor', 'cores')
 # What may change between the parts of a run without changing what it computes.
 # A base policy is known by its digest, whichever task's run of `bc` it was found in.

@@ -1,6 +1,6 @@
 """A suite on disk: the commands of its elements, and what is found of them."""
 
-import itertools
+import json
 import shlex
 import subprocess
 import sys
@@ -13,8 +13,6 @@ from utils.storage import runs
 from utils.sweeps import slurm, suites
 from utils.sweeps.suites import Element, Found, State
 from utils.system import locks
-
-LOG_TAIL = 65536  # bytes of a log that are searched for an error
 
 
 class Array(NamedTuple):
@@ -67,21 +65,34 @@ class Array(NamedTuple):
         return suites.state(Found(statuses, locked, job, error), self.steps)
 
     def attempts_without_gain(self, index: int, first: bool) -> int:
-        """Takes note of where an attempt ended; returns how many in a row have ended there.
+        """Takes note of where an attempt ended; returns how many have come no further than that.
 
         Args:
             index: of the element.
             first: whether it is the first attempt of a job; what was noted before is forgotten.
         """
+        path = self.folder / f'{index}.attempts'
+        lines = [] if first or not path.exists() else path.read_text().splitlines()
+        lines.append(' '.join(map(str, self.reached(index))))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text('\n'.join(lines) + '\n')
+        ends = [tuple(map(int, line.split())) for line in lines]
+        return len(ends) - ends.index(max(ends))
+
+    def reached(self, index: int) -> tuple[int, int, int]:
+        """Returns how far an element has come: updates, rows of evaluations, phases before them.
+
+        Phases count updates of base policies and rows of pools below SAVE_DIR, also those of other
+        elements: one may have waited for another's.
+        """
         directories = suites.directories(self.elements[index], self.flags['save_dir'])
         tables = [directory / 'eval.csv' for directory in directories]
         num_rows = [table.read_bytes().count(b'\n') for table in tables if table.exists()]
-        reached = f'{self.state(index).step} updates, {sum(num_rows)} rows'
-        path = self.folder / f'{index}.attempts'
-        ends = [] if first or not path.exists() else path.read_text().splitlines()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text('\n'.join([*ends, reached]) + '\n')
-        return 1 + sum(1 for _ in itertools.takewhile(reached.__eq__, reversed(ends)))
+        phases = Path(self.flags['save_dir']).expanduser() / runs.BASE_POLICIES
+        notes = [*phases.rglob(runs.STATUS), *phases.rglob('pool/*.json')]
+        told = [json.loads(note.read_text()) for note in notes]
+        done = sum(one.get('step', 0) + one.get('rows_done', 0) for one in told)
+        return self.state(index).step, sum(num_rows), done
 
     def _last_error(self, index: int, statuses: list[dict[str, Any] | None]) -> str:
         """The error that ends an element's log, unless its runs tell of something newer."""
@@ -89,10 +100,8 @@ class Array(NamedTuple):
         newest = max((status['time'] for status in statuses if status), default=0.0)
         if not log.is_file() or log.stat().st_mtime < newest:
             return ''
-        with log.open('rb') as file:
-            file.seek(max(0, log.stat().st_size - LOG_TAIL))
-            tail = file.read().decode(errors='replace')
-        return suites.last_error(tail, self.announcement(index))
+        with log.open(encoding='utf-8', errors='replace') as lines:
+            return suites.last_error(lines, self.announcement(index))
 
     def check_commands(self, indices: list[int]) -> None:
         """Lets main.py read the flags of one element of every config, which takes seconds each.

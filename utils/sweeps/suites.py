@@ -217,20 +217,21 @@ def format_indices(indices: Iterable[int]) -> str:
     return ','.join(parts)
 
 
-def last_error(log: str, announcement: str) -> str:
+def last_error(log: Iterable[str], announcement: str) -> str:
     """Returns the error that an element's newest attempt ended with, or ''.
 
     Args:
-        log: of all attempts; it may be cut at its beginning.
+        log: the lines of all attempts.
         announcement: the line, '$ COMMAND', that begins an attempt; what other commands left in the
             log does not count.
     """
-    lines = log.splitlines()
-    begins = [number for number, line in enumerate(lines) if line.startswith('$ ')]
-    if not begins or lines[begins[-1]] != announcement:
-        return ''
-    errors = [line for line in lines[begins[-1] :] if line.startswith('error: ')]
-    return errors[-1].removeprefix('error: ') if errors else ''
+    begun, error = '', ''
+    for line in map(str.rstrip, log):
+        if line.startswith('$ '):
+            begun, error = line, ''
+        elif line.startswith('error: '):
+            error = line.removeprefix('error: ')
+    return error if begun == announcement else ''
 
 
 def state(found: Found, steps: int) -> State:

@@ -152,7 +152,7 @@ class Outputs:
         collected: Collected | None,
     ) -> None:
         output.log.sync()
-        best = {output.log.best_step()} - {None}
+        best = {output.log.best_step(output.checkpoints.steps() | {step})} - {None}
         if collected is not None:  # before the checkpoint that cannot do without it
             rows = kept_data.in_use(collected)
             output.collected.save(step, kept_data.resize(collected, rows), {}, best)

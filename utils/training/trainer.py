@@ -74,12 +74,14 @@ def find_start(
     steps = set.intersection(*(saved.steps() for saved in checkpoints))
     new = len(checkpoints) * max(1, KEEP + 2 - len(steps))
     guards.check_space(checkpoints[0].directory, size * new)
+    damaged = set()
     for step in sorted(steps, reverse=True):
         try:
             stored = [saved.restore(step, shapes) for saved in checkpoints]
             own = _restore_collected(run, step, stored[0][1], collected)
         except DamagedError as error:
             print(f'warning: {error}', file=sys.stderr)
+            damaged.add(step)
             continue
         of_tasks, progress = zip(*stored, strict=True)
         states = run.lifted.merge(list(of_tasks))
@@ -87,6 +89,7 @@ def find_start(
         start = Start(states, step, list(progress), own)
         break
     else:
+        _check_together(checkpoints, 0, damaged)
         if any(saved.steps() for saved in checkpoints):
             raise UserError(
                 f'{checkpoints[0].directory}: no checkpoint is whole; to begin anew, move the run '
@@ -94,9 +97,26 @@ def find_start(
             )
         seeds = parallel.pad(run.seeds, run.mesh)
         start = Start(populations.init_states(run.lifted.init, seeds), 0, [])
+    _check_together(checkpoints, start.step, damaged)
     for saved in [*checkpoints, *([collected] if collected else [])]:
         saved.forget_after(start.step)
     return start._replace(states=parallel.place(start.states, run.mesh, parallel.SEEDS))
+
+
+def _check_together(checkpoints: list[Checkpoints], start: int, damaged: set[int]) -> None:
+    """Checks that no task was trained further by itself, which going on together would undo.
+
+    The status of each tells what all that were trained with it had saved: of tasks that were
+    trained together the same.
+    """
+    directories = [saved.directory.parent for saved in checkpoints]
+    told = [(runs.read_status(directory) or {}).get('step', 0) for directory in directories]
+    for directory, step, saved in zip(directories, told, checkpoints, strict=True):
+        if step > max(start, min(told)) and step in saved.steps() - damaged:
+            raise UserError(
+                f'{directory}: has come to step {step}, the tasks together to {start}; train each '
+                'alone to the same step first, or choose another --save_dir'
+            )
 
 
 def _restore_collected(
