@@ -71,7 +71,7 @@ class Array(NamedTuple):
             index: of the element.
             first: whether it is the first attempt of a job; what was noted before is forgotten.
         """
-        path = self.folder / f'{index}.attempts'
+        path = self.folder / f'{index}.ends'
         lines = [] if first or not path.exists() else path.read_text().splitlines()
         lines.append(' '.join(map(str, self.reached(index))))
         self.folder.mkdir(parents=True, exist_ok=True)
