@@ -222,8 +222,7 @@ def last_error(log: Iterable[str], announcement: str) -> str:
 
     Args:
         log: the lines of all attempts.
-        announcement: the line, '$ COMMAND', that begins an attempt; what other commands left in the
-            log does not count.
+        announcement: the line, '$ COMMAND', that begins an attempt; other commands do not count.
     """
     begun, error = '', ''
     for line in map(str.rstrip, log):
